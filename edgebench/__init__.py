@@ -1,0 +1,25 @@
+"""edgebench: which of my trained models, in which format and precision, should run on which edge device?
+
+The verbs of the command line as functions: `train`, `export`, `run`,
+`leaderboard`. They are imported when first used, so that `import edgebench`
+costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgebench.api import export, leaderboard, run, train
+
+__version__ = "0.1.0"
+__all__ = ["__version__", "export", "leaderboard", "run", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a verb when it is first asked for."""
+    if name in __all__:
+        from edgebench import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'edgebench' has no attribute {name!r}")

@@ -1,0 +1,18 @@
+"""The code that runs on a device: standard library only, Python 3.6 syntax.
+
+It is packed into one file and started as `python agent.pyz cell`, with a job as
+one line of JSON on standard input; events come out as lines of JSON:
+
+    hello         environment facts, runtime version, clock
+    started       a pass begins: accuracy, memory, or a trial
+    loaded        load and first-inference time
+    warm          warm-up samples, and whether they settled
+    samples       timed samples, at least every second
+    conditions    load, clocks, temperatures, beside a trial
+    predictions   outputs of the evaluation split, base64 of float32
+    memory        resident memory of a process of its own
+    finished      a pass is over
+    done, failed  the last event; a stream without it is a failure
+"""
+
+PROTOCOL = 1

@@ -1,0 +1,108 @@
+"""What this device is: the facts that make numbers comparable. No names, no addresses."""
+
+import importlib
+import importlib.util
+import os
+import platform
+from typing import Any, Dict, List, Optional, Sequence
+
+
+def read(path):  # type: (str) -> Optional[str]
+    """Read a small text file; None where it is missing or unreadable."""
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(65536).decode("utf-8", "replace").strip("\0\n ") or None
+    except OSError:
+        return None
+
+
+def cores():  # type: () -> int
+    """Count the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def environment(root="/"):  # type: (str) -> Dict[str, Any]
+    """Collect the facts; each is null where the system does not say."""
+    cpuinfo = _fields(read(os.path.join(root, "proc/cpuinfo")) or "")
+    memory = _fields(read(os.path.join(root, "proc/meminfo")) or "")
+    release = dict(
+        line.split("=", 1) for line in (read(os.path.join(root, "etc/os-release")) or "").splitlines() if "=" in line
+    )
+    total = memory.get("MemTotal", "").split()
+    load = read(os.path.join(root, "proc/loadavg"))
+    return {
+        "board": read(os.path.join(root, "proc/device-tree/model")),
+        "cpu": cpuinfo.get("model name") or cpuinfo.get("Model") or platform.processor() or None,
+        "machine": platform.machine(),
+        "cores": cores(),
+        "memory_bytes": int(total[0]) * 1024 if total else None,
+        "system": platform.system(),
+        "os": release.get("PRETTY_NAME", "").strip('"') or None,
+        "kernel": platform.release(),
+        "virtual": "hypervisor" in cpuinfo.get("flags", "").split(),
+        "python": platform.python_version(),
+        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "governor": read(os.path.join(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
+        "load_1min": float(load.split()[0]) if load else None,
+    }
+
+
+def _fields(text):  # type: (str) -> Dict[str, str]
+    """Read `key : value` lines; the first of each key counts."""
+    found = {}  # type: Dict[str, str]
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            found.setdefault(key.strip(), value.strip())
+    return found
+
+
+def runtimes(names):  # type: (Sequence[str]) -> Dict[str, Dict[str, Optional[str]]]
+    """Find each runtime's version, or the reason why it cannot run here."""
+    return {name: _runtime(name) for name in names}
+
+
+def _runtime(name):  # type: (str) -> Dict[str, Optional[str]]
+    try:
+        module = importlib.import_module("." + "rt_" + name.replace("-", "_"), __package__)
+    except ImportError as error:
+        return {"version": None, "reason": str(error)}
+    return {"version": version(module.DISTRIBUTIONS, module.MODULES), "reason": _missing(module.MODULES)}
+
+
+def version(distributions, modules):  # type: (Sequence[str], Sequence[str]) -> Optional[str]
+    """Return `name version` of the first that is installed, without importing it where that is possible."""
+    try:
+        metadata = importlib.import_module("importlib.metadata")
+    except ImportError:  # Python < 3.8
+        return _imported_version(modules)
+    for distribution in distributions:
+        try:
+            return distribution + " " + metadata.version(distribution)
+        except metadata.PackageNotFoundError:
+            continue
+    return None
+
+
+def _imported_version(modules):  # type: (Sequence[str]) -> Optional[str]
+    for name in modules:
+        try:
+            importlib.import_module(name)
+            top = importlib.import_module(name.split(".")[0])
+            return top.__name__.replace("_", "-") + " " + str(getattr(top, "__version__", "unknown"))
+        except ImportError:
+            continue
+    return None
+
+
+def _missing(modules):  # type: (Sequence[str]) -> Optional[str]
+    """Say which modules are missing if none of them can be found."""
+    missing = []  # type: List[str]
+    for name in modules:
+        top = name.split(".")[0]
+        if not modules or importlib.util.find_spec(top) is not None:
+            return None
+        missing.append(top)
+    return "no module named " + " or ".join(repr(name) for name in missing) if missing else None

@@ -1,0 +1,76 @@
+"""Exported programs (`.pt2`) on torch: the FP32 reference."""
+
+import json
+import os
+import re
+import zipfile
+from typing import Any, Dict
+
+from . import preprocess
+
+MODULES = ("torch",)
+DISTRIBUTIONS = ("torch",)
+
+
+EXPRESSION = re.compile(r"[A-Za-z0-9_ +\-*/(),<>=]*")
+
+
+def refuse_code(path):  # type: (str) -> None
+    """Raise ValueError where loading a `.pt2` file could run code that it carries.
+
+    That is: pickled objects, or shape expressions that are more than arithmetic
+    (torch evaluates them). Tensors may only be read with `weights_only`.
+    """
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if "/custom_obj_" in name or "/opaque_obj_" in name:
+                raise ValueError("%s: carries a pickled object (%s)" % (path, name))
+            if name.endswith(".json") and "/models/" in name:
+                for text in _expressions(json.loads(archive.read(name).decode("utf-8"))):
+                    if "__" in text or not EXPRESSION.fullmatch(text):
+                        raise ValueError("%s: carries a shape expression that is no arithmetic: %r" % (path, text))
+
+
+def _expressions(value):  # type: (Any) -> Any
+    """Find every shape expression in a program's JSON."""
+    if isinstance(value, dict):
+        if isinstance(value.get("expr_str"), str):
+            yield value["expr_str"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            for found in _expressions(item):
+                yield found
+
+
+class Runtime(object):
+    """One exported program in eager execution on the CPU."""
+
+    def __init__(self, job):  # type: (Dict[str, Any]) -> None
+        import numpy
+        import torch
+
+        self._np = numpy
+        self._torch = torch
+        self._job = job
+        torch.set_grad_enabled(False)
+
+    def load(self, path, threads):  # type: (str, int) -> None
+        """Open the program."""
+        refuse_code(path)
+        self._torch.set_num_threads(threads)
+        self._module = self._torch.export.load(path).module()
+
+    def prepare(self, raw, shape):  # type: (bytes, Any) -> Any
+        """Turn raw uint8 pixels [n, h, w, c] into a torch tensor."""
+        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
+        return self._torch.from_numpy(preprocess.apply(images, self._job["preprocessing"]))
+
+    def infer(self, tensor):  # type: (Any) -> Any
+        """Run one inference: host tensor in, host tensor out."""
+        return self._module(tensor)
+
+    def scores(self, output):  # type: (Any) -> bytes
+        """Return the outputs as float32 bytes, row by row."""
+        return bytes(output.numpy().astype("<f4").tobytes())

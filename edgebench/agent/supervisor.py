@@ -1,0 +1,190 @@
+"""Runs a cell: every pass in a process of its own, conditions beside the trials.
+
+It ends its worker and itself when the host hangs up (standard input closes).
+"""
+
+import collections
+import hashlib
+import json
+import os
+import pkgutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, Deque, Dict, List, Optional
+
+from . import PROTOCOL, clock, conditions, facts
+from .events import Events
+from .hangup import when_host_leaves
+from .worker import main as worker_main
+
+STALL_SECONDS = 300.0
+"""A worker that is silent for so long is ended."""
+
+
+def known_runtimes():  # type: () -> List[str]
+    """List the `rt_*.py` files that were packed."""
+    package = sys.modules[__package__ or ""]
+    found = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return sorted(name[3:].replace("_", "-") for name in found if name.startswith("rt_"))
+
+
+class Pass(object):
+    """One worker process, watched."""
+
+    def __init__(self, job, name, trial, events):  # type: (Dict[str, Any], str, int, Events) -> None
+        self.name = name
+        self.trial = trial
+        self._events = events
+        self._job = dict(job, **{"pass": name, "trial": trial})
+        self._errors = collections.deque(maxlen=40)  # type: Deque[str]
+        self._last = time.monotonic()
+        self._stalled = False
+        self.failure = None  # type: Optional[Dict[str, Any]]
+        self._over = threading.Event()
+        self.process = subprocess.Popen(
+            [sys.executable, sys.argv[0], "worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    def run(self):  # type: () -> bool
+        """Forward the worker's events until it ends; say whether the pass finished."""
+        watchers = [threading.Thread(target=self._drain), threading.Thread(target=self._watch)]
+        for thread in watchers:
+            thread.daemon = True
+            thread.start()
+        self._events.emit("started", name=self.name, trial=self.trial)
+        finished = self._forward()
+        code = self.process.wait()
+        self._over.set()
+        for thread in watchers:
+            thread.join(5)
+        if not finished and self.failure is None:
+            self.failure = self._death(code)
+        return finished
+
+    def _forward(self):  # type: () -> bool
+        finished = False
+        assert self.process.stdin is not None and self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(self._job) + "\n")
+            self.process.stdin.flush()  # left open: the worker ends when this process does
+        except OSError:
+            pass
+        for line in self.process.stdout:
+            self._last = time.monotonic()
+            try:
+                event = json.loads(line)
+            except ValueError:
+                self._errors.append(line)
+                continue
+            if event["event"] == "failed":
+                self.failure = {"stage": self._stage(event["stage"]), "reason": event["reason"]}
+                continue
+            finished = finished or event["event"] == "finished"
+            self._events.forward(json.dumps(dict(event, name=self.name, trial=self.trial)) + "\n")
+        return finished
+
+    def _stage(self, stage):  # type: (str) -> str
+        return "trial %d, %s" % (self.trial, stage) if self.name == "trial" else stage
+
+    def _death(self, code):  # type: (int) -> Dict[str, Any]
+        """Say how a worker ended that did not finish."""
+        if self._stalled:
+            reason = "no sign of life for %d s" % STALL_SECONDS
+        elif code < 0:
+            names = {item.value: item.name for item in signal.Signals}
+            reason = "the process was killed by %s" % names.get(-code, "signal %d" % -code)
+            if -code == signal.SIGKILL:
+                reason += " (by hand, or because memory ran out)"
+        else:
+            reason = "the process ended with exit code %d" % code
+        last = "".join(self._errors).strip().splitlines()
+        return {"stage": self._stage("run"), "reason": reason + (": " + last[-1][:300] if last else "")}
+
+    def _drain(self):  # type: () -> None
+        """Keep the end of what the worker writes to its standard error."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._errors.append(line[:2000])
+
+    def _watch(self):  # type: () -> None
+        """Read conditions once a second, and end a worker that stalls."""
+        while True:
+            self._events.emit("conditions", name=self.name, trial=self.trial, **conditions.snapshot())
+            if time.monotonic() - self._last > STALL_SECONDS:
+                self._stalled = True
+                self.process.kill()
+            if self._over.wait(1.0):
+                return
+
+
+def sha256(path):  # type: (str) -> str
+    """Hash a file's bytes."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def cell(job, events):  # type: (Dict[str, Any], Events) -> int
+    """Run all passes of one cell."""
+    events.emit(
+        "hello",
+        protocol=PROTOCOL,
+        environment=facts.environment(),
+        runtime=facts.runtimes([job["runtime"]])[job["runtime"]],
+        clock=clock.describe(),
+        pid=os.getpid(),
+    )
+    workers = []  # type: List[subprocess.Popen[str]]
+    when_host_leaves(lambda: _leave(workers))
+    changed = [path for path, expected in job["files"] if sha256(path) != expected]
+    if changed:
+        os.unlink(changed[0])
+        events.emit("failed", stage="deploy", reason=changed[0] + " was changed on the device; it was removed")
+        return 1
+    for name, trial in job["passes"]:
+        current = Pass(job, name, trial, events)
+        workers[:] = [current.process]
+        if not current.run():
+            failure = current.failure or {"stage": name, "reason": "ended without a reason"}
+            events.emit("failed", **failure)
+            return 1
+    events.emit("done")
+    return 0
+
+
+def _leave(workers):  # type: (List[subprocess.Popen[str]]) -> None
+    """End the worker and this process at once."""
+    for process in workers:
+        process.kill()
+    os._exit(3)
+
+
+def main():  # type: () -> int
+    """Do what the first argument says: `cell`, `probe` or `worker`."""
+    command = sys.argv[1] if len(sys.argv) > 1 else "help"
+    if command == "worker":
+        return worker_main()
+    events = Events()
+    if command == "probe":
+        events.emit(
+            "hello",
+            protocol=PROTOCOL,
+            environment=facts.environment(),
+            runtimes=facts.runtimes(known_runtimes()),
+            clock=clock.describe(),
+        )
+        return 0
+    if command != "cell":
+        sys.stderr.write("usage: python agent.pyz cell|probe < job.json\n")
+        return 2
+    return cell(json.loads(sys.stdin.readline()), events)

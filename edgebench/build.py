@@ -1,0 +1,263 @@
+"""Model × format × precision → bundle: cached by content, and let through only by the parity gate."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench import deploy, discovery, measure, metrics
+from edgebench.agent import preprocess
+from edgebench.bundle import list_files, read_bundle, write_manifest
+from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
+from edgebench.files import new_folder, sha256_json
+from edgebench.plan import MODES
+from edgebench.schema import (
+    BUNDLE_SCHEMA,
+    Accepts,
+    Bundle,
+    Calibration,
+    Exported,
+    Exporter,
+    ExportRequest,
+    Model,
+    Network,
+    Parity,
+    Progress,
+    Scenario,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from edgebench.data import Dataset
+
+PARITY_SAMPLES = 256
+MIN_AGREEMENT = 0.995
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to build, and from what."""
+
+    model: Model
+    network: Callable[[], Network]
+    format: str
+    precision: str
+    accepts: Accepts
+    dataset: Dataset | None
+    calibration_samples: int = 256
+
+
+def exporter(format: str, precision: str) -> Exporter:
+    """Find a format's exporter; the error names the nearest format, the precisions, or the extra to install."""
+    plugin: Any = discovery.load("edgebench.exporters", format, "format")
+    if precision not in plugin.PRECISIONS:
+        raise UnknownName(f"precision for {format}", precision, plugin.PRECISIONS)
+    for module, extra in plugin.REQUIRES:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(f"exporting {format}", extra, module)
+    made: Exporter = plugin
+    return made
+
+
+def order_key(order: Order) -> str:
+    """Hash all that decides what the bundle holds."""
+    plugin = exporter(order.format, order.precision)
+    dataset = order.dataset
+    return sha256_json(
+        {
+            "schema": BUNDLE_SCHEMA,
+            "model": order.model.model_dump(mode="json"),
+            "format": order.format,
+            "precision": order.precision,
+            "limits": order.accepts.limits.model_dump(mode="json"),
+            "calibration": [order.calibration_samples, dataset.read("train").sha256] if _calibrates(order) and dataset else None,
+            "parity": dataset.read("test").sha256 if dataset else None,
+            "tools": plugin.tools(),
+        }
+    )
+
+
+def _calibrates(order: Order) -> bool:
+    return order.precision == "int8"
+
+
+def build_bundle(order: Order, target: Target, folder: Path, progress: Progress) -> tuple[Bundle, bool]:
+    """Export into `folder`, or find that it holds just that; returns the bundle and whether it was there.
+
+    Raises `ExportError` where the format cannot express the model or the file
+    does not agree with it, `InputError` where int8 has no data to calibrate on.
+    """
+    if _calibrates(order) and order.dataset is None:
+        raise InputError(f"{order.model.name}: int8 needs samples to calibrate on; give --dataset, or use int8-dynamic")
+    key = order_key(order)
+    if (folder / "bundle.json").exists():
+        try:
+            bundle = read_bundle(folder)
+            if bundle.key == key:
+                return bundle, True
+        except BundleError:
+            pass  # a damaged one is made anew
+    with new_folder(folder) as staging:
+        bundle = _build(order, key, target, staging, progress)
+    return bundle, False
+
+
+def _build(order: Order, key: str, target: Target, staging: Path, progress: Progress) -> Bundle:
+    label = f"export {order.model.name}.{order.format}.{order.precision}"
+    progress(label, 0, 4)
+    plugin, network = exporter(order.format, order.precision), order.network()
+    inputs, calibration = _calibration(order)
+    progress(label, 1, 4)
+    made = plugin.export(ExportRequest(network, order.precision, order.accepts.limits, inputs), staging)
+    progress(label, 2, 4)
+    images, labels, chosen, source = parity_samples(order.model, order.dataset)
+    bundle = _draft(order, key, network, made, plugin.tools())
+    if calibration is not None:
+        bundle = bundle.model_copy(update={"calibration": calibration.model_copy(update={"method": made.calibration_method})})
+    bundle = bundle.model_copy(update={"files": list_files(staging)})
+    outputs = predict(staging, bundle, images, target)
+    progress(label, 3, 4)
+    reference = torch_outputs(network, images)
+    parity = compare(order.model, reference, outputs, labels, source)
+    if order.precision in ("fp32", "fp16"):
+        check_agreement(bundle.name, parity)
+    with (staging / "parity.npz").open("wb") as stream:
+        np.savez(stream, indices=np.array(chosen, np.int64), reference=reference, outputs=outputs)
+    update = {"parity": parity, "parity_samples": chosen, "files": list_files(staging)}
+    return write_manifest(staging, bundle.model_copy(update=update))
+
+
+def _calibration(order: Order) -> tuple[Array | None, Calibration | None]:
+    """Choose calibration samples from the training split, with a fixed seed."""
+    if not _calibrates(order) or order.dataset is None:
+        return None, None
+    train = order.dataset.read("train")
+    count = min(order.calibration_samples, len(train))
+    chosen = np.sort(np.random.default_rng(0).choice(len(train), count, replace=False))
+    images = train.images[chosen]
+    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+    inputs = preprocess.apply(images, order.model.preprocessing.model_dump())
+    return inputs, Calibration(samples=count, sha256=digest, method="")
+
+
+def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict[str, str]) -> Bundle:
+    nothing = Parity(samples=0, source="", max_abs=0, cosine=0, top1_agreement=0, metric=None, metric_drop=None)
+    return Bundle(
+        schema=BUNDLE_SCHEMA,
+        model=order.model,
+        format=order.format,
+        precision=order.precision,
+        runtime=made.runtime,
+        entry=made.entry,
+        files={},
+        input=made.input,
+        output=made.output,
+        preprocessing=order.model.preprocessing.model_copy(update={"layout": made.layout}),
+        parity=nothing,
+        macs=network.macs,
+        limits=order.accepts.limits,
+        details=dict(made.details),
+        tools=tools,
+        key=key,
+    )
+
+
+# ---------------------------------------------------------------- the parity gate
+
+
+def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array | None, tuple[int, ...], str]:
+    """Choose samples of the test split, or make noise where there is no data set (and say so)."""
+    if dataset is None:
+        spec = model.preprocessing
+        shape = (64, spec.height, spec.width, spec.channels)
+        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), None, (), "synthetic"
+    test = dataset.read("test")
+    count = min(PARITY_SAMPLES, len(test))
+    chosen = np.sort(np.random.default_rng(0).choice(len(test), count, replace=False))
+    return test.images[chosen], test.labels[chosen], tuple(int(index) for index in chosen), "test"
+
+
+def torch_outputs(network: Network, images: Array) -> Array:
+    """Run the torch network itself; returns float32 logits [n, classes]."""
+    import torch
+
+    spec = network.model.preprocessing.model_dump()
+    rows = []
+    with torch.no_grad():
+        for image in images:
+            rows.append(network.module(torch.from_numpy(preprocess.apply(image[None], spec))).float().numpy())
+    return np.concatenate(rows)
+
+
+def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Array:
+    """Run a bundle through the agent on this computer; returns float32 scores [n, classes]."""
+    host = target.model_copy(update={"transport": "local", "python": None})
+    with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
+        transport = deploy.connect(host, Path(root))
+        deployed = deploy.deploy(host, transport, folder, bundle, images)
+        scenario = Scenario(kind="single-stream", threads=None, warmup_seconds=None)
+        job = measure.job(bundle, deployed, images.shape, scenario, MODES["quick"], [("accuracy", 0)])
+        measurement = measure.measure(transport, deployed.agent, job, lambda event: None)
+    if measurement.failure is not None or measurement.predictions is None:
+        failure = measurement.failure
+        reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
+        raise ExportError(f"{bundle.name}: the exported file does not run: {reason}")
+    return scores_of(measurement.predictions.values, measurement.predictions.columns)
+
+
+def scores_of(values: bytes, columns: int) -> NDArray[np.float32]:
+    """Turn an agent's float32 bytes into scores [n, classes]."""
+    return np.frombuffer(values, "<f4").reshape(-1, columns)
+
+
+def compare(model: Model, reference: Array, outputs: Array, labels: Array | None, source: str) -> Parity:
+    """Compare a file's scores with the torch network's on the same samples."""
+    if outputs.shape != reference.shape or not np.isfinite(outputs).all():
+        what = "values that are not finite" if outputs.shape == reference.shape else f"shape {list(outputs.shape)}"
+        raise ExportError(f"{model.name}: the exported file returns {what}; the torch model returns {list(reference.shape)}")
+    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(outputs, axis=1)
+    cosines = (reference * outputs).sum(axis=1) / np.maximum(norms, 1e-30)
+    metric = drop = None
+    if labels is not None:
+        headline = metrics.HEADLINE[model.task]
+        before, after = (metrics.evaluate(model.task, labels, scores).get(headline) for scores in (reference, outputs))
+        metric = after
+        drop = before - after if before is not None and after is not None else None
+    return Parity(
+        samples=len(reference),
+        source=source,
+        max_abs=float(np.abs(reference - outputs).max()),
+        cosine=float(cosines.min()),
+        top1_agreement=metrics.agreement(model.task, reference, outputs),
+        metric=metric,
+        metric_drop=drop,
+    )
+
+
+def check_agreement(name: str, parity: Parity) -> None:
+    """Refuse a float file that decides otherwise than the torch model."""
+    if parity.top1_agreement < MIN_AGREEMENT:
+        raise ExportError(
+            f"{name}: parity gate: decides {100 * (1 - parity.top1_agreement):.1f} % of {parity.samples} samples otherwise than "
+            f"the torch model ({100 * (1 - MIN_AGREEMENT):.1f} % are allowed; max |Δ| {parity.max_abs:.3g}, "
+            f"cosine {parity.cosine:.5f}); use a wider precision"
+        )
+
+
+def check_drop(bundle: Bundle, max_drop: float) -> None:
+    """Refuse a quantized file that loses more of the headline metric than the profile allows."""
+    drop = bundle.parity.metric_drop
+    if drop is not None and bundle.precision.startswith("int8") and drop > max_drop:
+        raise ExportError(
+            f"{bundle.name}: loses {100 * drop:.1f} points of {metrics.HEADLINE[bundle.model.task]} against the torch model, "
+            f"{100 * max_drop:.1f} are allowed (goals.max_drop); use more calibration samples or another precision"
+        )

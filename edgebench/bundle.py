@@ -1,0 +1,64 @@
+"""Bundles on disk: read, verify, and write a folder with `bundle.json` beside the model files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from edgebench.errors import BundleError, InputError
+from edgebench.files import inside, is_sealed, seal, sha256_file, write_json
+from edgebench.schema import BUNDLE_SCHEMA, Bundle, FileEntry
+
+MANIFEST = "bundle.json"
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read and verify a bundle; `BundleError` names the file that is missing or was changed."""
+    path = folder / MANIFEST
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{folder}: no readable {MANIFEST} ({error}); give the folder that `edgebench export` wrote") from error
+    version = content.get("schema") if isinstance(content, dict) else None
+    if version != BUNDLE_SCHEMA:
+        raise BundleError(f"{path}: bundle schema {version}, this edgebench reads {BUNDLE_SCHEMA}; export it again")
+    if not is_sealed(content):
+        raise BundleError(f"{path}: changed since it was written; export it again")
+    try:
+        bundle = Bundle.model_validate(content)
+    except ValidationError as error:
+        raise BundleError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}; export it again") from error
+    _verify_files(folder, bundle)
+    return bundle
+
+
+def _verify_files(folder: Path, bundle: Bundle) -> None:
+    for name, entry in bundle.files.items():
+        try:
+            path = inside(folder, name)
+        except InputError as error:
+            raise BundleError(str(error)) from error
+        if not path.is_file():
+            raise BundleError(f"{path}: missing; export the bundle again")
+        if sha256_file(path) != entry.sha256:
+            raise BundleError(f"{path}: changed since it was written (its hash differs); export the bundle again")
+    if bundle.entry not in bundle.files:
+        raise BundleError(f"{folder}: names no file {bundle.entry!r}; export it again")
+
+
+def list_files(folder: Path) -> dict[str, FileEntry]:
+    """Hash every file of a folder, the manifest apart."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return {
+        path.relative_to(folder).as_posix(): FileEntry(sha256=sha256_file(path), bytes=path.stat().st_size) for path in paths
+    }
+
+
+def write_manifest(folder: Path, bundle: Bundle) -> Bundle:
+    """Seal and write `bundle.json`; returns the bundle with its hash."""
+    content = seal(bundle.model_dump(mode="json", by_alias=True))
+    write_json(folder / MANIFEST, content)
+    return Bundle.model_validate(content)

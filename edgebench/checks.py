@@ -1,0 +1,70 @@
+"""What works on this computer, and how to make the rest work."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgebench import deploy, discovery, measure
+from edgebench.agent import facts
+from edgebench.errors import EdgebenchError
+from edgebench.profile import read_target
+from edgebench.schema import Target
+
+Rows = list[dict[str, Any]]
+INSTALL = {"onnxruntime": "onnxruntime", "tflite": "ai-edge-litert", "torch": "'edgebench[torch]'"}
+
+
+def check_formats() -> Rows:
+    """Check which exporters have what they need; none of it is imported."""
+    rows = []
+    for name in discovery.names("edgebench.exporters"):
+        plugin = discovery.load("edgebench.exporters", name, "format")
+        missing = [(module, extra) for module, extra in plugin.REQUIRES if importlib.util.find_spec(module) is None]
+        reason = f"{missing[0][0]} is not installed; pip install 'edgebench[{missing[0][1]}]'" if missing else ""
+        rows.append(_row("format", name, not missing, reason, precisions="/".join(plugin.PRECISIONS)))
+    return rows
+
+
+def check_runtimes() -> Rows:
+    """Check which of the agent's runtimes can run here."""
+    rows = []
+    known = [name[3:] for name in discovery.names("edgebench.agent") if name.startswith("rt-")]
+    for name, found in facts.runtimes(known).items():
+        remedy = f"{found['reason']}; python -m pip install {INSTALL.get(name, name)}"
+        works = found["version"] is not None
+        rows.append(_row("runtime", name, works, "" if works else remedy, version=found["version"] or ""))
+    return rows
+
+
+def check_meters() -> Rows:
+    """Check which of the agent's power meters can be read here."""
+    known = [name[6:] for name in discovery.names("edgebench.agent") if name.startswith("meter-")]
+    if not known:
+        return [_row("meter", "any", False, "this version reads no power meter; energy is left blank with that reason")]
+    return [_row("meter", name, True, "") for name in known]
+
+
+def check_targets() -> Rows:
+    """Probe every target that needs no address."""
+    return [_check_target(read_target(name)) for name in discovery.names("edgebench.targets", ".yaml")]
+
+
+def _check_target(target: Target) -> dict[str, Any]:
+    if target.transport != "local":
+        return _row("target", target.name, False, "not probed: it needs an address")
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
+            transport = deploy.connect(target, Path(root))
+            found = measure.probe(transport, deploy.deploy_agent(target, transport))
+    except EdgebenchError as error:
+        return _row("target", target.name, False, str(error))
+    environment = found["environment"]
+    what = f"{environment['cpu'] or environment['machine']}, {environment['cores']} cores, {environment['os']}"
+    return _row("target", target.name, True, what)
+
+
+def _row(kind: str, name: str, works: bool, reason: str, **more: str) -> dict[str, Any]:
+    return {kind: name, **more, "works": "yes" if works else "no", "note": reason}

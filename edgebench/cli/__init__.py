@@ -1,0 +1,86 @@
+"""The command line: wiring, printing and exit codes; one file per command.
+
+Exit codes: 0 done; 1 some cells failed; 2 wrong usage or bad input; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from edgebench import __version__
+from edgebench.cli import doctor, export, formats, leaderboard, models, run, targets, train
+from edgebench.errors import EdgebenchError, ExportError, MeasureError, TransportError
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+app = typer.Typer(
+    name="edgebench",
+    help="Which of my trained models, in which format and precision, should run on which edge device?",
+    epilog="Exit codes: 0 done, 1 some cells failed, 2 wrong usage or bad input, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+for command in (train, export, run, leaderboard, models, targets, formats, doctor):
+    app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"edgebench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error; works anywhere.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that every command has."""
+
+
+def main() -> None:
+    """Run the command line and turn errors into one line and an exit code."""
+    debug = "--debug" in sys.argv or bool(os.environ.get("EDGEBENCH_DEBUG"))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    sys.exit(execute(arguments, debug))
+
+
+def execute(arguments: list[str], debug: bool) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        code = typer.main.get_command(app).main(arguments, prog_name="edgebench", standalone_mode=False)
+        return int(code or DONE)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return BAD_INPUT
+    except (click.Abort, KeyboardInterrupt):
+        print("edgebench: interrupted; what was finished is kept, the same command does the rest", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return DONE
+    except EdgebenchError as error:
+        if debug:
+            raise
+        print(f"edgebench: {_one_line(error)}", file=sys.stderr)
+        return FAILED if isinstance(error, (ExportError, MeasureError, TransportError)) else BAD_INPUT
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        print(f"edgebench: unexpected {kind}: {_one_line(error)}; please report it with the output of --debug", file=sys.stderr)
+        return FAILED
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,68 @@
+"""What the commands print with: tables on standard output, progress on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from edgebench.schema import Progress
+
+
+def print_json(content: object) -> None:
+    """Print a JSON document on standard output."""
+    print(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def print_table(title: str, rows: Sequence[Mapping[str, Any]], right: Sequence[str] = ()) -> None:
+    """Print rows with the keys of the first as headings; names in `right` are aligned right."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for name in rows[0] if rows else ():
+        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+    width = None if sys.stdout.isatty() else 200
+    Console(file=sys.stdout, width=width).print(table if rows else f"{title}: none")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show what is going on and how long it will take: a bar on a terminal, a line per step elsewhere."""
+    if sys.stderr.isatty():
+        with _bar() as report:
+            yield report
+        return
+    said: set[str] = set()
+
+    def line(what: str, done: float, total: float) -> None:
+        if what not in said:
+            said.add(what)
+            print(f"edgebench: {what}", file=sys.stderr, flush=True)
+
+    yield line
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def report(what: str, done: float, total: float) -> None:
+            if what not in tasks:
+                for task in tasks.values():
+                    bars.update(task, visible=False)
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total, visible=True)
+
+        yield report

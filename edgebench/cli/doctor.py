@@ -1,0 +1,26 @@
+"""`edgebench doctor`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edgebench.cli import console
+
+
+def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say which formats, runtimes, meters and targets work here, and each no with its remedy."""
+    from edgebench import checks
+
+    found = {
+        "formats": checks.check_formats(),
+        "runtimes": checks.check_runtimes(),
+        "meters": checks.check_meters(),
+        "targets": checks.check_targets(),
+    }
+    if json:
+        console.print_json(found)
+        return
+    for title, rows in found.items():
+        console.print_table(title.capitalize(), rows)

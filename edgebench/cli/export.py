@@ -1,0 +1,61 @@
+"""`edgebench export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgebench.cli import console
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="Model folder, checkpoint, .pt2 program, or architecture.")],
+    format: Annotated[str, typer.Option(help="torch, onnx or tflite.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int8-dynamic.")] = "fp32",
+    dataset: Annotated[str | None, typer.Option(help="For parity, and for int8 calibration.")] = None,
+    target: Annotated[str, typer.Option(help="Whose limits to keep: a target's name or YAML file.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),
+    architecture: Annotated[str | None, typer.Option(help="The network that a checkpoint belongs to.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
+    classes: Annotated[int | None, typer.Option(help="Class count, where no data set says it.", min=1)] = None,
+    size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
+    channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
+    calibration_samples: Annotated[int, typer.Option(help="Training samples for int8 ranges.", min=1)] = 256,
+    max_drop: Annotated[float | None, typer.Option(help="Refuse int8 that loses more, for instance 0.01.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the bundle's manifest.")] = False,
+) -> None:
+    """Export a model to a format; the file must agree with the torch model."""
+    from edgebench import api
+
+    with console.progress() as progress:
+        result = api.export(
+            source,
+            format=format,
+            precision=precision,
+            dataset=dataset,
+            target=target,
+            out=out,
+            architecture=architecture,
+            name=name,
+            classes=classes,
+            size=size,
+            channels=channels,
+            pretrained=pretrained,
+            calibration_samples=calibration_samples,
+            max_drop=max_drop,
+            progress=progress,
+        )
+    bundle, parity = result.bundle, result.bundle.parity
+    if json:
+        content = bundle.model_dump(mode="json", by_alias=True)
+        console.print_json({"folder": str(result.folder), "cached": result.cached, **content})
+        return
+    drop = "" if parity.metric_drop is None else f", drop {100 * parity.metric_drop:.1f} points"
+    print(
+        f"{result.folder}: {bundle.size_bytes / 2**20:.2f} MiB{' (as before)' if result.cached else ''}; parity on "
+        f"{parity.samples} {parity.source} samples: top-1 agreement {100 * parity.top1_agreement:.1f} %, "
+        f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
+    )

@@ -1,0 +1,103 @@
+"""`edgebench run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgebench.cli import console
+
+if TYPE_CHECKING:
+    from edgebench.api import CellPlan, RunResult
+    from edgebench.schema import Record
+
+
+def command(
+    what: Annotated[list[str] | None, typer.Argument(help="A profile (digits unless given), or bundle folders.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Target name or YAML file; may be repeated.")] = None,
+    mode: Annotated[Literal["quick", "standard"], typer.Option(help="How long to measure.")] = "quick",
+    repeat: Annotated[bool, typer.Option("--repeat", help="Measure finished cells again.")] = False,
+    only: Annotated[str | None, typer.Option(help="For instance model=resnet18,format=onnx.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads per inference; all cores unless given.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    results: Annotated[Path, typer.Option(help="Where records are written.")] = Path("results"),
+    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure a profile's cells, or bundles, that have no result yet."""
+    from edgebench import api
+
+    given = what or ["digits"]
+    profile = given[0] if len(given) == 1 and not (Path(given[0]) / "bundle.json").exists() else None
+    with console.progress() as progress:
+        result = api.run(
+            profile,
+            bundle=[] if profile else [Path(item) for item in given],
+            target=target or (),
+            mode=mode,
+            repeat=repeat,
+            only=only,
+            dataset=dataset,
+            threads=threads,
+            dry_run=dry_run,
+            results=results,
+            work=work,
+            progress=progress,
+        )
+    if json:
+        _print_json(result)
+    elif dry_run:
+        _print_plan(result)
+    else:
+        _print_outcome(result)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def _print_json(result: RunResult) -> None:
+    import dataclasses
+
+    console.print_json(
+        {
+            "cells": [dataclasses.asdict(cell) for cell in result.cells],
+            "records": [record.model_dump(mode="json", by_alias=True) for record in result.records],
+        }
+    )
+
+
+def _print_plan(result: RunResult) -> None:
+    rows = [{**_name(cell), "state": cell.state, "": cell.reason} for cell in result.cells]
+    console.print_table("Plan", rows)
+    seconds = sum(cell.seconds for cell in result.cells)
+    todo = sum(cell.state == "to do" for cell in result.cells)
+    print(f"{todo} of {len(result.cells)} cells to do; measuring them takes about {seconds / 60:.1f} minutes")
+
+
+def _print_outcome(result: RunResult) -> None:
+    found = {(r.cell.target, r.cell.model, r.cell.format, r.cell.precision): r for r in result.records}
+    rows = []
+    for cell in result.cells:
+        record = found.get((cell.target, cell.model, cell.format, cell.precision))
+        rows.append({**_name(cell), "state": cell.state, **_numbers(record), "": cell.reason})
+    console.print_table("Cells", rows, right=("metric %", "p50 ms", "size MiB"))
+    print(f"{len(rows) - len(result.failed)} of {len(rows)} cells have a result; `edgebench leaderboard` compares them")
+
+
+def _name(cell: CellPlan) -> dict[str, Any]:
+    return {"target": cell.target, "model": cell.model, "format": cell.format, "precision": cell.precision}
+
+
+def _numbers(record: Record | None) -> dict[str, Any]:
+    from edgebench.report.markdown import mebibytes, milliseconds, percent
+
+    if record is None or record.latency is None or record.accuracy is None or record.verdict is None:
+        return {"metric %": "", "p50 ms": "", "size MiB": "", "verdict": ""}
+    return {
+        "metric %": percent(record.accuracy.metrics.get(record.accuracy.headline)),
+        "p50 ms": milliseconds(record.latency.median_ns.value),
+        "size MiB": mebibytes(record.size_bytes),
+        "verdict": record.verdict.word,
+    }

@@ -1,0 +1,60 @@
+"""`edgebench train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edgebench.cli import console
+from edgebench.errors import InputError
+
+
+def command(
+    architecture: Annotated[str, typer.Argument(help="A torchvision classifier's name, or package.module:factory.")],
+    dataset: Annotated[str, typer.Option(help="digits, medmnist:NAME, or image-folder:PATH; options as ,key=value.")] = "digits",
+    recipe: Annotated[str, typer.Option(help="train or distill.")] = "train",
+    teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher, for distill.")] = None,
+    name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
+    size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
+    channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
+    option: Annotated[list[str] | None, typer.Option(help="A recipe option, for instance epochs=30.")] = None,
+    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Train or distil a model; writes a model folder with its lineage."""
+    from edgebench import api, models
+
+    with console.progress() as progress:
+        folder = api.train(
+            architecture,
+            dataset=dataset,
+            recipe=recipe,
+            teacher=teacher,
+            name=name,
+            size=size,
+            channels=channels,
+            options=read_options(option or []),
+            work=work,
+            progress=progress,
+        )
+    model = models.read_model(folder)
+    if json:
+        console.print_json({"folder": str(folder), **model.model_dump(mode="json")})
+    else:
+        found = ", ".join(f"{key} {value:g}" for key, value in model.metrics.items())
+        print(f"{folder}: {model.name}, {model.parameters / 1e6:.2f} M parameters, {found}")
+
+
+def read_options(pairs: list[str]) -> dict[str, Any]:
+    """Read key=value pairs; values are YAML scalars."""
+    import yaml
+
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"--option {pair}: not key=value")
+        found[key] = yaml.safe_load(value)
+    return found

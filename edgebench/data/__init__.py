@@ -1,0 +1,81 @@
+"""Data sets: uint8 images, labels, the task, class names, and the hash of each split."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench import discovery
+from edgebench.errors import DataError
+from edgebench.schema import DatasetRef, Task
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Part of a data set.
+
+    images: uint8 [n, h, w, c], or [n, d, h, w, c] for volumes.
+    labels: int64 [n], or [n, labels] of 0 and 1 for the multi-label task.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.images)
+
+    @property
+    def sha256(self) -> str:
+        """Hash images and labels with their shapes."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set whose splits are read when they are first asked for."""
+
+    ref: DatasetRef
+    task: Task
+    classes: tuple[str, ...]
+    read: Callable[[str], Split]
+
+    def hashes(self) -> dict[str, str]:
+        """Hash every split."""
+        return {name: self.read(name).sha256 for name in SPLITS}
+
+
+def open_dataset(ref: DatasetRef) -> Dataset:
+    """Open a data set by name; `DataError` where it is missing or not what it claims."""
+    plugin = discovery.load("edgebench.data", ref.name, "data set")
+    known = set(plugin.OPTIONS)
+    unknown = sorted(set(ref.options) - known)
+    if unknown:
+        raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
+    task, classes, read = plugin.load(ref.options)
+    return Dataset(ref, task, classes, cache(read))
+
+
+def require_images(dataset: Dataset) -> None:
+    """Refuse volumes: every network here is two-dimensional."""
+    shape = dataset.read("test").images.shape
+    if len(shape) != 4:
+        raise DataError(
+            f"{dataset.ref}: holds volumes {shape[1:]}, and the networks here take images; choose a 2D data set"
+        )
+
+
+def text_option(options: Mapping[str, str | int | bool], key: str) -> str | None:
+    """Read an option as text."""
+    return str(options[key]) if key in options else None

@@ -1,0 +1,28 @@
+"""Plugins are files: a file's name is its name on the command line.
+
+Discovery lists a package's folder and imports nothing, so that a broken or
+uninstalled plugin costs nothing until it is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.resources
+from types import ModuleType
+
+from edgebench.errors import UnknownName
+
+
+def names(package: str, suffix: str = ".py") -> tuple[str, ...]:
+    """List the plugins of a package (`edgebench.data` → `digits`, `image-folder`, …)."""
+    files = (entry.name for entry in importlib.resources.files(package).iterdir())
+    stems = (name[: -len(suffix)] for name in files if name.endswith(suffix) and not name.startswith("_"))
+    return tuple(sorted(stem.replace("_", "-") for stem in stems))
+
+
+def load(package: str, name: str, kind: str) -> ModuleType:
+    """Import one plugin by its command-line name; `UnknownName` offers the nearest."""
+    known = names(package)
+    if name not in known:
+        raise UnknownName(kind, name, known)
+    return importlib.import_module(f"{package}.{name.replace('-', '_')}")

@@ -1,0 +1,119 @@
+"""Files that are whole or not there at all, and the hashes that prove it."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from edgebench.errors import InputError, StorageError
+
+
+def sha256_file(path: Path) -> str:
+    """Hash a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def canonical(value: object) -> bytes:
+    """Write a JSON value in its one canonical form: sorted keys, no spaces, no NaN."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def sha256_json(value: object) -> str:
+    """Hash a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def seal(content: dict[str, Any]) -> dict[str, Any]:
+    """Add the hash of everything else under `sha256`."""
+    body = {key: value for key, value in content.items() if key != "sha256"}
+    return {**body, "sha256": sha256_json(body)}
+
+
+def is_sealed(content: dict[str, Any]) -> bool:
+    """Say whether the `sha256` inside still is the hash of the rest."""
+    return content.get("sha256") == seal(content)["sha256"]
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write beside, fsync, rename: a reader sees the old file or the new one.
+
+    Raises `StorageError` where the folder cannot be written or the disk is
+    full; nothing half-written stays behind.
+    """
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.chmod(name, 0o644)
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_json(path: Path, content: object) -> None:
+    """Write a JSON file that people can read and diff."""
+    write_atomic(path, (json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Fill a folder beside `path` and move it there when the block succeeds."""
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:60]}."))
+        staging.chmod(0o755)
+    try:
+        with storage(path):
+            yield staging
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(staging, path)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals to store into one clear line."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full; free some space or choose another folder",
+            errno.EDQUOT: "the disk quota is used up; free some space or choose another folder",
+            errno.EACCES: "permission denied; choose a folder that you may write to",
+            errno.EPERM: "permission denied; choose a folder that you may write to",
+            errno.EROFS: "the file system is read-only; choose another folder",
+            errno.ENOTDIR: "a file stands where a folder is needed; choose another path",
+            errno.EEXIST: "a file stands where a folder is needed; choose another path",
+            errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+        }
+        if error.errno in reasons:
+            raise StorageError(f"{path}: {reasons[error.errno]}") from error
+        raise
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Join a name that came from outside; `InputError` where it would leave the folder."""
+    pure = PurePosixPath(name)
+    if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not pure.parts:
+        raise InputError(f"{folder}: the file name {name!r} leads out of the folder; refuse this file and fetch it anew")
+    return folder / pure

@@ -1,0 +1,150 @@
+"""Torchvision's classifiers, for any class count, 1 or 3 channels, and small images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from edgebench.errors import InputError
+
+SMALL = 64
+"""Below this many pixels a network gets a stem that does not shrink at once."""
+
+
+def _torchvision() -> Any:
+    """Import torchvision; its CUDA-built wheel needs two operator schemas beside a CPU-only torch."""
+    if torch.version.cuda is None:
+        for name in ("nms", "qnms"):
+            if not hasattr(torch.ops.torchvision, name):
+                schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                torch.library.define(f"torchvision::{name}", schema)
+    import torchvision
+
+    return torchvision
+
+
+def build(name: str, classes: int, channels: int, size: int, pretrained: bool) -> nn.Module:
+    """Build a network for images [n, channels, size, size] that returns logits [n, classes]."""
+    tv = _torchvision()
+    family = next(family for family in FITS if name.startswith(family))
+    network: nn.Module = FITS[family](tv, name, classes, size)
+    first, layer = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    if channels != layer.in_channels:
+        _replace(network, first, _convolution(layer, in_channels=channels))
+    if pretrained:
+        _pretrain(tv, name, network, first)
+    return network
+
+
+def _plain(tv: Any, name: str, classes: int) -> Any:
+    return tv.models.get_model(name, weights=None, num_classes=classes)
+
+
+def _resnet(tv: Any, name: str, classes: int, size: int) -> Any:
+    """Small images: a 3 × 3 stem without stride or pooling (He et al. 2016, section 4.2)."""
+    network = _plain(tv, name, classes)
+    if size < SMALL:
+        network.conv1 = _convolution(network.conv1, kernel_size=3, stride=1, padding=1)
+        network.maxpool = nn.Identity()
+    return network
+
+
+def _mobile(tv: Any, name: str, classes: int, size: int) -> Any:
+    """Small images: the first convolution keeps its resolution (MobileNet and EfficientNet families)."""
+    network = _plain(tv, name, classes)
+    if size < SMALL:
+        network.features[0][0] = _convolution(network.features[0][0], stride=1)
+    return network
+
+
+def _densenet(tv: Any, name: str, classes: int, size: int) -> Any:
+    """Small images: the 3 × 3 stem of the CIFAR networks (Huang et al. 2017, section 3)."""
+    network = _plain(tv, name, classes)
+    if size < SMALL:
+        network.features.conv0 = _convolution(network.features.conv0, kernel_size=3, stride=1, padding=1)
+        network.features.pool0 = nn.Identity()
+    return network
+
+
+def _vgg(tv: Any, name: str, classes: int, size: int) -> Any:
+    """Small images: the first poolings are left out until one pixel remains for the last."""
+    network = _plain(tv, name, classes)
+    pools = [index for index, layer in enumerate(network.features) if isinstance(layer, nn.MaxPool2d)]
+    if size < SMALL:
+        for index in pools[: max(0, len(pools) - (size.bit_length() - 1))]:
+            network.features[index] = nn.Identity()
+        network.avgpool = nn.AdaptiveAvgPool2d(1)
+        network.classifier[0] = nn.Linear(512, 4096)
+    return network
+
+
+def _vit(tv: Any, name: str, classes: int, size: int) -> Any:
+    """The image size is part of the network; small images get patches of 4 pixels."""
+    network = tv.models.get_model(name, weights=None, num_classes=classes)
+    patch = 4 if size < SMALL else network.patch_size
+    if size % patch:
+        raise InputError(f"{name}: an image size of {size} is no multiple of its {patch}-pixel patches; choose another size")
+    first = network.encoder.layers[0]
+    return tv.models.VisionTransformer(
+        image_size=size,
+        patch_size=patch,
+        num_layers=len(network.encoder.layers),
+        num_heads=first.num_heads,
+        hidden_dim=network.hidden_dim,
+        mlp_dim=network.mlp_dim,
+        num_classes=classes,
+    )
+
+
+FITS = {
+    "resnet": _resnet,
+    "resnext": _resnet,
+    "wide_resnet": _resnet,
+    "mobilenet": _mobile,
+    "efficientnet": _mobile,
+    "densenet": _densenet,
+    "vgg": _vgg,
+    "vit": _vit,
+}
+
+
+def _convolution(layer: nn.Conv2d, **changes: Any) -> nn.Conv2d:
+    """Make the same convolution with some of its settings changed, freshly initialised."""
+    settings = {
+        "in_channels": layer.in_channels,
+        "out_channels": layer.out_channels,
+        "kernel_size": layer.kernel_size,
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "bias": layer.bias is not None,
+    }
+    made = nn.Conv2d(**{**settings, **changes})
+    nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
+    if made.bias is not None:
+        nn.init.zeros_(made.bias)
+    return made
+
+
+def _replace(network: nn.Module, path: str, layer: nn.Module) -> None:
+    parent, _, leaf = path.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, layer)
+
+
+def _pretrain(tv: Any, name: str, network: nn.Module, first: str) -> None:
+    """Fill in torchvision's published weights; layers of another shape keep their random ones."""
+    try:
+        weights = tv.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{name}: pretrained weights could not be downloaded ({error}); go online once, or give --checkpoint"
+        ) from error
+    own = network.state_dict()
+    stem = f"{first}.weight"
+    if own[stem].shape[1] == 1:
+        weights[stem] = weights[stem].sum(dim=1, keepdim=True)
+    fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
+    network.load_state_dict(fitting, strict=False)
+
+

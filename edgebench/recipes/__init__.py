@@ -1,0 +1,123 @@
+"""Ways to make a model: one file per recipe, each from a data set to a model folder with its lineage."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ValidationError
+
+from edgebench import discovery
+from edgebench.data import Dataset, require_images
+from edgebench.errors import InputError, MissingExtra
+from edgebench.files import sha256_json
+from edgebench.models import read_model
+from edgebench.profile import explain
+from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Progress, Role
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation that torchvision's weights were trained with."""
+TOOLS = ("torch", "torchvision", "lightning", "torchmetrics")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a recipe is to make, and from what."""
+
+    name: str
+    architecture: str
+    role: Role
+    dataset: Dataset
+    input: InputPlan
+    options: Mapping[str, Any]
+    teacher: Network | None
+    progress: Progress
+
+
+def make_model(recipe: str, job: Job, root: Path) -> Path:
+    """Make a model in a folder below `root`, or return the folder where it was made before.
+
+    The folder's name carries the hash of everything that went in: recipe,
+    options, data, teacher. An interrupted training goes on where it stopped.
+    """
+    plugin = discovery.load("edgebench.recipes", recipe, "recipe")
+    options = _options(plugin.Options, recipe, job.options)
+    if (recipe == "distill") != (job.teacher is not None):
+        raise InputError(f"{job.name}: a teacher goes with the recipe distill, and distill wants a teacher")
+    require_images(job.dataset)
+    lineage = _lineage(recipe, options, job)
+    key = sha256_json([job.name, job.architecture, job.role, job.input.model_dump(), lineage.model_dump(exclude={"tools"})])
+    folder = root / f"{job.name}-{key[:12]}"
+    if (folder / "model.json").exists():
+        read_model(folder)
+        return folder
+    for module in TOOLS:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(f"the recipe {recipe}", "torch", module)
+    plugin.make(job, options, lineage, folder)
+    return folder
+
+
+def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> BaseModel:
+    try:
+        return type_.model_validate(dict(given))
+    except ValidationError as error:
+        raise InputError(f"recipe {recipe}: {explain(error, type_)}") from error
+
+
+def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
+    return Lineage(
+        recipe=recipe,
+        options=options.model_dump(),
+        parents=(job.teacher.model.sha256,) if job.teacher else (),
+        dataset=job.dataset.ref,
+        splits=job.dataset.hashes(),
+        seed=options.model_dump().get("seed", 0),
+        tools=tool_versions(TOOLS),
+    )
+
+
+def tool_versions(names: tuple[str, ...]) -> dict[str, str]:
+    """Find the versions of installed distributions."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Preprocessing:
+    """Choose the input: the training split's own mean and deviation, or ImageNet's for pretrained weights."""
+    if pretrained and plan.channels == 3:
+        mean, std = IMAGENET
+    else:
+        images = dataset.read("train").images
+        axes = (0, 1, 2) if images.shape[-1] == plan.channels else None
+        pixels = images[:: max(1, len(images) // 4096)].astype(np.float64) / 255
+        means, deviations = np.atleast_1d(pixels.mean(axis=axes)), np.atleast_1d(pixels.std(axis=axes))
+        mean = tuple(round(float(value), 4) for value in np.resize(means, plan.channels))
+        std = tuple(round(max(float(value), 0.01), 4) for value in np.resize(deviations, plan.channels))
+    return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
+
+
+def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha256: str, metrics: dict[str, float]) -> Model:
+    """Write down what was made."""
+    return Model(
+        name=job.name,
+        architecture=job.architecture,
+        role=job.role,
+        task=job.dataset.task,
+        classes=job.dataset.classes,
+        preprocessing=spec,
+        sha256=sha256,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        lineage=lineage,
+        metrics=metrics,
+    )

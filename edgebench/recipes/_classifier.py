@@ -1,0 +1,243 @@
+"""The training loop that the recipes share, on Lightning and torchmetrics."""
+
+from __future__ import annotations
+
+import copy
+import io
+import logging
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning
+import torch
+import torchmetrics
+from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from edgebench import models
+from edgebench.agent import preprocess
+from edgebench.data import Dataset, Split
+from edgebench.files import new_folder, sha256_file, storage, write_json
+from edgebench.recipes import Job, describe, preprocessing
+from edgebench.schema import Lineage, Preprocessing, Task
+
+if TYPE_CHECKING:
+    from edgebench.recipes.train import Options
+
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+RESUME = "last.ckpt"
+
+
+def label_loss(dataset: Dataset, weighting: str) -> Loss:
+    """Make the loss on labels (logits, images, labels → scalar), with balanced class weights if asked for."""
+    labels = torch.from_numpy(dataset.read("train").labels)
+    if dataset.task == "multi-label":
+        positive = labels.float().mean(dim=0).clamp(min=1e-3)
+        weight = ((1 - positive) / positive).clamp(max=100) if weighting == "balanced" else None
+
+        def binary(logits: Tensor, images: Tensor, truth: Tensor) -> Tensor:
+            moved = None if weight is None else weight.to(logits.device)
+            return functional.binary_cross_entropy_with_logits(logits, truth.float(), pos_weight=moved)
+
+        return binary
+    counts = torch.bincount(labels, minlength=len(dataset.classes)).clamp(min=1).float()
+    weights = counts.sum() / (len(counts) * counts) if weighting == "balanced" else None
+
+    def categorical(logits: Tensor, images: Tensor, truth: Tensor) -> Tensor:
+        return functional.cross_entropy(logits, truth, weight=None if weights is None else weights.to(logits.device))
+
+    return categorical
+
+
+class Samples(TorchDataset[tuple[Tensor, Tensor]]):
+    """A split, preprocessed batch by batch with the code that the device runs."""
+
+    def __init__(self, split: Split, spec: Preprocessing) -> None:
+        self.split = split
+        self.spec = spec.model_dump()
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.split)
+
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return images float32 [n, c, h, w] and labels."""
+        images = preprocess.apply(self.split.images[list(indices)], self.spec)
+        return torch.from_numpy(images), torch.from_numpy(self.split.labels[list(indices)])
+
+
+def as_is(batch: Any) -> Any:
+    """Leave a batch as `__getitems__` made it."""
+    return batch
+
+
+class Classifier(lightning.LightningModule):
+    """A network, its loss, and the metric that picks its checkpoint."""
+
+    def __init__(self, network: torch.nn.Module, loss: Loss, dataset: Dataset, options: Options) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.options = options
+        self.metric = _metric(dataset.task, len(dataset.classes))
+
+    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+        """Return the loss of an augmented batch."""
+        images, labels = batch
+        images = augmented(images, self.options.augment)
+        loss = self.loss(self.network(images), images, labels)
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+        """Gather the validation metric and loss."""
+        images, labels = batch
+        logits = self.network(images)
+        self.metric.update(logits, labels)
+        self.log("val_loss", self.loss(logits, images, labels), batch_size=len(labels))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the metric of the epoch."""
+        self.log("val_metric", self.metric.compute())
+        self.metric.reset()
+
+    def configure_optimizers(self) -> Any:
+        """AdamW, with the learning-rate schedule of the options."""
+        settings, peak = self.options, self.options.learning_rate
+        optimizer = torch.optim.AdamW(self.network.parameters(), lr=peak, weight_decay=settings.weight_decay)
+        steps = int(self.trainer.estimated_stepping_batches)
+        if settings.schedule == "constant":
+            return optimizer
+        if settings.schedule == "one-cycle":
+            schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps + 1)
+        else:
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _metric(task: Task, classes: int) -> torchmetrics.Metric:
+    """Make the validation metric: AUROC for the multi-label task, accuracy otherwise."""
+    if task == "multi-label":
+        return torchmetrics.classification.MultilabelAUROC(num_labels=classes)
+    return torchmetrics.classification.MulticlassAccuracy(num_classes=classes, average="micro")
+
+
+def augmented(images: Tensor, kind: str) -> Tensor:
+    """Shift, turn and scale a little (`affine`), also mirror (`flip`), or leave as is (`none`)."""
+    if kind == "none":
+        return images
+    count = len(images)
+    angle = (torch.rand(count) - 0.5) * math.radians(30)
+    scale = 1 + (torch.rand(count) - 0.5) * 0.2
+    mirror = 1 - 2 * (torch.rand(count) < 0.5).float() if kind == "flip" else torch.ones(count)
+    matrix = torch.zeros(count, 2, 3)
+    matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * scale * mirror, -angle.sin()
+    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * mirror, angle.cos() * scale
+    matrix[:, :, 2] = (torch.rand(count, 2) - 0.5) * 0.2
+    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False).to(images.device)
+    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
+
+
+class Best(Callback):
+    """Keeps the epoch with the best metric (then the lowest loss), the history, and the patience."""
+
+    def __init__(self, job: Job, patience: int | None) -> None:
+        self.job = job
+        self.patience = patience
+        self.history: list[dict[str, float]] = []
+        self.score = (-math.inf, -math.inf)
+        self.epoch = -1
+        self.weights: dict[str, Tensor] = {}
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
+        """Say how far the training has come."""
+        total = float(trainer.estimated_stepping_batches)
+        self.job.progress(f"train {self.job.name}", float(trainer.global_step), total)
+
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
+        """Compare this epoch with the best one so far."""
+        if trainer.sanity_checking:
+            return
+        metric, loss = float(trainer.callback_metrics["val_metric"]), float(trainer.callback_metrics["val_loss"])
+        if (metric, -loss) > self.score:
+            self.score, self.epoch = (metric, -loss), trainer.current_epoch
+            self.weights = copy.deepcopy({k: v.cpu() for k, v in module.network.state_dict().items()})
+        if self.patience is not None and trainer.current_epoch - self.epoch >= self.patience:
+            trainer.should_stop = True
+
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
+        """Write the epoch down."""
+        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+        self.history.append({"epoch": trainer.current_epoch, "learning_rate": rate, **values})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Carry all of it through a resume."""
+        return {"history": self.history, "score": list(self.score), "epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a resume."""
+        self.history, self.epoch, self.weights = state["history"], state["epoch"], state["weights"]
+        self.score = (state["score"][0], state["score"][1])
+
+
+def fit(
+    job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None
+) -> None:
+    """Train and write `folder`: model.json, checkpoint.pt, history.json."""
+    spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
+    training = folder.parent / f".training-{folder.name}"
+    with warnings.catch_warnings(), storage(training):
+        warnings.filterwarnings("ignore", module="lightning")
+        warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
+        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        lightning.seed_everything(options.seed, verbose=False)
+        network = models.build(
+            job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained
+        )
+        best = Best(job, options.patience)
+        _train(Classifier(network, loss, job.dataset, options), job, spec, best, training)
+    network.load_state_dict(best.weights)
+    headline = "auroc" if job.dataset.task == "multi-label" else "accuracy"
+    with new_folder(folder) as staging:
+        buffer = io.BytesIO()
+        torch.save(best.weights, buffer)
+        (staging / "checkpoint.pt").write_bytes(buffer.getvalue())
+        metrics = {f"val_{headline}": round(best.score[0], 6), "best_epoch": best.epoch}
+        model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), metrics)
+        write_json(staging / "model.json", model.model_dump(mode="json"))
+        write_json(staging / "history.json", best.history)
+    for leftover in training.glob("*"):
+        leftover.unlink()
+    training.rmdir()
+
+
+def _train(classifier: Classifier, job: Job, spec: Preprocessing, best: Best, training: Path) -> None:
+    """Run Lightning's trainer, from where an interrupted one stopped."""
+    options = classifier.options
+    trainer = lightning.Trainer(
+        max_epochs=options.epochs,
+        accelerator="auto",
+        devices=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        callbacks=[best, ModelCheckpoint(dirpath=training, save_last=True, save_top_k=0)],
+    )
+    train, val = (Samples(job.dataset.read(name), spec) for name in ("train", "val"))
+    ragged = len(train) % options.batch_size == 1  # batch norm cannot learn from one sample
+    loaders = (
+        DataLoader(train, options.batch_size, shuffle=True, collate_fn=as_is, drop_last=ragged),
+        DataLoader(val, 256, collate_fn=as_is),
+    )
+    last = training / RESUME
+    trainer.fit(classifier, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt

@@ -1,0 +1,33 @@
+"""Train a classifier on labels alone: cross-entropy, or binary cross-entropy for the multi-label task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edgebench.recipes import Job
+from edgebench.schema import Frozen, Lineage
+
+
+class Options(Frozen):
+    """What can be set; the defaults suit small medical and digit images."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(64, ge=2)
+    learning_rate: float = Field(2e-3, gt=0, description="peak of the schedule")
+    weight_decay: float = Field(0.01, ge=0)
+    schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
+    patience: int | None = Field(None, ge=1, description="epochs without a better validation metric before it stops")
+    class_weights: Literal["none", "balanced"] = "none"
+    augment: Literal["none", "affine", "flip"] = "affine"
+    pretrained: bool = False
+    seed: int = 0
+
+
+def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
+    """Train, keep the epoch with the best validation metric, and write the model folder."""
+    from edgebench.recipes import _classifier
+
+    _classifier.fit(job, options, lineage, folder, _classifier.label_loss(job.dataset, options.class_weights))

@@ -1,0 +1,218 @@
+"""Records → one table per data set and target: rows with what readers compare, ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebench.errors import UnknownName
+from edgebench.schema import Record
+
+GROUPS: dict[str, Callable[[Record], str]] = {
+    "dataset": lambda record: str(record.cell.dataset),
+    "target": lambda record: record.cell.target,
+    "format": lambda record: record.cell.format,
+    "precision": lambda record: record.cell.precision,
+    "model": lambda record: record.cell.model,
+}
+ALWAYS: dict[str, Callable[[Record], str]] = {
+    "mode": lambda record: record.cell.mode,
+    "device": lambda record: record.cell.device,
+    "scenario": lambda record: str(record.cell.scenario.threads or "all"),
+}
+"""What may never be mixed in one table, asked for or not."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One finished cell beside its reference and its teacher; shares are fractions of 1."""
+
+    rank: int
+    pareto: bool
+    path: str
+    record: Record
+    metric: float
+    metric_delta: float | None
+    reduction_size: float | None
+    reduction_parameters: float | None
+    retained: float | None
+
+    def values(self) -> dict[str, Any]:
+        """Return the row as plain JSON values, units in the names."""
+        record = self.record
+        assert record.latency and record.accuracy and record.verdict
+        latency = record.latency
+        return {
+            "rank": self.rank,
+            "pareto": self.pareto,
+            "model": record.cell.model,
+            "role": record.role,
+            "format": record.cell.format,
+            "precision": record.cell.precision,
+            "runtime": record.cell.runtime_version,
+            "metric": record.accuracy.headline,
+            "metric_value": self.metric,
+            "metric_delta": self.metric_delta,
+            "auroc": record.accuracy.metrics.get("auroc"),
+            "median_ns": latency.median_ns.value,
+            "median_low_ns": latency.median_ns.low,
+            "median_high_ns": latency.median_ns.high,
+            "p90_ns": latency.p90_ns,
+            "p99_ns": latency.p99_ns,
+            "per_second": latency.per_second,
+            "size_bytes": record.size_bytes,
+            "parameters": record.parameters,
+            "reduction_size": self.reduction_size,
+            "reduction_parameters": self.reduction_parameters,
+            "retained": self.retained,
+            "peak_bytes": record.memory.peak_bytes,
+            "energy_joules": record.energy.joules,
+            "energy_reason": record.energy.reason,
+            "verdict": record.verdict.word,
+            "record": self.path,
+        }
+
+
+@dataclass(frozen=True)
+class Table:
+    """One group of comparable rows, and the cells of the group that failed."""
+
+    title: dict[str, str]
+    mode: str
+    threads: str
+    environment: dict[str, Any]
+    headline: str
+    teacher: str | None
+    rows: tuple[Row, ...]
+    failed: tuple[tuple[str, Record], ...]
+
+
+SORTS: dict[str, Callable[[Row], tuple[float, ...]]] = {
+    "latency": lambda row: (row.record.latency.median_ns.value if row.record.latency else 0.0,),
+    "metric": lambda row: (-row.metric, row.record.latency.median_ns.value if row.record.latency else 0.0),
+    "size": lambda row: (float(row.record.size_bytes or 0), row.record.latency.median_ns.value if row.record.latency else 0.0),
+}
+
+
+def make(records: Iterable[tuple[Path, Record]], sort: str, by: Sequence[str]) -> list[Table]:
+    """Group, rank and mark records; the newest record of a combination counts."""
+    if sort not in SORTS:
+        raise UnknownName("sort order", sort, SORTS)
+    for name in by:
+        if name not in GROUPS:
+            raise UnknownName("group", name, GROUPS)
+    groups: dict[tuple[str, ...], list[tuple[Path, Record]]] = {}
+    failed: list[tuple[Path, Record]] = []
+    for path, record in _newest(records):
+        if record.status == "failed":
+            failed.append((path, record))
+        else:
+            key = tuple(GROUPS[name](record) for name in by) + tuple(ALWAYS[name](record) for name in ALWAYS)
+            groups.setdefault(key, []).append((path, record))
+    made = [_table(groups[key], failed, sort, by) for key in sorted(groups)]
+    left = [item for item in failed if not any(item[1].key == record.key for table in made for _, record in table.failed)]
+    return made + ([_only_failed(left, by)] if left else [])
+
+
+def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
+    """Keep the newest of each status per combination of model, format, precision and circumstances."""
+    kept: dict[tuple[str, ...], tuple[Path, Record]] = {}
+    for path, record in records:
+        cell = record.cell
+        key = (record.status, str(cell.dataset), cell.target, cell.device, cell.mode, str(cell.scenario.threads))
+        key += (cell.model, cell.format, cell.precision)
+        if key not in kept or kept[key][1].started_at <= record.started_at:
+            kept[key] = (path, record)
+    return list(kept.values())
+
+
+def _table(members: list[tuple[Path, Record]], failed: list[tuple[Path, Record]], sort: str, by: Sequence[str]) -> Table:
+    first = members[0][1]
+    teacher = _teacher([record for _, record in members])
+    rows = [_row(path, record, members, teacher) for path, record in members]
+    best = {row.path for row in rows if not any(_dominates(other, row) for other in rows)}
+    rows.sort(key=lambda row: (*SORTS[sort](row), row.path))
+    ranked = tuple(
+        Row(rank, row.path in best, *(getattr(row, name) for name in list(Row.__dataclass_fields__)[2:]))
+        for rank, row in enumerate(rows, 1)
+    )
+    mine = [
+        (path.name, record)
+        for path, record in failed
+        if all(GROUPS[name](record) == GROUPS[name](first) for name in by) and record.cell.mode == first.cell.mode
+    ]
+    assert first.accuracy is not None
+    return Table(
+        title={name: GROUPS[name](first) for name in by},
+        mode=first.cell.mode,
+        threads=ALWAYS["scenario"](first),
+        environment=first.environment,
+        headline=first.accuracy.headline,
+        teacher=teacher.cell.model if teacher else None,
+        rows=ranked,
+        failed=tuple(sorted(mine, key=lambda item: item[0])),
+    )
+
+
+def _only_failed(left: list[tuple[Path, Record]], by: Sequence[str]) -> Table:
+    """List failures where nothing else of their group succeeded."""
+    first = left[0][1]
+    return Table(
+        title={name: GROUPS[name](first) for name in by},
+        mode=first.cell.mode,
+        threads=ALWAYS["scenario"](first),
+        environment={},
+        headline="metric",
+        teacher=None,
+        rows=(),
+        failed=tuple((path.name, record) for path, record in left),
+    )
+
+
+def _teacher(records: list[Record]) -> Record | None:
+    """Find the teacher's FP32 reference: its torch record, else any FP32 one."""
+    found = [record for record in records if record.role == "teacher" and record.cell.precision == "fp32"]
+    return min(found, key=lambda record: (record.cell.format != "torch", record.cell.format), default=None)
+
+
+def _reference(record: Record, members: list[tuple[Path, Record]]) -> Record | None:
+    """Find the torch FP32 record of the same model."""
+    same = (other for _, other in members if other.cell.model == record.cell.model)
+    return next((other for other in same if (other.cell.format, other.cell.precision) == ("torch", "fp32")), None)
+
+
+def _row(path: Path, record: Record, members: list[tuple[Path, Record]], teacher: Record | None) -> Row:
+    reference = _reference(record, members)
+    return Row(
+        rank=0,
+        pareto=False,
+        path=path.as_posix(),
+        record=record,
+        metric=_headline(record),
+        metric_delta=_headline(record) - _headline(reference) if reference else None,
+        reduction_size=_saved(record.size_bytes, teacher.size_bytes) if teacher else None,
+        reduction_parameters=_saved(record.parameters, teacher.parameters) if teacher else None,
+        retained=_headline(record) / _headline(teacher) if teacher and _headline(teacher) else None,
+    )
+
+
+def _headline(record: Record) -> float:
+    assert record.accuracy is not None
+    return record.accuracy.metrics.get(record.accuracy.headline, float("nan"))
+
+
+def _saved(own: int | None, teachers: int | None) -> float | None:
+    return 1 - own / teachers if own is not None and teachers else None
+
+
+def _dominates(one: Row, other: Row) -> bool:
+    """Say whether one is no worse in metric, latency and size, and better in one of them."""
+    a, b = _axes(one), _axes(other)
+    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+
+
+def _axes(row: Row) -> tuple[float, float, float]:
+    assert row.record.latency is not None
+    return (-row.metric, row.record.latency.median_ns.value, float(row.record.size_bytes or 0))

@@ -1,0 +1,537 @@
+"""The data types that flow through edgebench, and the protocols at its seams.
+
+    profile → model → bundle → deployment → measurement → record → report
+
+Everything is frozen, units stand in the names, and each type has one JSON form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+RECORD_SCHEMA = 1
+BUNDLE_SCHEMA = 1
+METHOD = 1
+"""Version of the measuring method; part of every cell's key."""
+
+Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
+Role = Literal["teacher", "student", "baseline", "quantized", "pruned"]
+Mode = Literal["quick", "standard"]
+Layout = Literal["nchw", "nhwc"]
+VerdictWord = Literal["VALID", "UNSTABLE", "INVALID"]
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+"""What a model, target or profile may be called: it becomes part of file names."""
+
+
+class Frozen(BaseModel):
+    """A value: immutable, and strict about unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+# ---------------------------------------------------------------- data and models
+
+
+class DatasetRef(Frozen):
+    """A data set by name, and the options that its loader takes."""
+
+    name: str
+    options: dict[str, str | int | bool] = {}
+
+    def __str__(self) -> str:
+        """Write it as the command line reads it."""
+        return ",".join([self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))])
+
+
+class Preprocessing(Frozen):
+    """From uint8 images [n, h, w, c] to a network's input; executed by `agent/preprocess.py`."""
+
+    height: int = Field(gt=0, description="rows after resizing")
+    width: int = Field(gt=0, description="columns after resizing")
+    channels: Literal[1, 3] = Field(description="grey is repeated to 3, colour is averaged to 1")
+    mean: tuple[float, ...] = Field(description="per channel, after scaling to 0…1")
+    std: tuple[float, ...] = Field(description="per channel, after scaling to 0…1")
+    layout: Layout = "nchw"
+
+
+class TensorSpec(Frozen):
+    """One input or output of a bundle's file."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = Field(None, description="real = scale × (quantized − zero_point); null for real tensors")
+    zero_point: int | None = None
+
+
+class Lineage(Frozen):
+    """How a model came to be."""
+
+    recipe: str
+    options: dict[str, Any] = {}
+    parents: tuple[str, ...] = Field((), description="sha256 of the checkpoints that it was made from")
+    dataset: DatasetRef | None = None
+    splits: dict[str, str] = Field({}, description="sha256 of each split's images and labels")
+    seed: int = 0
+    tools: dict[str, str] = {}
+
+
+class Model(Frozen):
+    """A trained network: what it is, and the checkpoint that holds its weights."""
+
+    name: str = Field(pattern=NAME)
+    architecture: str = Field(description="a torchvision name, `package.module:factory`, or `exported-program`")
+    role: Role = "baseline"
+    task: Task
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    sha256: str = Field(description="of the checkpoint file")
+    parameters: int
+    lineage: Lineage
+    metrics: dict[str, float] = Field({}, description="on the validation split, at the chosen epoch")
+
+
+# ---------------------------------------------------------------- bundles
+
+
+class Calibration(Frozen):
+    """Which samples set the quantization ranges."""
+
+    split: Literal["train"] = "train"
+    samples: int
+    sha256: str = Field(description="of the calibration images")
+    method: str
+
+
+class Parity(Frozen):
+    """The exported file against the torch model it came from, on the same samples."""
+
+    samples: int
+    source: str = Field(description="`test`, or `synthetic` where no data set was given")
+    max_abs: float = Field(description="largest difference of any output value")
+    cosine: float = Field(description="smallest cosine similarity of any sample's outputs")
+    top1_agreement: float = Field(description="share of samples with the same decision")
+    metric: float | None = Field(None, description="headline metric of the file on these samples")
+    metric_drop: float | None = Field(None, description="metric of the torch model minus that of the file")
+
+
+class FileEntry(Frozen):
+    """One file of a bundle."""
+
+    sha256: str
+    bytes: int
+
+
+class Limits(Frozen):
+    """What a target's runtime can load, and which quantized style its kernels want."""
+
+    opset: int | None = Field(None, description="highest ONNX operator set")
+    ir: int | None = Field(None, description="highest ONNX IR version")
+    activations: Literal["uint8", "int8"] = Field("int8", description="signedness of ONNX INT8 activations")
+    per_channel: bool = Field(True, description="one weight scale per output channel")
+
+
+class Bundle(Frozen):
+    """A folder with a model file and everything needed to run it: `bundle.json`."""
+
+    schema_version: int = Field(BUNDLE_SCHEMA, alias="schema")
+    model: Model
+    format: str
+    precision: str
+    runtime: str = Field(description="the agent's `rt_<runtime>.py`")
+    entry: str = Field(description="the file that the runtime loads")
+    files: dict[str, FileEntry]
+    input: TensorSpec
+    output: TensorSpec
+    preprocessing: Preprocessing = Field(description="the model's, in this file's layout")
+    calibration: Calibration | None = None
+    parity: Parity
+    parity_samples: tuple[int, ...] = Field((), description="indices into the test split of the parity samples")
+    macs: int | None = Field(None, description="multiply-accumulates of one inference, counted by torch")
+    limits: Limits
+    details: dict[str, Any] = Field({}, description="facts of the format: opset, IR version, …")
+    tools: dict[str, str] = {}
+    key: str = Field(description="sha256 of all that went in; the same key is never exported twice")
+    sha256: str = ""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @property
+    def name(self) -> str:
+        """Name it as tables do."""
+        return f"{self.model.name}.{self.format}.{self.precision}"
+
+    @property
+    def size_bytes(self) -> int:
+        """Size on disk of the file that the runtime loads."""
+        return self.files[self.entry].bytes
+
+
+# ---------------------------------------------------------------- targets
+
+
+class Accepts(Frozen):
+    """One format that a target runs."""
+
+    format: str
+    precisions: tuple[str, ...]
+    runtime: str
+    limits: Limits = Limits()  # type: ignore[call-arg]
+
+
+class Target(Frozen):
+    """A kind of device. Addresses are never part of it."""
+
+    name: str = Field(pattern=NAME)
+    description: str
+    transport: str
+    python: str | None = Field(None, description="interpreter on the device; null for the host's own")
+    accepts: tuple[Accepts, ...]
+    meters: tuple[str, ...] = ()
+    agent_plugins: tuple[str, ...] = Field((), description="own `rt_*.py` or `meter_*.py` files, beside this file")
+    notes: str = ""
+
+    def accepted(self, format: str, precision: str) -> Accepts | None:
+        """Find how this target runs a format in a precision, or None."""
+        return next((a for a in self.accepts if a.format == format and precision in a.precisions), None)
+
+
+# ---------------------------------------------------------------- profiles
+
+
+class Variant(Frozen):
+    """One format in several precisions."""
+
+    format: str
+    precisions: tuple[str, ...]
+
+
+class ModelPlan(Frozen):
+    """A model that a profile wants: made by a recipe, or read from a checkpoint."""
+
+    name: str = Field(pattern=NAME)
+    architecture: str
+    role: Role = "baseline"
+    recipe: str | None = Field(None, description="null where `checkpoint` names a file")
+    teacher: str | None = Field(None, description="name of a model in the same profile")
+    checkpoint: str | None = None
+    options: dict[str, Any] = Field({}, description="the recipe's own options")
+
+
+class InputPlan(Frozen):
+    """What the networks of a profile see."""
+
+    size: int = Field(gt=0)
+    channels: Literal[1, 3] = 3
+
+
+class Scenario(Frozen):
+    """How inferences are asked for."""
+
+    kind: Literal["single-stream"] = "single-stream"
+    threads: int | None = Field(None, ge=1, description="null: every core that the agent may use")
+    warmup_seconds: float | None = Field(None, description="null: as the mode says")
+
+
+class Goals(Frozen):
+    """What a result must hold to count."""
+
+    max_drop: float = Field(0.01, ge=0, description="most that a quantized model's headline metric may lose")
+
+
+class Profile(Frozen):
+    """What to build and measure."""
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    dataset: DatasetRef
+    input: InputPlan
+    models: tuple[ModelPlan, ...] = Field(min_length=1)
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = ("cpu",)
+    scenario: Scenario = Scenario()  # type: ignore[call-arg]
+    calibration_samples: int = Field(256, ge=1)
+    goals: Goals = Goals()  # type: ignore[call-arg]
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_unique(cls, models: tuple[ModelPlan, ...]) -> tuple[ModelPlan, ...]:
+        names = [model.name for model in models]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two models are called {', '.join(doubled)}")
+        return models
+
+
+# ---------------------------------------------------------------- cells and measurements
+
+
+class Cell(Frozen):
+    """One bundle on one target in one scenario: the unit that is planned, run, retried, resumed."""
+
+    model: str
+    format: str
+    precision: str
+    bundle_sha256: str
+    dataset: DatasetRef
+    evaluation_sha256: str = Field(description="of the split that accuracy is measured on")
+    target: str
+    device: str = Field(description="hash of the facts that make two devices comparable")
+    runtime: str
+    runtime_version: str
+    scenario: Scenario
+    mode: Mode
+    method: int = METHOD
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What one fresh process measured; times in nanoseconds."""
+
+    index: int
+    load_ns: int
+    first_ns: int
+    warmup_ns: Sequence[int]
+    settled: bool
+    calls_per_sample: int
+    samples_ns: Sequence[int]
+    prepare_ns: Sequence[int]
+    scores_ns: Sequence[int]
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Outputs of the evaluation split, in its order: float32 values, row by row."""
+
+    rows: int
+    columns: int
+    values: bytes
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no result."""
+
+    stage: str
+    reason: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Raw readings of one cell, and never a mean."""
+
+    environment: Mapping[str, Any]
+    clock: Mapping[str, Any]
+    trials: Sequence[Trial]
+    memory: Mapping[str, Any]
+    predictions: Predictions | None
+    conditions: Sequence[Mapping[str, Any]]
+    failure: Failure | None
+
+
+class Memory(Frozen):
+    """Resident memory of a process of its own, or why there is none."""
+
+    baseline_bytes: int | None = Field(None, description="runtime imported, one input buffer made")
+    loaded_bytes: int | None = None
+    peak_bytes: int | None = Field(None, description="highest while loading and inferring (VmHWM after a reset)")
+    reason: str | None = None
+
+
+class Energy(Frozen):
+    """Energy of one inference, or why there is none."""
+
+    joules: float | None = None
+    provenance: str | None = None
+    reason: str | None = None
+
+
+class Interval(Frozen):
+    """A value and its 95 % confidence interval over trials."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+class LatencySummary(Frozen):
+    """Statistics of the samples; nanoseconds. Blank quantiles had too few samples."""
+
+    trials: int
+    samples: int
+    median_ns: Interval = Field(description="median of the trials' medians")
+    mean_ns: float = Field(description="mean of the trials' means")
+    stdev_ns: float = Field(description="within trials: root of the mean of their variances")
+    mad_ns: float = Field(description="median over trials of the median absolute deviation")
+    min_ns: float
+    max_ns: float
+    p90_ns: float | None = None
+    p95_ns: float | None = None
+    p99_ns: float | None = None
+    p999_ns: float | None = None
+    outliers: int = Field(description="samples with |x − median| / MAD > 14.826; flagged, never removed")
+    trial_medians_ns: tuple[float, ...]
+    load_ns: float = Field(description="median over trials")
+    first_ns: float = Field(description="median over trials of the first inference")
+    prepare_ns: float = Field(description="median time to turn one uint8 image into the input tensor")
+    scores_ns: float = Field(description="median time to turn one output tensor into scores")
+
+    @property
+    def per_second(self) -> float:
+        """Inferences per second, one after the other."""
+        return 1e9 / self.median_ns.value
+
+
+class Reason(Frozen):
+    """One reason for a verdict, and what to do about it."""
+
+    reason: str
+    recommendation: str
+
+
+class Verdict(Frozen):
+    """Whether a record's numbers can be relied on."""
+
+    word: VerdictWord
+    reasons: tuple[Reason, ...] = ()
+
+
+class Accuracy(Frozen):
+    """Measured from the device's own outputs."""
+
+    samples: int
+    headline: str = Field(description="which of the metrics ranks models of this task")
+    metrics: dict[str, float]
+    host_agreement: float | None = Field(description="share of parity samples decided as on the exporting host")
+
+
+class Sidecar(Frozen):
+    """The compressed file with the raw samples (`.npz`), beside its record."""
+
+    file: str
+    sha256: str
+    bytes: int
+
+
+class Record(Frozen):
+    """One cell's result: all that the tables are made from."""
+
+    schema_version: int = Field(RECORD_SCHEMA, alias="schema")
+    key: str = Field(description="sha256 of the cell")
+    status: Literal["done", "failed"]
+    cell: Cell
+    model: Model | None = Field(description="null where the bundle could not be made")
+    role: Role
+    size_bytes: int | None = None
+    parameters: int | None = None
+    macs: int | None = None
+    calibration: Calibration | None = None
+    parity: Parity | None = None
+    bundle_details: dict[str, Any] = {}
+    tools: dict[str, str] = {}
+    started_at: str = Field(description="UTC, ISO 8601")
+    seconds: float = Field(description="wall time of the whole cell")
+    environment: dict[str, Any] = {}
+    clock: dict[str, Any] = {}
+    latency: LatencySummary | None = None
+    memory: Memory = Memory()  # type: ignore[call-arg]
+    energy: Energy = Energy()  # type: ignore[call-arg]
+    accuracy: Accuracy | None = None
+    verdict: Verdict | None = None
+    failure: Reason | None = None
+    failed_stage: str | None = None
+    samples: Sidecar | None = None
+    sha256: str = ""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+
+# ---------------------------------------------------------------- the seams
+
+
+@dataclass(frozen=True)
+class Network:
+    """A torch network ready to export, with the model that it is."""
+
+    model: Model
+    module: Any
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """All that an exporter may know."""
+
+    network: Network
+    precision: str
+    limits: Limits
+    calibration: Any
+    """float32 calibration inputs [n, c, h, w], or None."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter wrote into the folder it was given."""
+
+    entry: str
+    runtime: str
+    input: TensorSpec
+    output: TensorSpec
+    layout: Layout
+    calibration_method: str
+    details: Mapping[str, Any]
+
+
+class Exporter(Protocol):
+    """A module `exporters/<format>.py`."""
+
+    PRECISIONS: tuple[str, ...]
+    REQUIRES: tuple[tuple[str, str], ...]
+    """(module, extra) pairs that must be importable."""
+
+    def export(self, request: ExportRequest, folder: Path) -> Exported:
+        """Write the model file into `folder`."""
+
+    def tools(self) -> dict[str, str]:
+        """Versions of the tools that decide what the file looks like."""
+
+
+class Stream(Protocol):
+    """A running program on a device: lines out, one job in."""
+
+    def lines(self, silence_seconds: float) -> Iterator[str]:
+        """Yield its lines; `TransportError` after so long a silence."""
+
+    def stop(self) -> None:
+        """End the program and everything that it started."""
+
+    def stderr(self) -> str:
+        """Return the end of what it wrote to its standard error."""
+
+
+class Transport(Protocol):
+    """A way to a device: `targets/transports/<name>.py` makes one with `connect(target, root)`."""
+
+    def run(self, arguments: Sequence[str], stdin: str) -> Stream:
+        """Start the device's Python with these arguments."""
+
+    def push(self, source: Path, destination: str) -> None:
+        """Copy a file below the device's cache folder, whole or not at all."""
+
+    def has(self, destination: str) -> bool:
+        """Say whether a file is below the device's cache folder."""
+
+    def path(self, destination: str) -> str:
+        """Name a file below the device's cache folder as the device sees it."""
+
+
+Progress = Callable[[str, float, float], None]
+"""What is being done, how much of it is done, how much there is; the units cancel."""

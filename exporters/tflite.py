@@ -1,0 +1,157 @@
+"""`tflite`: fp32, fp16 (weights), int8-dynamic, and int8 with int8 input and output."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import io
+import warnings
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgebench.errors import ExportError
+from edgebench.schema import Exported, ExportRequest, Network, TensorSpec
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
+REQUIRES = (
+    ("torch", "torch"),
+    ("litert_torch", "tflite"),
+    ("ai_edge_quantizer", "tflite"),
+    ("ai_edge_litert", "tflite"),
+)
+
+
+def tools() -> dict[str, str]:
+    """Versions that decide what the file looks like."""
+    names = ("torch", "litert-torch", "litert-converter", "ai-edge-quantizer")
+    return {name: importlib.metadata.version(name) for name in names}
+
+
+def export(request: ExportRequest, folder: Path) -> Exported:
+    """Write `model.tflite`: batch 1, channels last, all weights inside the flatbuffer."""
+    path = folder / "model.tflite"
+    with _quiet():
+        content = _float_model(_Cached(request.network))
+        if request.precision != "fp32":
+            content = _quantized(content, request)
+    path.write_bytes(inlined(content))
+    return _describe(request, path)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep progress bars and advice of the converters off the user's screen."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+class _Cached:
+    """A network that compares by its weights, so that its conversion is done once for all precisions."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+
+    def __hash__(self) -> int:
+        return hash(self.network.model.sha256)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Cached) and other.network.model == self.network.model
+
+
+@lru_cache(maxsize=1)
+def _float_model(cached: _Cached) -> bytes:
+    """Convert to a float32 flatbuffer with a channels-last input."""
+    import litert_torch
+    import torch
+
+    model = cached.network.model
+    spec = model.preprocessing
+    example = torch.zeros(1, spec.height, spec.width, spec.channels)
+    try:
+        wrapped = litert_torch.to_channel_last_io(cached.network.module, args=[0]).eval()
+        return bytes(litert_torch.convert(wrapped, (example,)).model_content())
+    except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ExportError(f"{model.name}: not expressible in TFLite: {reason}") from error
+
+
+def _quantized(content: bytes, request: ExportRequest) -> bytes:
+    """Quantize with ai-edge-quantizer: weights per channel; activations per tensor, ranges by min-max."""
+    from ai_edge_quantizer import qtyping, quantizer, recipe
+    from ai_edge_quantizer.algorithm_manager import AlgorithmName
+
+    tool = quantizer.Quantizer(bytearray(content))
+    if request.precision == "fp16":
+        half = qtyping.TensorQuantizationConfig(num_bits=16, dtype=qtyping.TensorDataType.FLOAT)
+        tool.update_quantization_recipe(
+            regex=".*",
+            operation_name=qtyping.TFLOperationName.ALL_SUPPORTED,
+            op_config=qtyping.OpQuantizationConfig(
+                weight_tensor_config=half, compute_precision=qtyping.ComputePrecision.FLOAT, explicit_dequantize=True
+            ),
+            algorithm_key=AlgorithmName.FLOAT_CASTING,
+        )
+        return bytes(tool.quantize().quantized_model)
+    if request.precision == "int8-dynamic":
+        tool.load_quantization_recipe(recipe.dynamic_wi8_afp32())
+        return bytes(tool.quantize().quantized_model)
+    tool.load_quantization_recipe(recipe.static_wi8_ai8())
+    images = np.ascontiguousarray(request.calibration.transpose(0, 2, 3, 1))
+    ranges = tool.calibrate({None: [{"args_0": image[None]} for image in images]})
+    return bytes(tool.quantize(ranges).quantized_model)
+
+
+def inlined(content: bytes) -> bytes:
+    """Move weights that lie behind the flatbuffer into it: tflite-runtime up to 2.13 looks nowhere else."""
+    import flatbuffers
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content, 0)
+    outside = [buffer for buffer in model.buffers if buffer.offset > 1]
+    if not outside:
+        return content
+    for buffer in outside:
+        buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
+        buffer.offset = buffer.size = 0
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _describe(request: ExportRequest, path: Path) -> Exported:
+    """Read names, types and quantization parameters back from the file."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
+    graph = model.subgraphs[0]
+    names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+    operators = {
+        f"{names[max(code.builtinCode, code.deprecatedBuiltinCode)]} v{code.version}" for code in model.operatorCodes
+    }
+    return Exported(
+        entry="model.tflite",
+        runtime="tflite",
+        input=_tensor(graph.tensors[graph.inputs[0]]),
+        output=_tensor(graph.tensors[graph.outputs[0]]),
+        layout="nhwc",
+        calibration_method="min-max",
+        details={"operators": sorted(operators), "nodes": len(graph.operators)},
+    )
+
+
+def _tensor(tensor: Any) -> TensorSpec:
+    """Describe one tensor of a flatbuffer; types 0 and 9 are float32 and int8."""
+    dtype = {0: "float32", 9: "int8"}[tensor.type]
+    integer = dtype == "int8"
+    return TensorSpec(
+        name=tensor.name.decode(),
+        shape=tuple(int(size) for size in tensor.shape),
+        dtype=dtype,
+        scale=float(tensor.quantization.scale[0]) if integer else None,
+        zero_point=int(tensor.quantization.zeroPoint[0]) if integer else None,
+    )

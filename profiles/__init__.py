@@ -1,0 +1,1 @@
+"""What to build and measure: one YAML file per profile."""

@@ -1,0 +1,1 @@
+"""Ways to a device: one file each, with `connect(target, root)`."""
