@@ -1,4 +1,4 @@
-"""edgebench: which of my trained models, in which format and precision, should run on which edge device?
+"""edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `train`, `export`, `run`,
 `leaderboard`. They are imported when first used, so that `import edgebench`

@@ -68,6 +68,15 @@ def exporter(format: str, precision: str) -> Exporter:
     return made
 
 
+def accepted(target: Target, format: str, precision: str) -> Accepts:
+    """Find how a target runs a format in a precision; `ExportError` says what it runs instead."""
+    accepts = target.accepted(format, precision)
+    if accepts is None:
+        known = ", ".join(f"{a.format} {'/'.join(a.precisions)}" for a in target.accepts)
+        raise ExportError(f"{target.name} does not run {format} {precision}; it runs {known}")
+    return accepts
+
+
 def order_key(order: Order) -> str:
     """Hash all that decides what the bundle holds."""
     plugin = exporter(order.format, order.precision)
@@ -152,7 +161,7 @@ def _calibration(order: Order) -> tuple[Array | None, Calibration | None]:
 def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict[str, str]) -> Bundle:
     nothing = Parity(samples=0, source="", max_abs=0, cosine=0, top1_agreement=0, metric=None, metric_drop=None)
     return Bundle(
-        schema=BUNDLE_SCHEMA,
+        schema_version=BUNDLE_SCHEMA,
         model=order.model,
         format=order.format,
         precision=order.precision,
@@ -206,7 +215,7 @@ def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Arra
         deployed = deploy.deploy(host, transport, folder, bundle, images)
         scenario = Scenario(kind="single-stream", threads=None, warmup_seconds=None)
         job = measure.job(bundle, deployed, images.shape, scenario, MODES["quick"], [("accuracy", 0)])
-        measurement = measure.measure(transport, deployed.agent, job, lambda event: None)
+        measurement = measure.measure(transport, deployed.agent, job, lambda _: None)
     if measurement.failure is not None or measurement.predictions is None:
         failure = measurement.failure
         reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"

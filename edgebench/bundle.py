@@ -52,9 +52,7 @@ def _verify_files(folder: Path, bundle: Bundle) -> None:
 def list_files(folder: Path) -> dict[str, FileEntry]:
     """Hash every file of a folder, the manifest apart."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return {
-        path.relative_to(folder).as_posix(): FileEntry(sha256=sha256_file(path), bytes=path.stat().st_size) for path in paths
-    }
+    return {path.relative_to(folder).as_posix(): FileEntry(sha256=sha256_file(path), bytes=path.stat().st_size) for path in paths}
 
 
 def write_manifest(folder: Path, bundle: Bundle) -> Bundle:

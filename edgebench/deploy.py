@@ -68,9 +68,7 @@ def deploy_agent(target: Target, transport: Transport) -> str:
     return _push_bytes(transport, f"agents/{_short(content)}.pyz", content)
 
 
-def deploy(
-    target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8]
-) -> Deployed:
+def deploy(target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8]) -> Deployed:
     """Push whatever of agent, bundle and evaluation set the device does not have yet."""
     content = np.ascontiguousarray(images).tobytes()
     home = f"bundles/{bundle.sha256[:16]}"

@@ -1,18 +1,18 @@
 """One tree of errors; every message says where, what, and what to do next.
 
-    EdgebenchError
-    ├── InputError            what the user gave cannot be used: exit code 2
-    │   ├── UnknownName       no plugin, model, target or profile of that name
-    │   ├── ProfileError      a profile or target file does not say what it must
-    │   ├── DataError         a data set is missing, truncated or not what it claims
-    │   ├── CheckpointError   a checkpoint does not fit the network it is loaded into
-    │   ├── BundleError       a bundle folder is incomplete or was changed
-    │   └── RecordError       a record or its samples were changed
-    ├── MissingExtra          an optional dependency is not installed: exit code 2
-    ├── StorageError          a folder cannot be written or the disk is full: exit code 2
-    ├── ExportError           a model cannot become this format: the cell fails
-    ├── TransportError        a device cannot be reached or a transfer broke: the cell fails
-    └── MeasureError          the agent failed or its stream ended early: the cell fails
+EdgebenchError
+├── InputError            what the user gave cannot be used: exit code 2
+│   ├── UnknownName       no plugin, model, target or profile of that name
+│   ├── ProfileError      a profile or target file does not say what it must
+│   ├── DataError         a data set is missing, truncated or not what it claims
+│   ├── CheckpointError   a checkpoint does not fit the network it is loaded into
+│   ├── BundleError       a bundle folder is incomplete or was changed
+│   └── RecordError       a record or its samples were changed
+├── MissingExtra          an optional dependency is not installed: exit code 2
+├── StorageError          a folder cannot be written or the disk is full: exit code 2
+├── ExportError           a model cannot become this format: the cell fails
+├── TransportError        a device cannot be reached or a transfer broke: the cell fails
+└── MeasureError          the agent failed or its stream ended early: the cell fails
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def seal(content: dict[str, Any]) -> dict[str, Any]:
 
 def is_sealed(content: dict[str, Any]) -> bool:
     """Say whether the `sha256` inside still is the hash of the rest."""
-    return content.get("sha256") == seal(content)["sha256"]
+    return bool(content.get("sha256") == seal(content)["sha256"])
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -57,15 +56,20 @@ def open_source(source: Source, data: Dataset | None) -> tuple[Model, Callable[[
     return model, lambda: models.load_network(model, weights, source.text)
 
 
-def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
-    """Make a model folder of a user's checkpoint; returns the one made before if the file is the same."""
-    import torch
-
+def checkpoint_folder(source: Source, data: Dataset, root: Path) -> Path:
+    """Name the model folder that `import_checkpoint` would return; makes nothing."""
     path = Path(source.text)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; the profile's path is relative to where edgebench runs")
     said = [source.name, source.architecture, source.size, source.channels, source.role, str(data.ref)]
-    folder = root / f"{source.name}-{sha256_json([sha256_file(path), said])[:12]}"
+    return root / f"{source.name}-{sha256_json([sha256_file(path), said])[:12]}"
+
+
+def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
+    """Make a model folder of a user's checkpoint; returns the one made before if the file is the same."""
+    import torch
+
+    folder = checkpoint_folder(source, data, root)
     if (folder / "model.json").exists():
         models.read_model(folder)
         return folder
@@ -74,7 +78,7 @@ def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
     with new_folder(folder) as staging:
         kept = models.checkpoint_path(staging, model)
         if model.architecture == models.PROGRAM:
-            kept.write_bytes(path.read_bytes())
+            kept.write_bytes(Path(source.text).read_bytes())
         else:
             torch.save(weights, kept)
         model = model.model_copy(update={"sha256": sha256_file(kept)})

@@ -117,7 +117,7 @@ def _invalid(conditions: Sequence[Mapping[str, Any]], host_agreement: float | No
     if host_agreement is not None and host_agreement < 0.99:
         found.append(
             Reason(
-                reason=f"{100 * (1 - host_agreement):.1f} % of the parity samples are decided otherwise than on the exporting host",
+                reason=f"{100 * (1 - host_agreement):.1f} % of the parity samples are decided otherwise than on the host",
                 recommendation="compare the runtime's version with the host's, and export for this target again",
             )
         )

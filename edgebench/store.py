@@ -92,7 +92,7 @@ def _compact(values: Sequence[int]) -> NDArray[Any]:
 def read_samples(path: Path, record: Record) -> dict[str, NDArray[Any]]:
     """Read a record's raw readings after checking them against the hash that it carries."""
     assert record.samples is not None
-    return {key: value for key, value in np.load(io.BytesIO(_verified(path, record)), allow_pickle=False).items()}
+    return dict(np.load(io.BytesIO(_verified(path, record)), allow_pickle=False))
 
 
 def _verified(path: Path, record: Record) -> bytes:
@@ -100,7 +100,9 @@ def _verified(path: Path, record: Record) -> bytes:
     try:
         content = inside(path.parent, record.samples.file).read_bytes()
     except (OSError, InputError) as error:
-        raise RecordError(f"{path}: its samples {record.samples.file} cannot be read ({error}); measure this cell again") from error
+        raise RecordError(
+            f"{path}: its samples {record.samples.file} cannot be read ({error}); measure this cell again"
+        ) from error
     if hashlib.sha256(content).hexdigest() != record.samples.sha256:
         raise RecordError(
             f"{path.parent / record.samples.file}: changed since it was measured (its hash differs from the record's); "
@@ -120,7 +122,9 @@ def read_record(path: Path) -> Record:
             f"{path}: changed since it was measured (its hash differs); restore it, or delete it and measure this cell again"
         )
     if content.get("schema") != RECORD_SCHEMA:
-        raise RecordError(f"{path}: record schema {content.get('schema')}, this edgebench reads {RECORD_SCHEMA}; update edgebench")
+        raise RecordError(
+            f"{path}: record schema {content.get('schema')}, this edgebench reads {RECORD_SCHEMA}; update edgebench"
+        )
     try:
         record = Record.model_validate(content)
     except ValidationError as error:

@@ -130,9 +130,7 @@ def _describe(request: ExportRequest, path: Path) -> Exported:
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     graph = model.subgraphs[0]
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    operators = {
-        f"{names[max(code.builtinCode, code.deprecatedBuiltinCode)]} v{code.version}" for code in model.operatorCodes
-    }
+    operators = {f"{names[max(code.builtinCode, code.deprecatedBuiltinCode)]} v{code.version}" for code in model.operatorCodes}
     return Exported(
         entry="model.tflite",
         runtime="tflite",

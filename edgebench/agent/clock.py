@@ -4,15 +4,15 @@ import time
 from typing import Any, Callable, Dict
 
 if hasattr(time, "perf_counter_ns"):
-    now_ns = time.perf_counter_ns  # type: Callable[[], int]
+    now_ns: Callable[[], int] = time.perf_counter_ns
 else:  # Python 3.6
 
-    def now_ns():  # type: () -> int
+    def now_ns() -> int:
         """Read the clock in nanoseconds."""
         return int(time.perf_counter() * 1e9)
 
 
-def describe():  # type: () -> Dict[str, Any]
+def describe() -> Dict[str, Any]:
     """Measure the smallest step of the clock and the cost of one reading, in nanoseconds."""
     steps = []
     for _ in range(200):

@@ -8,13 +8,11 @@ from .clock import now_ns
 from .facts import read
 
 
-def snapshot(root="/"):  # type: (str) -> Dict[str, Any]
+def snapshot(root: str = "/") -> Dict[str, Any]:
     """Read the counters; each is null where the system has none."""
     stat = (read(os.path.join(root, "proc/stat")) or "").splitlines()
     jiffies = [int(value) for value in stat[0].split()[1:]] if stat and stat[0].startswith("cpu ") else []
-    vmstat = dict(
-        line.split() for line in (read(os.path.join(root, "proc/vmstat")) or "").splitlines() if len(line.split()) == 2
-    )
+    vmstat = dict(line.split() for line in (read(os.path.join(root, "proc/vmstat")) or "").splitlines() if len(line.split()) == 2)
     load = read(os.path.join(root, "proc/loadavg"))
     return {
         "t_ns": now_ns(),
@@ -29,7 +27,7 @@ def snapshot(root="/"):  # type: (str) -> Dict[str, Any]
     }
 
 
-def _pressure(path):  # type: (str) -> Optional[int]
+def _pressure(path: str) -> Optional[int]:
     """Read the microseconds in which some task waited for a CPU."""
     for line in (read(path) or "").splitlines():
         if line.startswith("some "):
@@ -37,17 +35,17 @@ def _pressure(path):  # type: (str) -> Optional[int]
     return None
 
 
-def _numbers(pattern):  # type: (str) -> Any
+def _numbers(pattern: str) -> Any:
     values = (read(path) for path in sorted(glob.glob(pattern)))
     return [float(value) for value in values if value is not None and value.lstrip("-").isdigit()]
 
 
-def _mean(pattern):  # type: (str) -> Optional[float]
+def _mean(pattern: str) -> Optional[float]:
     values = _numbers(pattern)
     return sum(values) / len(values) if values else None
 
 
-def _hottest(pattern):  # type: (str) -> Optional[float]
+def _hottest(pattern: str) -> Optional[float]:
     """Return the highest temperature; sensors that are off read -256 °C."""
     values = [value / 1000.0 for value in _numbers(pattern) if value > -100000]
     return max(values) if values else None

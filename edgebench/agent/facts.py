@@ -7,7 +7,7 @@ import platform
 from typing import Any, Dict, List, Optional, Sequence
 
 
-def read(path):  # type: (str) -> Optional[str]
+def read(path: str) -> Optional[str]:
     """Read a small text file; None where it is missing or unreadable."""
     try:
         with open(path, "rb") as stream:
@@ -16,20 +16,18 @@ def read(path):  # type: (str) -> Optional[str]
         return None
 
 
-def cores():  # type: () -> int
+def cores() -> int:
     """Count the cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def environment(root="/"):  # type: (str) -> Dict[str, Any]
+def environment(root: str = "/") -> Dict[str, Any]:
     """Collect the facts; each is null where the system does not say."""
     cpuinfo = _fields(read(os.path.join(root, "proc/cpuinfo")) or "")
     memory = _fields(read(os.path.join(root, "proc/meminfo")) or "")
-    release = dict(
-        line.split("=", 1) for line in (read(os.path.join(root, "etc/os-release")) or "").splitlines() if "=" in line
-    )
+    release = dict(line.split("=", 1) for line in (read(os.path.join(root, "etc/os-release")) or "").splitlines() if "=" in line)
     total = memory.get("MemTotal", "").split()
     load = read(os.path.join(root, "proc/loadavg"))
     return {
@@ -49,9 +47,9 @@ def environment(root="/"):  # type: (str) -> Dict[str, Any]
     }
 
 
-def _fields(text):  # type: (str) -> Dict[str, str]
+def _fields(text: str) -> Dict[str, str]:
     """Read `key : value` lines; the first of each key counts."""
-    found = {}  # type: Dict[str, str]
+    found: Dict[str, str] = {}
     for line in text.splitlines():
         key, colon, value = line.partition(":")
         if colon:
@@ -59,12 +57,12 @@ def _fields(text):  # type: (str) -> Dict[str, str]
     return found
 
 
-def runtimes(names):  # type: (Sequence[str]) -> Dict[str, Dict[str, Optional[str]]]
+def runtimes(names: Sequence[str]) -> Dict[str, Dict[str, Optional[str]]]:
     """Find each runtime's version, or the reason why it cannot run here."""
     return {name: _runtime(name) for name in names}
 
 
-def _runtime(name):  # type: (str) -> Dict[str, Optional[str]]
+def _runtime(name: str) -> Dict[str, Optional[str]]:
     try:
         module = importlib.import_module("." + "rt_" + name.replace("-", "_"), __package__)
     except ImportError as error:
@@ -72,7 +70,7 @@ def _runtime(name):  # type: (str) -> Dict[str, Optional[str]]
     return {"version": version(module.DISTRIBUTIONS, module.MODULES), "reason": _missing(module.MODULES)}
 
 
-def version(distributions, modules):  # type: (Sequence[str], Sequence[str]) -> Optional[str]
+def version(distributions: Sequence[str], modules: Sequence[str]) -> Optional[str]:
     """Return `name version` of the first that is installed, without importing it where that is possible."""
     try:
         metadata = importlib.import_module("importlib.metadata")
@@ -80,13 +78,13 @@ def version(distributions, modules):  # type: (Sequence[str], Sequence[str]) -> 
         return _imported_version(modules)
     for distribution in distributions:
         try:
-            return distribution + " " + metadata.version(distribution)
+            return "%s %s" % (distribution, metadata.version(distribution))
         except metadata.PackageNotFoundError:
             continue
     return None
 
 
-def _imported_version(modules):  # type: (Sequence[str]) -> Optional[str]
+def _imported_version(modules: Sequence[str]) -> Optional[str]:
     for name in modules:
         try:
             importlib.import_module(name)
@@ -97,9 +95,9 @@ def _imported_version(modules):  # type: (Sequence[str]) -> Optional[str]
     return None
 
 
-def _missing(modules):  # type: (Sequence[str]) -> Optional[str]
+def _missing(modules: Sequence[str]) -> Optional[str]:
     """Say which modules are missing if none of them can be found."""
-    missing = []  # type: List[str]
+    missing: List[str] = []
     for name in modules:
         top = name.split(".")[0]
         if not modules or importlib.util.find_spec(top) is not None:

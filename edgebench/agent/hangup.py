@@ -5,14 +5,14 @@ import threading
 from typing import Callable
 
 
-def when_host_leaves(action):  # type: (Callable[[], None]) -> None
+def when_host_leaves(action: Callable[[], None]) -> None:
     """Call `action` in a thread of its own when standard input closes.
 
     Reads the descriptor itself: a thread that waits inside `sys.stdin` would
     hold its lock when the interpreter ends.
     """
 
-    def wait():  # type: () -> None
+    def wait() -> None:
         try:
             while os.read(0, 4096):
                 pass

@@ -11,7 +11,7 @@ CAPACITY = 1 << 20
 """Most samples of one window; a window that is full ends early."""
 
 
-def median(values):  # type: (Sequence[int]) -> float
+def median(values: Sequence[int]) -> float:
     """Return the middle value, or the mean of the two in the middle."""
     ordered = sorted(values)
     half = len(ordered) // 2
@@ -21,19 +21,19 @@ def median(values):  # type: (Sequence[int]) -> float
 class Loop(object):
     """Calls `infer` on prepared inputs in turn and times every call (or batch of calls)."""
 
-    def __init__(self, infer, inputs):  # type: (Callable[[Any], Any], List[Any]) -> None
+    def __init__(self, infer: Callable[[Any], Any], inputs: List[Any]) -> None:
         self._infer = infer
         self._inputs = inputs
         self._next = 0
         self._buffer = array("q", bytes(8 * CAPACITY))
         self.calls = 1
 
-    def window(self, seconds, least=1):  # type: (float, int) -> array[int]
+    def window(self, seconds: float, least: int = 1) -> "array[int]":
         """Take samples for so long, and at least so many; nanoseconds per call."""
         taken = self._single(int(seconds * 1e9), least) if self.calls == 1 else self._batched(int(seconds * 1e9), least)
         return self._buffer[:taken]
 
-    def _single(self, length_ns, least):  # type: (int, int) -> int
+    def _single(self, length_ns: int, least: int) -> int:
         infer, inputs, buffer, now = self._infer, self._inputs, self._buffer, now_ns
         position, last, index = self._next, len(self._inputs) - 1, 0
         end = now() + length_ns
@@ -50,7 +50,7 @@ class Loop(object):
         self._next = position
         return index
 
-    def _batched(self, length_ns, least):  # type: (int, int) -> int
+    def _batched(self, length_ns: int, least: int) -> int:
         infer, inputs, buffer, now, calls = self._infer, self._inputs, self._buffer, now_ns, self.calls
         position, last, index = self._next, len(self._inputs) - 1, 0
         repeats = range(calls)
@@ -69,15 +69,14 @@ class Loop(object):
         return index
 
 
-def warm_up(loop, window_seconds, seconds=0.5, inferences=10):
-    # type: (Loop, float, float, int) -> Tuple[array[int], bool]
+def warm_up(loop: Loop, window_seconds: float, seconds: float = 0.5, inferences: int = 10) -> "Tuple[array[int], bool]":
     """Infer until three successive windows' medians lie within 10 % of each other, in ten windows at most.
 
     At least `inferences` calls and `seconds` go before. Returns the samples and
     whether they settled (NVIDIA perf_analyzer's stability rule).
     """
     samples = loop.window(seconds, inferences)
-    medians = []  # type: List[float]
+    medians: List[float] = []
     for _ in range(10):
         window = loop.window(window_seconds)
         samples.extend(window)
@@ -88,13 +87,13 @@ def warm_up(loop, window_seconds, seconds=0.5, inferences=10):
     return samples, False
 
 
-def calls_per_sample(warm, clock_cost_ns):  # type: (Sequence[int], float) -> int
+def calls_per_sample(warm: Sequence[int], clock_cost_ns: float) -> int:
     """Return 1, or how many calls make 10 ms where one is shorter than 50 clock readings."""
     typical = max(median(warm[-64:]), 1.0)
-    return 1 if typical >= 50 * clock_cost_ns else int(math.ceil(1e7 / typical))
+    return 1 if typical >= 50 * clock_cost_ns else math.ceil(1e7 / typical)
 
 
-def sample(loop, mode, emit):  # type: (Loop, Dict[str, Any], Callable[[array[int]], None]) -> None
+def sample(loop: Loop, mode: Dict[str, Any], emit: "Callable[[array[int]], None]") -> None:
     """Take samples in one-second windows until the mode's counts are met or its cap is reached."""
     taken, spent_ns = 0, 0
     gc.collect()

@@ -3,7 +3,7 @@
 from typing import Optional
 
 
-def status_bytes(field, path="/proc/self/status"):  # type: (str, str) -> Optional[int]
+def status_bytes(field: str, path: str = "/proc/self/status") -> Optional[int]:
     """Read `VmRSS` or `VmHWM` in bytes; None where the system has none."""
     try:
         with open(path) as lines:
@@ -15,7 +15,7 @@ def status_bytes(field, path="/proc/self/status"):  # type: (str, str) -> Option
     return None
 
 
-def reset_peak(path="/proc/self/clear_refs"):  # type: (str) -> bool
+def reset_peak(path: str = "/proc/self/clear_refs") -> bool:
     """Set VmHWM back to what is resident now (Linux 4.0 and later); say whether it worked."""
     try:
         with open(path, "w") as control:

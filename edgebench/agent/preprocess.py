@@ -7,7 +7,7 @@ needs numpy only where a runtime brings it.
 from typing import Any, Dict, List
 
 
-def apply(images, spec):  # type: (Any, Dict[str, Any]) -> Any
+def apply(images: Any, spec: Dict[str, Any]) -> Any:
     """Resize, fit the channels, normalise and lay out.
 
     images: uint8 [n, h, w, c]; returns float32 [n, c, H, W] or [n, H, W, c].
@@ -29,7 +29,7 @@ def apply(images, spec):  # type: (Any, Dict[str, Any]) -> Any
     return pixels.transpose(0, 3, 1, 2).copy() if spec["layout"] == "nchw" else pixels
 
 
-def weights(before, after):  # type: (int, int) -> List[List[float]]
+def weights(before: int, after: int) -> List[List[float]]:
     """Return the matrix [after, before] of linear interpolation with antialiasing.
 
     A triangle filter with half-pixel centres, widened by the scale when it

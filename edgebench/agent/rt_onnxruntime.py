@@ -11,7 +11,7 @@ DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 class Runtime(object):
     """One session; tensors are feeds made before timing."""
 
-    def __init__(self, job):  # type: (Dict[str, Any]) -> None
+    def __init__(self, job: Dict[str, Any]) -> None:
         import numpy
         import onnxruntime
 
@@ -21,7 +21,7 @@ class Runtime(object):
         self._name = job["input"]["name"]
         self._outputs = [job["output"]["name"]]
 
-    def load(self, path, threads):  # type: (str, int) -> None
+    def load(self, path: str, threads: int) -> None:
         """Open the file and let the runtime optimise it."""
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -29,15 +29,15 @@ class Runtime(object):
         options.log_severity_level = 3
         self._session = self._ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def prepare(self, raw, shape):  # type: (bytes, Any) -> Any
+    def prepare(self, raw: bytes, shape: Any) -> Any:
         """Turn raw uint8 pixels [n, h, w, c] into a feed."""
         images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
         return {self._name: preprocess.apply(images, self._job["preprocessing"])}
 
-    def infer(self, tensor):  # type: (Any) -> Any
+    def infer(self, tensor: Any) -> Any:
         """Run one inference: host tensor in, host tensor out."""
         return self._session.run(self._outputs, tensor)
 
-    def scores(self, output):  # type: (Any) -> bytes
+    def scores(self, output: Any) -> bytes:
         """Return the outputs as float32 bytes, row by row."""
         return bytes(output[0].astype("<f4").tobytes())

@@ -11,7 +11,7 @@ DISTRIBUTIONS = ("ai-edge-litert", "tflite-runtime")
 class Runtime(object):
     """One interpreter; integer inputs are quantized before timing."""
 
-    def __init__(self, job):  # type: (Dict[str, Any]) -> None
+    def __init__(self, job: Dict[str, Any]) -> None:
         import numpy
 
         try:
@@ -22,14 +22,14 @@ class Runtime(object):
         self._interpreter_type = Interpreter
         self._job = job
 
-    def load(self, path, threads):  # type: (str, int) -> None
+    def load(self, path: str, threads: int) -> None:
         """Open the file and allocate its tensors."""
         self._interpreter = self._interpreter_type(model_path=path, num_threads=threads)
         self._interpreter.allocate_tensors()
         self._input = self._interpreter.get_input_details()[0]["index"]
         self._output = self._interpreter.get_output_details()[0]["index"]
 
-    def prepare(self, raw, shape):  # type: (bytes, Any) -> Any
+    def prepare(self, raw: bytes, shape: Any) -> Any:
         """Turn raw uint8 pixels [n, h, w, c] into the input tensor, quantized if the file wants that."""
         images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
         real = preprocess.apply(images, self._job["preprocessing"])
@@ -40,13 +40,13 @@ class Runtime(object):
         steps = self._np.round(real / spec["scale"]) + spec["zero_point"]
         return self._np.clip(steps, limits.min, limits.max).astype(spec["dtype"])
 
-    def infer(self, tensor):  # type: (Any) -> Any
+    def infer(self, tensor: Any) -> Any:
         """Run one inference: host tensor in, host tensor out."""
         self._interpreter.set_tensor(self._input, tensor)
         self._interpreter.invoke()
         return self._interpreter.get_tensor(self._output)
 
-    def scores(self, output):  # type: (Any) -> bytes
+    def scores(self, output: Any) -> bytes:
         """Return the outputs as float32 bytes, row by row, dequantized if need be."""
         spec = self._job["output"]
         if spec["scale"] is not None:

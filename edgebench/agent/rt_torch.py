@@ -15,7 +15,7 @@ DISTRIBUTIONS = ("torch",)
 EXPRESSION = re.compile(r"[A-Za-z0-9_ +\-*/(),<>=]*")
 
 
-def refuse_code(path):  # type: (str) -> None
+def refuse_code(path: str) -> None:
     """Raise ValueError where loading a `.pt2` file could run code that it carries.
 
     That is: pickled objects, or shape expressions that are more than arithmetic
@@ -32,7 +32,7 @@ def refuse_code(path):  # type: (str) -> None
                         raise ValueError("%s: carries a shape expression that is no arithmetic: %r" % (path, text))
 
 
-def _expressions(value):  # type: (Any) -> Any
+def _expressions(value: Any) -> Any:
     """Find every shape expression in a program's JSON."""
     if isinstance(value, dict):
         if isinstance(value.get("expr_str"), str):
@@ -47,7 +47,7 @@ def _expressions(value):  # type: (Any) -> Any
 class Runtime(object):
     """One exported program in eager execution on the CPU."""
 
-    def __init__(self, job):  # type: (Dict[str, Any]) -> None
+    def __init__(self, job: Dict[str, Any]) -> None:
         import numpy
         import torch
 
@@ -56,21 +56,21 @@ class Runtime(object):
         self._job = job
         torch.set_grad_enabled(False)
 
-    def load(self, path, threads):  # type: (str, int) -> None
+    def load(self, path: str, threads: int) -> None:
         """Open the program."""
         refuse_code(path)
         self._torch.set_num_threads(threads)
         self._module = self._torch.export.load(path).module()
 
-    def prepare(self, raw, shape):  # type: (bytes, Any) -> Any
+    def prepare(self, raw: bytes, shape: Any) -> Any:
         """Turn raw uint8 pixels [n, h, w, c] into a torch tensor."""
         images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
         return self._torch.from_numpy(preprocess.apply(images, self._job["preprocessing"]))
 
-    def infer(self, tensor):  # type: (Any) -> Any
+    def infer(self, tensor: Any) -> Any:
         """Run one inference: host tensor in, host tensor out."""
         return self._module(tensor)
 
-    def scores(self, output):  # type: (Any) -> bytes
+    def scores(self, output: Any) -> bytes:
         """Return the outputs as float32 bytes, row by row."""
         return bytes(output.numpy().astype("<f4").tobytes())

@@ -24,7 +24,7 @@ STALL_SECONDS = 300.0
 """A worker that is silent for so long is ended."""
 
 
-def known_runtimes():  # type: () -> List[str]
+def known_runtimes() -> List[str]:
     """List the `rt_*.py` files that were packed."""
     package = sys.modules[__package__ or ""]
     found = (module.name for module in pkgutil.iter_modules(package.__path__))
@@ -34,15 +34,15 @@ def known_runtimes():  # type: () -> List[str]
 class Pass(object):
     """One worker process, watched."""
 
-    def __init__(self, job, name, trial, events):  # type: (Dict[str, Any], str, int, Events) -> None
+    def __init__(self, job: Dict[str, Any], name: str, trial: int, events: Events) -> None:
         self.name = name
         self.trial = trial
         self._events = events
         self._job = dict(job, **{"pass": name, "trial": trial})
-        self._errors = collections.deque(maxlen=40)  # type: Deque[str]
+        self._errors: Deque[str] = collections.deque(maxlen=40)
         self._last = time.monotonic()
         self._stalled = False
-        self.failure = None  # type: Optional[Dict[str, Any]]
+        self.failure: Optional[Dict[str, Any]] = None
         self._over = threading.Event()
         self.process = subprocess.Popen(
             [sys.executable, sys.argv[0], "worker"],
@@ -53,7 +53,7 @@ class Pass(object):
             errors="replace",
         )
 
-    def run(self):  # type: () -> bool
+    def run(self) -> bool:
         """Forward the worker's events until it ends; say whether the pass finished."""
         watchers = [threading.Thread(target=self._drain), threading.Thread(target=self._watch)]
         for thread in watchers:
@@ -69,7 +69,7 @@ class Pass(object):
             self.failure = self._death(code)
         return finished
 
-    def _forward(self):  # type: () -> bool
+    def _forward(self) -> bool:
         finished = False
         assert self.process.stdin is not None and self.process.stdout is not None
         try:
@@ -91,10 +91,10 @@ class Pass(object):
             self._events.forward(json.dumps(dict(event, name=self.name, trial=self.trial)) + "\n")
         return finished
 
-    def _stage(self, stage):  # type: (str) -> str
+    def _stage(self, stage: str) -> str:
         return "trial %d, %s" % (self.trial, stage) if self.name == "trial" else stage
 
-    def _death(self, code):  # type: (int) -> Dict[str, Any]
+    def _death(self, code: int) -> Dict[str, Any]:
         """Say how a worker ended that did not finish."""
         if self._stalled:
             reason = "no sign of life for %d s" % STALL_SECONDS
@@ -108,13 +108,13 @@ class Pass(object):
         last = "".join(self._errors).strip().splitlines()
         return {"stage": self._stage("run"), "reason": reason + (": " + last[-1][:300] if last else "")}
 
-    def _drain(self):  # type: () -> None
+    def _drain(self) -> None:
         """Keep the end of what the worker writes to its standard error."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self._errors.append(line[:2000])
 
-    def _watch(self):  # type: () -> None
+    def _watch(self) -> None:
         """Read conditions once a second, and end a worker that stalls."""
         while True:
             self._events.emit("conditions", name=self.name, trial=self.trial, **conditions.snapshot())
@@ -125,7 +125,7 @@ class Pass(object):
                 return
 
 
-def sha256(path):  # type: (str) -> str
+def sha256(path: str) -> str:
     """Hash a file's bytes."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
@@ -134,7 +134,7 @@ def sha256(path):  # type: (str) -> str
     return digest.hexdigest()
 
 
-def cell(job, events):  # type: (Dict[str, Any], Events) -> int
+def cell(job: Dict[str, Any], events: Events) -> int:
     """Run all passes of one cell."""
     events.emit(
         "hello",
@@ -144,7 +144,7 @@ def cell(job, events):  # type: (Dict[str, Any], Events) -> int
         clock=clock.describe(),
         pid=os.getpid(),
     )
-    workers = []  # type: List[subprocess.Popen[str]]
+    workers: "List[subprocess.Popen[str]]" = []
     when_host_leaves(lambda: _leave(workers))
     changed = [path for path, expected in job["files"] if sha256(path) != expected]
     if changed:
@@ -162,14 +162,14 @@ def cell(job, events):  # type: (Dict[str, Any], Events) -> int
     return 0
 
 
-def _leave(workers):  # type: (List[subprocess.Popen[str]]) -> None
+def _leave(workers: "List[subprocess.Popen[str]]") -> None:
     """End the worker and this process at once."""
     for process in workers:
         process.kill()
     os._exit(3)
 
 
-def main():  # type: () -> int
+def main() -> int:
     """Do what the first argument says: `cell`, `probe` or `worker`."""
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     if command == "worker":

@@ -20,7 +20,7 @@ CHUNK = 64
 class Worker(object):
     """A job, its runtime, and the stage it has come to."""
 
-    def __init__(self, job, events):  # type: (Dict[str, Any], Events) -> None
+    def __init__(self, job: Dict[str, Any], events: Events) -> None:
         self.job = job
         self.events = events
         self.stage = "import"
@@ -28,14 +28,14 @@ class Worker(object):
         module = importlib.import_module("." + "rt_" + job["runtime"].replace("-", "_"), __package__)
         self.runtime = module.Runtime(job)
 
-    def load(self):  # type: () -> int
+    def load(self) -> int:
         """Load the model; nanoseconds."""
         self.stage = "load"
         begin = clock.now_ns()
         self.runtime.load(self.job["path"], self.threads)
         return clock.now_ns() - begin
 
-    def image(self, stream, index):  # type: (Any, int) -> bytes
+    def image(self, stream: Any, index: int) -> bytes:
         """Read one image of the evaluation split as raw uint8."""
         shape = self.job["evaluation"]["shape"]
         size = shape[0] * shape[1] * shape[2]
@@ -45,17 +45,18 @@ class Worker(object):
             raise ValueError("evaluation set: sample %d is cut short; remove it from the device and run again" % index)
         return bytes(raw)
 
-    def prepare(self, raw):  # type: (bytes) -> Any
+    def prepare(self, raw: bytes) -> Any:
         """Turn one raw image into the runtime's input."""
         return self.runtime.prepare(raw, [1] + self.job["evaluation"]["shape"])
 
 
-def accuracy(worker):  # type: (Worker) -> None
+def accuracy(worker: Worker) -> None:
     """Infer the whole evaluation split, one sample after the other."""
     worker.load()
     worker.stage = "predictions"
     evaluation = worker.job["evaluation"]
-    chunk, first = [], 0  # type: ignore[var-annotated]
+    chunk: List[bytes] = []
+    first = 0
     with open(evaluation["path"], "rb") as stream:
         for index in range(evaluation["count"]):
             output = worker.runtime.infer(worker.prepare(worker.image(stream, index)))
@@ -66,7 +67,7 @@ def accuracy(worker):  # type: (Worker) -> None
                 chunk, first = [], index + 1
 
 
-def resident(worker):  # type: (Worker) -> None
+def resident(worker: Worker) -> None:
     """Measure resident memory: runtime imported, model loaded, and the peak while inferring."""
     worker.stage = "memory"
     with open(worker.job["evaluation"]["path"], "rb") as stream:
@@ -84,12 +85,13 @@ def resident(worker):  # type: (Worker) -> None
     worker.events.emit("memory", baseline_bytes=baseline, loaded_bytes=loaded, peak_bytes=peak, reason=reason)
 
 
-def trial(worker):  # type: (Worker) -> None
+def trial(worker: Worker) -> None:
     """Load, warm up, and take samples."""
     job, mode, events = worker.job, worker.job["mode"], worker.events
     load_ns = worker.load()
     worker.stage = "prepare"
-    inputs, prepare_ns = [], []  # type: (List[Any], List[int])
+    inputs: List[Any] = []
+    prepare_ns: List[int] = []
     with open(job["evaluation"]["path"], "rb") as stream:
         for index in job["buffers"]:
             raw = worker.image(stream, index)
@@ -119,7 +121,7 @@ def trial(worker):  # type: (Worker) -> None
 PASSES = {"accuracy": accuracy, "memory": resident, "trial": trial}
 
 
-def main():  # type: () -> int
+def main() -> int:
     """Run the pass that the job on standard input names."""
     events = Events()
     job = json.loads(sys.stdin.readline())

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
-import click
 import typer
 
 from edgebench import __version__
 from edgebench.cli import doctor, export, formats, leaderboard, models, run, targets, train
 from edgebench.errors import EdgebenchError, ExportError, MeasureError, TransportError
 
+USAGE_ERROR: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
+"""Typer brings a Click of its own from 0.16 on, and uses the installed one before."""
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 app = typer.Typer(
@@ -58,12 +59,12 @@ def execute(arguments: list[str], debug: bool) -> int:
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="edgebench", standalone_mode=False)
         return int(code or DONE)
-    except click.exceptions.Exit as error:
+    except typer.Exit as error:
         return error.exit_code
-    except click.ClickException as error:
+    except USAGE_ERROR as error:
         error.show()
         return BAD_INPUT
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         print("edgebench: interrupted; what was finished is kept, the same command does the rest", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:

@@ -10,8 +10,8 @@ import typer
 from edgebench.cli import console
 
 if TYPE_CHECKING:
-    from edgebench.api import CellPlan, RunResult
     from edgebench.schema import Record
+    from edgebench.session import CellPlan, RunResult
 
 
 def command(

@@ -71,9 +71,7 @@ def require_images(dataset: Dataset) -> None:
     """Refuse volumes: every network here is two-dimensional."""
     shape = dataset.read("test").images.shape
     if len(shape) != 4:
-        raise DataError(
-            f"{dataset.ref}: holds volumes {shape[1:]}, and the networks here take images; choose a 2D data set"
-        )
+        raise DataError(f"{dataset.ref}: holds volumes {shape[1:]}, and the networks here take images; choose a 2D data set")
 
 
 def text_option(options: Mapping[str, str | int | bool], key: str) -> str | None:

@@ -76,6 +76,9 @@ def _own(path: Path, options: Mapping[str, str | int | bool]) -> Loaded:
 def _fetch(name: str, size: int, root: Path) -> None:
     """Let the `medmnist` package download the file."""
     try:
+        from edgebench.models.torchvision_zoo import load_torchvision
+
+        load_torchvision()  # before medmnist does it
         import medmnist
     except ImportError as error:
         raise MissingExtra(f"{root}/{name}.npz is not there, and downloading it", "torch", "medmnist") from error

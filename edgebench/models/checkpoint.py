@@ -54,7 +54,9 @@ def _program(path: Path) -> Any:
         refuse_code(str(path))
         return torch.export.load(path)
     except (RuntimeError, ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: not a complete exported program ({_line(error)}); save it with torch.export.save") from error
+        raise CheckpointError(
+            f"{path}: not a complete exported program ({_line(error)}); save it with torch.export.save"
+        ) from error
 
 
 def fill(module: torch.nn.Module, weights: Mapping[str, Any], where: str) -> None:

@@ -13,8 +13,11 @@ SMALL = 64
 """Below this many pixels a network gets a stem that does not shrink at once."""
 
 
-def _torchvision() -> Any:
-    """Import torchvision; its CUDA-built wheel needs two operator schemas beside a CPU-only torch."""
+def load_torchvision() -> Any:
+    """Import torchvision; its CUDA-built wheel needs two operator schemas beside a CPU-only torch.
+
+    Call this before importing anything that imports torchvision itself.
+    """
     if torch.version.cuda is None:
         for name in ("nms", "qnms"):
             if not hasattr(torch.ops.torchvision, name):
@@ -27,7 +30,7 @@ def _torchvision() -> Any:
 
 def build(name: str, classes: int, channels: int, size: int, pretrained: bool) -> nn.Module:
     """Build a network for images [n, channels, size, size] that returns logits [n, classes]."""
-    tv = _torchvision()
+    tv = load_torchvision()
     family = next(family for family in FITS if name.startswith(family))
     network: nn.Module = FITS[family](tv, name, classes, size)
     first, layer = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
@@ -81,7 +84,7 @@ def _vgg(tv: Any, name: str, classes: int, size: int) -> Any:
 
 
 def _vit(tv: Any, name: str, classes: int, size: int) -> Any:
-    """The image size is part of the network; small images get patches of 4 pixels."""
+    """Build for this image size, which is part of the network; small images get patches of 4 pixels."""
     network = tv.models.get_model(name, weights=None, num_classes=classes)
     patch = 4 if size < SMALL else network.patch_size
     if size % patch:
@@ -146,5 +149,3 @@ def _pretrain(tv: Any, name: str, network: nn.Module, first: str) -> None:
         weights[stem] = weights[stem].sum(dim=1, keepdim=True)
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)
-
-

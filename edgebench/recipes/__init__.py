@@ -18,7 +18,7 @@ from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
 from edgebench.models import read_model
 from edgebench.profile import explain
-from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Progress, Role
+from edgebench.schema import InputPlan, Lineage, Model, Preprocessing, Progress, Role
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that torchvision's weights were trained with."""
@@ -35,7 +35,8 @@ class Job:
     dataset: Dataset
     input: InputPlan
     options: Mapping[str, Any]
-    teacher: Network | None
+    teacher: Path | None
+    """The teacher's model folder."""
     progress: Progress
 
 
@@ -45,22 +46,36 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     The folder's name carries the hash of everything that went in: recipe,
     options, data, teacher. An interrupted training goes on where it stopped.
     """
-    plugin = discovery.load("edgebench.recipes", recipe, "recipe")
-    options = _options(plugin.Options, recipe, job.options)
-    if (recipe == "distill") != (job.teacher is not None):
-        raise InputError(f"{job.name}: a teacher goes with the recipe distill, and distill wants a teacher")
     require_images(job.dataset)
-    lineage = _lineage(recipe, options, job)
-    key = sha256_json([job.name, job.architecture, job.role, job.input.model_dump(), lineage.model_dump(exclude={"tools"})])
-    folder = root / f"{job.name}-{key[:12]}"
+    plugin, options, lineage = _plan(recipe, job)
+    folder = model_folder(recipe, job, root)
     if (folder / "model.json").exists():
         read_model(folder)
         return folder
     for module in TOOLS:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(f"the recipe {recipe}", "torch", module)
+    from edgebench.models.torchvision_zoo import load_torchvision
+
+    load_torchvision()  # before Lightning does it
     plugin.make(job, options, lineage, folder)
     return folder
+
+
+def model_folder(recipe: str, job: Job, root: Path) -> Path:
+    """Name the folder that `make_model` would return; makes nothing."""
+    _, _, lineage = _plan(recipe, job)
+    key = sha256_json([job.name, job.architecture, job.role, job.input.model_dump(), lineage.model_dump(exclude={"tools"})])
+    return root / f"{job.name}-{key[:12]}"
+
+
+def _plan(recipe: str, job: Job) -> tuple[Any, BaseModel, Lineage]:
+    """Find a recipe, check its options, and write down what will go in."""
+    plugin = discovery.load("edgebench.recipes", recipe, "recipe")
+    options = _options(plugin.Options, recipe, job.options)
+    if (recipe == "distill") != (job.teacher is not None):
+        raise InputError(f"{job.name}: a teacher goes with the recipe distill, and distill wants a teacher")
+    return plugin, options, _lineage(recipe, options, job)
 
 
 def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> BaseModel:
@@ -74,7 +89,7 @@ def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
     return Lineage(
         recipe=recipe,
         options=options.model_dump(),
-        parents=(job.teacher.model.sha256,) if job.teacher else (),
+        parents=(read_model(job.teacher).sha256,) if job.teacher else (),
         dataset=job.dataset.ref,
         splits=job.dataset.hashes(),
         seed=options.model_dump().get("seed", 0),
@@ -95,6 +110,8 @@ def tool_versions(names: tuple[str, ...]) -> dict[str, str]:
 
 def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Preprocessing:
     """Choose the input: the training split's own mean and deviation, or ImageNet's for pretrained weights."""
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     if pretrained and plan.channels == 3:
         mean, std = IMAGENET
     else:

@@ -187,9 +187,7 @@ class Best(Callback):
         self.score = (state["score"][0], state["score"][1])
 
 
-def fit(
-    job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None
-) -> None:
+def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None) -> None:
     """Train and write `folder`: model.json, checkpoint.pt, history.json."""
     spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
     training = folder.parent / f".training-{folder.name}"
@@ -198,9 +196,7 @@ def fit(
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         lightning.seed_everything(options.seed, verbose=False)
-        network = models.build(
-            job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained
-        )
+        network = models.build(job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained)
         best = Best(job, options.patience)
         _train(Classifier(network, loss, job.dataset, options), job, spec, best, training)
     network.load_state_dict(best.weights)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from edgebench.errors import InputError
+from edgebench.models import load_model
 from edgebench.recipes import Job, train
 from edgebench.schema import Lineage, Task
 
@@ -49,16 +50,17 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
     from edgebench.recipes import _classifier
 
     assert job.teacher is not None
-    seen, wanted = job.teacher.model.preprocessing, job.input
+    network = load_model(job.teacher)
+    seen, wanted = network.model.preprocessing, job.input
     if (seen.height, seen.width, seen.channels) != (wanted.size, wanted.size, wanted.channels):
         raise InputError(
             f"{job.name}: its teacher sees {seen.height} × {seen.width} × {seen.channels}, "
             f"the student {wanted.size} × {wanted.size} × {wanted.channels}; give both the same input"
         )
-    if job.teacher.model.classes != job.dataset.classes:
+    if network.model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its teacher knows other classes than {job.dataset.ref}; distil on the teacher's data set")
     hard = _classifier.label_loss(job.dataset, options.class_weights)
-    teacher = job.teacher.module
+    teacher = network.module
 
     def loss(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
@@ -66,4 +68,4 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
         soft = soft_loss(job.dataset.task, logits, target, options.temperature)
         return options.alpha * soft + (1 - options.alpha) * hard(logits, images, labels)
 
-    _classifier.fit(job, options, lineage, folder, loss, job.teacher.model.preprocessing)
+    _classifier.fit(job, options, lineage, folder, loss, seen)

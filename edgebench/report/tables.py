@@ -121,8 +121,8 @@ def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]
     kept: dict[tuple[str, ...], tuple[Path, Record]] = {}
     for path, record in records:
         cell = record.cell
-        key = (record.status, str(cell.dataset), cell.target, cell.device, cell.mode, str(cell.scenario.threads))
-        key += (cell.model, cell.format, cell.precision)
+        circumstances = (record.status, str(cell.dataset), cell.target, cell.device, cell.mode, str(cell.scenario.threads))
+        key = (*circumstances, cell.model, cell.format, cell.precision)
         if key not in kept or kept[key][1].started_at <= record.started_at:
             kept[key] = (path, record)
     return list(kept.values())

@@ -1,0 +1,58 @@
+# Two commands matter: `make demo` shows the main job, `make test` runs the whole suite.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DEMO := build/demo
+TYPES := build/types
+
+.PHONY: demo test lint types unit twins results clean
+
+# Train, export, run and compare on real digits. `make demo ARGS=--repeat` measures again.
+demo: $(VENV)/.demo
+	$(BIN)/edgebench run digits --work $(DEMO)/work --results $(DEMO)/results $(ARGS)
+	$(BIN)/edgebench leaderboard $(DEMO)/results --out $(DEMO)/results/LEADERBOARD.md
+	$(BIN)/edgebench leaderboard $(DEMO)/results
+
+test: lint types unit
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy sees the folders where they are installed, not where they lie.
+types: $(VENV)/.dev
+	rm -rf $(TYPES) && mkdir -p $(TYPES)/edgebench
+	ln -s $(CURDIR)/edgebench/* $(TYPES)/edgebench/
+	ln -s $(CURDIR)/exporters $(CURDIR)/targets $(CURDIR)/profiles $(TYPES)/edgebench/
+	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/setup.cfg -p edgebench
+	$(BIN)/mypy --config-file setup.cfg tests
+
+unit: $(VENV)/.dev
+	$(BIN)/pytest $(ARGS)
+
+# Old interpreters with the runtimes that real boards have; tests that need them are skipped without.
+twins: build/twins/py36/.done build/twins/py37/.done
+
+build/twins/py36/.done:
+	tests/twins.sh 3.6 build/twins/py36 onnxruntime==1.10.0
+build/twins/py37/.done:
+	tests/twins.sh 3.7 build/twins/py37 tflite-runtime==2.11.0
+
+# The committed records: the same job, measured longer.
+results: $(VENV)/.demo
+	$(BIN)/edgebench run digits --mode standard --work $(DEMO)/work $(ARGS)
+	$(BIN)/edgebench leaderboard --out results/LEADERBOARD.md
+
+$(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing edgebench with torch and TFLite into $(VENV) (some minutes)"
+	$(PIP) install -c constraints.txt -e '.[tflite]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache

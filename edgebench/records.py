@@ -1,0 +1,130 @@
+"""Raw readings → a record: summary, accuracy, verdict, or the reason why there are none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from edgebench import metrics, stats
+from edgebench.build import scores_of
+from edgebench.plan import ModeSpec
+from edgebench.schema import (
+    RECORD_SCHEMA,
+    Accuracy,
+    Bundle,
+    Cell,
+    Energy,
+    Failure,
+    Measurement,
+    Memory,
+    Predictions,
+    Reason,
+    Record,
+    Role,
+    Target,
+)
+
+if TYPE_CHECKING:
+    from edgebench.data import Dataset
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured: a cell, its bundle, and the data that it is judged on."""
+
+    cell: Cell
+    key: str
+    folder: Path
+    bundle: Bundle
+    data: Dataset
+    target: Target
+
+
+def make_record(subject: Subject, measurement: Measurement, spec: ModeSpec, started_at: str, seconds: float) -> Record:
+    """Turn raw readings into a record: summary, accuracy, verdict, or the reason why there are none."""
+    bundle = subject.bundle
+    record = skeleton(subject.cell, subject.key, bundle.model.role, started_at, seconds).model_copy(
+        update={
+            "model": bundle.model,
+            "size_bytes": bundle.size_bytes,
+            "parameters": bundle.model.parameters,
+            "macs": bundle.macs,
+            "calibration": bundle.calibration,
+            "parity": bundle.parity,
+            "bundle_details": bundle.details,
+            "tools": bundle.tools,
+            "environment": dict(measurement.environment),
+            "clock": dict(measurement.clock),
+        }
+    )
+    failure = measurement.failure
+    accuracy: Accuracy | None = None
+    if failure is None:
+        try:
+            accuracy = judge(subject, measurement.predictions)
+        except ValueError as error:
+            failure = Failure("predictions", str(error), "look at the model on the device; export it again")
+    if failure is not None or accuracy is None:
+        return failed(record, failure or Failure("predictions", "none arrived"))
+    summary = stats.summarize(measurement.trials)
+    word = stats.verdict(summary, measurement.trials, measurement.conditions, spec.min_samples, accuracy.host_agreement)
+    update = {
+        "status": "done",
+        "latency": summary,
+        "memory": Memory.model_validate(dict(measurement.memory)),
+        "accuracy": accuracy,
+        "verdict": word,
+    }
+    return record.model_copy(update=update)
+
+
+def skeleton(cell: Cell, key: str, role: Role, started_at: str, seconds: float) -> Record:
+    """Start a record that says nothing yet."""
+    return Record(
+        schema_version=RECORD_SCHEMA,
+        key=key,
+        status="failed",
+        cell=cell,
+        model=None,
+        role=role,
+        started_at=started_at,
+        seconds=round(seconds, 3),
+        energy=Energy(reason="no power meter"),
+    )
+
+
+def failed(record: Record, failure: Failure) -> Record:
+    """Turn a record into one of a failure."""
+    reason = Reason(reason=failure.reason, recommendation=failure.remedy)
+    return record.model_copy(update={"status": "failed", "failure": reason, "failed_stage": failure.stage})
+
+
+def judge(subject: Subject, predictions: Predictions | None) -> Accuracy:
+    """Compute the task's metrics from the device's own outputs; ValueError where those are not whole."""
+    test, model = subject.data.read("test"), subject.bundle.model
+    if predictions is None or predictions.rows != len(test) or predictions.columns != len(model.classes):
+        got = "nothing" if predictions is None else f"{predictions.rows} × {predictions.columns} scores"
+        raise ValueError(f"{got} arrived, {len(test)} × {len(model.classes)} are wanted")
+    scores = scores_of(predictions.values, predictions.columns)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    return Accuracy(
+        samples=len(test),
+        headline=metrics.HEADLINE[model.task],
+        metrics={name: round(value, 6) for name, value in metrics.evaluate(model.task, test.labels, scores).items()},
+        host_agreement=_host_agreement(subject, scores),
+    )
+
+
+def _host_agreement(subject: Subject, scores: np.ndarray[Any, Any]) -> float | None:
+    """Compare the device's decisions with what the same file decided on the exporting host."""
+    chosen = list(subject.bundle.parity_samples)
+    if not chosen or "parity.npz" not in subject.bundle.files:
+        return None
+    if subject.data.ref != subject.bundle.model.lineage.dataset:
+        return None
+    with np.load(subject.folder / "parity.npz", allow_pickle=False) as saved:
+        return metrics.agreement(subject.bundle.model.task, saved["outputs"], scores[chosen])
