@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebench import store
 from edgebench.build import Order, accepted, build_bundle, check_drop, exporter
-from edgebench.data import Dataset, open_dataset, require_images
+from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
 from edgebench.files import write_atomic
 from edgebench.profile import read_dataset, read_profile, read_target
@@ -47,7 +47,7 @@ def train(
     progress: Progress = no_progress,
 ) -> Path:
     """Make a model with a recipe; returns its folder, or the one where it was made before."""
-    data = open_dataset(read_dataset(dataset))
+    data = open_images(read_dataset(dataset))
     job = Job(
         name=name or architecture.replace(":", "-"),
         architecture=architecture,
@@ -63,7 +63,6 @@ def train(
 
 def _input_plan(data: Dataset, size: int | None, channels: int | None) -> InputPlan:
     """Fill in what the user left open from the images themselves; a network wants 16 pixels at least."""
-    require_images(data)
     height, width, depth = data.read("test").images.shape[1:]
     return InputPlan(size=size or max(height, width, 16), channels=channels or depth)
 
@@ -106,7 +105,7 @@ def export(
     exporter(format, precision)
     device = read_target(target)
     accepts = accepted(device, format, precision)
-    data = open_dataset(read_dataset(dataset)) if dataset else None
+    data = open_images(read_dataset(dataset)) if dataset else None
     given = Source(str(source), architecture, name, classes, size, channels, pretrained)
     model, network = open_source(given, data)
     order = Order(model, network, format, precision, accepts, data, calibration_samples)
@@ -146,7 +145,7 @@ def run(
     if profile is not None:
         plan = read_profile(profile)
         devices = [read_target(name) for name in target or plan.targets]
-        run_profile(session, plan, open_dataset(plan.dataset), devices, only)
+        run_profile(session, plan, open_images(plan.dataset), devices, only)
     else:
         folders = [Path(folder) for folder in bundle]
         run_bundles(session, folders, [read_target(name) for name in target or ("cpu",)], only, dataset)
@@ -158,10 +157,10 @@ def run(
 
 def tables(results: Path = RESULTS, *, sort: str = "latency", by: Sequence[str] = ("dataset", "target")) -> list[Table]:
     """Make the leaderboard's tables from every record below a folder; each is checked against its hash."""
-    from edgebench.report import tables
+    from edgebench.report import tables as report
 
     records = [(path.relative_to(results), record) for path, record in store.read_all(Path(results))]
-    return tables.make(records, sort, by)
+    return report.make(records, sort, by)
 
 
 def leaderboard(

@@ -214,7 +214,7 @@ def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Arra
         transport = deploy.connect(host, Path(root))
         deployed = deploy.deploy(host, transport, folder, bundle, images)
         scenario = Scenario(kind="single-stream", threads=None, warmup_seconds=None)
-        job = measure.job(bundle, deployed, images.shape, scenario, MODES["quick"], [("accuracy", 0)])
+        job = measure.job(bundle, bundle.runtime, deployed, images.shape, scenario, MODES["quick"], [("accuracy", 0)])
         measurement = measure.measure(transport, deployed.agent, job, lambda _: None)
     if measurement.failure is not None or measurement.predictions is None:
         failure = measurement.failure

@@ -37,6 +37,7 @@ def probe(transport: Transport, agent: str) -> dict[str, Any]:
 
 def job(
     bundle: Bundle,
+    runtime: str,
     deployed: Deployed,
     shape: Sequence[int],
     scenario: Scenario,
@@ -47,7 +48,7 @@ def job(
     warmup = WARMUP_SECONDS if scenario.warmup_seconds is None else scenario.warmup_seconds
     return {
         "protocol": PROTOCOL,
-        "runtime": bundle.runtime,
+        "runtime": runtime,
         "path": deployed.model,
         "files": list(deployed.files),
         "input": bundle.input.model_dump(mode="json"),
@@ -133,6 +134,7 @@ class Collected:
         self._trials: dict[int, _Open] = {}
         self._values: list[bytes] = []
         self._rows = 0
+        self._threads: int | None = None
 
     def take(self, event: Mapping[str, Any]) -> None:
         """Take one event; unknown ones are of a newer agent and are passed over."""
@@ -181,6 +183,7 @@ class Collected:
         self._rows += event["rows"]
 
     def _on_finished(self, event: Mapping[str, Any]) -> None:
+        self._threads = int(event["threads"])
         if event["name"] == "trial":
             self._trial(event).complete = True
 
@@ -195,7 +198,7 @@ class Collected:
         values = b"".join(self._values)
         columns = len(values) // 4 // self._rows if self._rows else 0
         return Measurement(
-            environment=self._hello.get("environment", {}),
+            environment={**self._hello.get("environment", {}), "threads": self._threads},
             clock=self._hello.get("clock", {}),
             trials=[_close(index, self._trials[index]) for index in sorted(self._trials)],
             memory=self._memory,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebench import metrics, stats
+from edgebench import __version__, metrics, stats
 from edgebench.build import scores_of
 from edgebench.plan import ModeSpec
 from edgebench.schema import (
@@ -55,7 +55,7 @@ def make_record(subject: Subject, measurement: Measurement, spec: ModeSpec, star
             "calibration": bundle.calibration,
             "parity": bundle.parity,
             "bundle_details": bundle.details,
-            "tools": bundle.tools,
+            "tools": {**bundle.tools, "edgebench": __version__},
             "environment": dict(measurement.environment),
             "clock": dict(measurement.clock),
         }

@@ -21,7 +21,6 @@ from edgebench.profile import read_dataset
 from edgebench.recipes import Job, make_model, model_folder
 from edgebench.records import Subject
 from edgebench.schema import (
-    METHOD,
     Bundle,
     Cell,
     Failure,
@@ -101,6 +100,24 @@ class Session:
     def note(self, name: Name, state: str, reason: str = "", seconds: float = 0.0) -> None:
         """Add one cell to the outcome."""
         self.result.cells.append(CellPlan(*name, state=state, reason=reason, seconds=seconds))
+
+    def unmeasured(self, name: Name, data: Dataset, scenario: Scenario) -> Cell:
+        """Describe a cell that could not even begin."""
+        target, model, format, precision = name
+        return Cell(
+            model=model,
+            format=format,
+            precision=precision,
+            bundle_sha256="",
+            dataset=data.ref,
+            evaluation_sha256=data.read("test").sha256,
+            target=target,
+            device="",
+            runtime="",
+            runtime_version="",
+            scenario=self.scenario(scenario),
+            mode=self.mode,
+        )
 
     def fail(self, cell: Cell, role: Any, error: EdgebenchError) -> None:
         """Write down a cell that could not even begin."""
@@ -230,7 +247,8 @@ def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[
         except (InputError, StorageError):
             raise
         except EdgebenchError as error:
-            session.fail(_unmade(session, profile, maker.data, slot), slot.model.role, error)
+            place = (slot.target.name, slot.model.name, slot.format, slot.precision)
+            session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
 
 
 def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
@@ -258,25 +276,6 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
     return _subject(session, folder, bundle, slot.target, maker.data, profile.scenario)
 
 
-def _unmade(session: Session, profile: Profile, data: Dataset, slot: Slot) -> Cell:
-    """Describe a cell that has no bundle."""
-    return Cell(
-        model=slot.model.name,
-        format=slot.format,
-        precision=slot.precision,
-        bundle_sha256="",
-        dataset=data.ref,
-        evaluation_sha256=data.read("test").sha256,
-        target=slot.target.name,
-        device="",
-        runtime="",
-        runtime_version="",
-        scenario=session.scenario(profile.scenario),
-        mode=session.mode,
-        method=METHOD,
-    )
-
-
 # ---------------------------------------------------------------- given bundles
 
 
@@ -284,7 +283,7 @@ def run_bundles(
     session: Session, folders: Sequence[Path], targets: Sequence[Target], only: str | None, dataset: str | None
 ) -> None:
     """Measure bundles on the data that they were exported with, or on other data of the same classes."""
-    from edgebench.data import open_dataset
+    from edgebench.data import open_images
 
     wanted = parse_only(only)
     todo: list[Subject] = []
@@ -293,7 +292,7 @@ def run_bundles(
         ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
         if ref is None:
             raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
-        data = open_dataset(ref)
+        data = open_images(ref)
         if data.classes != bundle.model.classes:
             count = len(bundle.model.classes)
             raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
@@ -301,11 +300,10 @@ def run_bundles(
             if not matches(wanted, bundle.model.name, bundle.format, bundle.precision, target.name):
                 continue
             try:
-                accepted(target, bundle.format, bundle.precision)
                 todo.append(_subject(session, folder, bundle, target, data, Scenario()))
             except (ExportError, MeasureError) as error:
                 name = (target.name, bundle.model.name, bundle.format, bundle.precision)
-                session.note(name, "failed", str(error))
+                session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error)
     _measure_all(session, todo)
 
 
@@ -314,6 +312,7 @@ def run_bundles(
 
 def _subject(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> Subject:
     device = session.device(target)
+    runtime = accepted(target, bundle.format, bundle.precision).runtime
     cell = Cell(
         model=bundle.model.name,
         format=bundle.format,
@@ -323,11 +322,10 @@ def _subject(session: Session, folder: Path, bundle: Bundle, target: Target, dat
         evaluation_sha256=data.read("test").sha256,
         target=target.name,
         device=device.identity,
-        runtime=bundle.runtime,
-        runtime_version=device.runtime_version(bundle.runtime),
+        runtime=runtime,
+        runtime_version=device.runtime_version(runtime),
         scenario=session.scenario(scenario),
         mode=session.mode,
-        method=METHOD,
     )
     return Subject(cell, cell_key(cell), folder, bundle, data, target)
 
@@ -369,7 +367,7 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
     transport = session.device(subject.target).transport
     deployed = deploy.deploy(subject.target, transport, subject.folder, subject.bundle, images)
     passes = measure.all_passes(session.spec)
-    job = measure.job(subject.bundle, deployed, images.shape, subject.cell.scenario, session.spec, passes)
+    job = measure.job(subject.bundle, subject.cell.runtime, deployed, images.shape, subject.cell.scenario, session.spec, passes)
     measurement = measure.measure(transport, deployed.agent, job, heard)
     seconds = time.monotonic() - begin
     record = records.make_record(subject, measurement, session.spec, started_at, seconds)

@@ -140,7 +140,7 @@ def _spread(summary: LatencySummary, trials: Sequence[Trial], min_samples: int) 
         found.append(
             Reason(
                 reason=f"the trials' medians are {100 * apart:.1f} % apart",
-                recommendation="run on an idle device with fixed clocks, or use --mode standard",
+                recommendation="run on an idle device with fixed clocks",
             )
         )
     windows = np.concatenate([_windows(_samples(trial)) for trial in trials])

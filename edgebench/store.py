@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from edgebench.errors import InputError, RecordError
+from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import inside, is_sealed, seal, storage, write_atomic, write_json
 from edgebench.schema import RECORD_SCHEMA, Measurement, Record, Sidecar
 
-FAILED = ".failed.json"
 SAMPLES = ".samples.npz"
 FOLDER = "records"
 
@@ -33,29 +32,39 @@ def stem(record: Record) -> str:
 def save(results: Path, record: Record, measurement: Measurement | None) -> Record:
     """Write samples, then the record that carries their hash; replaces this cell's earlier record.
 
-    A failure never replaces a result: it stands beside it until the cell is done.
+    Samples are named by their hash, so that the earlier record stays whole
+    until the new one takes its place. A failure never replaces a result: it
+    stands beside it until the cell is done.
     """
     base = results / FOLDER / stem(record)
-    failed = record.status == "failed"
+    base = base.with_name(base.name + (".failed" if record.status == "failed" else ""))
     content = sidecar(measurement) if measurement is not None and measurement.trials else None
+    samples: Path | None = None
     if content is not None:
-        name = base.name + (".failed" if failed else "") + SAMPLES
-        write_atomic(base.with_name(name), content)
         digest = hashlib.sha256(content).hexdigest()
-        record = record.model_copy(update={"samples": Sidecar(file=name, sha256=digest, bytes=len(content))})
+        samples = base.with_name(f"{base.name}.{digest[:8]}{SAMPLES}")
+        write_atomic(samples, content)
+        record = record.model_copy(update={"samples": Sidecar(file=samples.name, sha256=digest, bytes=len(content))})
     sealed = seal(record.model_dump(mode="json", by_alias=True))
-    write_json(base.with_name(base.name + (FAILED if failed else ".json")), sealed)
-    if not failed:
-        _forget_failures(base, record)
+    try:
+        write_json(base.with_name(base.name + ".json"), sealed)
+    except StorageError:
+        if samples is not None:
+            samples.unlink(missing_ok=True)
+        raise
+    _tidy(base, record)
     return Record.model_validate(sealed)
 
 
-def _forget_failures(base: Path, record: Record) -> None:
-    """Remove what earlier tries at the same combination left behind."""
+def _tidy(base: Path, record: Record) -> None:
+    """Remove samples that no record names any more, and what earlier failed tries left behind."""
     cell = record.cell
+    old = list(base.parent.glob(f"{base.name}.????????{SAMPLES}"))
+    if record.status == "done":
+        old += base.parent.glob(f"{cell.model}.{cell.format}.{cell.precision}.{cell.mode}.*.failed*")
     with storage(base):
-        for ending in (FAILED, ".failed" + SAMPLES):
-            for path in base.parent.glob(f"{cell.model}.{cell.format}.{cell.precision}.{cell.mode}.*{ending}"):
+        for path in old:
+            if record.samples is None or path.name != record.samples.file:
                 path.unlink(missing_ok=True)
 
 

@@ -80,9 +80,12 @@ def _as_is(request: ExportRequest, path: Path) -> None:
 def _half(request: ExportRequest, path: Path) -> None:
     """Store and compute in float16, with float32 inputs and outputs."""
     import onnx
+    from onnxruntime.quantization.onnx_model import ONNXModel
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
+    model = ONNXModel(convert_float_to_float16(onnx.load(path), keep_io_types=True))
+    model.topological_sort()  # the conversion appends the casts of its inputs at the end
+    onnx.save(model.model, path)
 
 
 def _prepare(path: Path) -> Path:

@@ -58,15 +58,12 @@ def execute(arguments: list[str], debug: bool) -> int:
     """Run one command; returns its exit code."""
     try:
         code = typer.main.get_command(app).main(arguments, prog_name="edgebench", standalone_mode=False)
-        return int(code or DONE)
-    except typer.Exit as error:
-        return error.exit_code
+        return _interrupted() if code == INTERRUPTED else int(code or DONE)
     except USAGE_ERROR as error:
         error.show()
         return BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
-        print("edgebench: interrupted; what was finished is kept, the same command does the rest", file=sys.stderr)
-        return INTERRUPTED
+        return _interrupted()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return DONE
@@ -81,6 +78,11 @@ def execute(arguments: list[str], debug: bool) -> int:
         kind = type(error).__name__
         print(f"edgebench: unexpected {kind}: {_one_line(error)}; please report it with the output of --debug", file=sys.stderr)
         return FAILED
+
+
+def _interrupted() -> int:
+    print("edgebench: interrupted; what was finished is kept, the same command does the rest", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _one_line(error: BaseException) -> str:

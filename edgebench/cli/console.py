@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -54,8 +55,9 @@ def _bar() -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+    screen = os.fdopen(os.dup(2), "w")  # exporters silence descriptor 2 while native code runs
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
-    with Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), transient=True) as bars:
+    with Progress(*columns, TimeRemainingColumn(), console=Console(file=screen, force_terminal=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
 
         def report(what: str, done: float, total: float) -> None:

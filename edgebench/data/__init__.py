@@ -67,11 +67,13 @@ def open_dataset(ref: DatasetRef) -> Dataset:
     return Dataset(ref, task, classes, cache(read))
 
 
-def require_images(dataset: Dataset) -> None:
-    """Refuse volumes: every network here is two-dimensional."""
+def open_images(ref: DatasetRef) -> Dataset:
+    """Open a data set of images; `DataError` for volumes, since every network here is two-dimensional."""
+    dataset = open_dataset(ref)
     shape = dataset.read("test").images.shape
     if len(shape) != 4:
-        raise DataError(f"{dataset.ref}: holds volumes {shape[1:]}, and the networks here take images; choose a 2D data set")
+        raise DataError(f"{ref}: holds volumes {list(shape[1:])}, and the networks here take images; choose a 2D data set")
+    return dataset
 
 
 def text_option(options: Mapping[str, str | int | bool], key: str) -> str | None:

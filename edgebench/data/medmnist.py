@@ -105,7 +105,7 @@ def _check(path: Path, expected: str) -> None:
 
 def _array(path: Path, key: str) -> NDArray[Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return np.asarray(archive[key])
     except KeyError as error:
         raise DataError(f"{path}: no array {key!r}; MedMNIST's format has train/val/test _images and _labels") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def _own(architecture: str, classes: int, channels: int, size: int) -> Any:
     import torch
 
     module_name, _, function = architecture.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` would: what lies in the current folder can be imported
     try:
         factory = getattr(importlib.import_module(module_name), function)
     except (ImportError, AttributeError) as error:
@@ -92,7 +95,9 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
 
     spec = model.preprocessing
     if model.architecture == PROGRAM:
-        module = weights.module()
+        from edgebench.models.program import Program
+
+        module = Program(weights.module())
     else:
         module = build(model.architecture, len(model.classes), spec.channels, spec.height)
         checkpoint.fill(module, weights, where)

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from edgebench import discovery
-from edgebench.data import Dataset, require_images
+from edgebench.data import Dataset
 from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
 from edgebench.models import read_model
@@ -46,7 +46,6 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     The folder's name carries the hash of everything that went in: recipe,
     options, data, teacher. An interrupted training goes on where it stopped.
     """
-    require_images(job.dataset)
     plugin, options, lineage = _plan(recipe, job)
     folder = model_folder(recipe, job, root)
     if (folder / "model.json").exists():

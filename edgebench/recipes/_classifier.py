@@ -225,7 +225,7 @@ def _train(classifier: Classifier, job: Job, spec: Preprocessing, best: Best, tr
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[best, ModelCheckpoint(dirpath=training, save_last=True, save_top_k=0)],
+        callbacks=[best, ModelCheckpoint(dirpath=training, filename="last", enable_version_counter=False)],
     )
     train, val = (Samples(job.dataset.read(name), spec) for name in ("train", "val"))
     ragged = len(train) % options.batch_size == 1  # batch norm cannot learn from one sample
@@ -234,6 +234,7 @@ def _train(classifier: Classifier, job: Job, spec: Preprocessing, best: Best, tr
         DataLoader(val, 256, collate_fn=as_is),
     )
     last = training / RESUME
-    trainer.fit(classifier, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(classifier, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+    except SystemExit as error:  # Lightning's answer to Ctrl-C
+        raise KeyboardInterrupt from error

@@ -101,7 +101,7 @@ def _circumstances(table: Table) -> str:
     virtual = " (virtual machine)" if environment.get("virtual") else ""
     parts = [
         f"{device}{virtual}",
-        f"{environment.get('cores')} cores, {table.threads} used",
+        f"{environment.get('cores')} cores, {environment.get('threads')} used",
         str(environment.get("os")),
         f"mode *{table.mode}*",
     ]

@@ -1,0 +1,106 @@
+"""What the tests share: a tiny network, bundles made from it, and a target whose runtime sleeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgebench.cli import execute
+
+with contextlib.suppress(ImportError):
+    import onnxruntime.transformers  # noqa: F401  it extends sys.path, which monkeypatch would undo
+
+    from edgebench.models.torchvision_zoo import load_torchvision
+
+    load_torchvision()
+
+DOUBLES = Path(__file__).parent / "doubles"
+TINY = """
+import torch
+
+def net(classes, channels, size):
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(channels, 8, 3, stride=2, padding=1, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
+        torch.nn.Conv2d(8, 16, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(16, classes))
+"""
+SLEEPER = """
+name: sleeper
+description: a target whose runtime sleeps
+transport: local
+agent_plugins: [rt_sleep.py]
+accepts:
+  - {format: onnx, precisions: [fp32, int8], runtime: sleep}
+  - {format: torch, precisions: [fp32], runtime: sleep}
+"""
+
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember what was skipped, and why."""
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped.append(f"{report.nodeid}: {report.longrepr[2] if isinstance(report.longrepr, tuple) else ''}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where every test must run (`EDGEBENCH_NO_SKIPS`) and one was skipped."""
+    if os.environ.get("EDGEBENCH_NO_SKIPS") and _skipped and not hasattr(session.config, "workerinput"):
+        print("\nskipped, but must run here:\n" + "\n".join(sorted(_skipped)))
+        session.exitstatus = 1
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder that holds the tiny network and the sleeping target."""
+    (tmp_path / "tinynet.py").write_text(TINY)
+    (tmp_path / "sleeper.yaml").write_text(SLEEPER)
+    (tmp_path / "rt_sleep.py").write_bytes((DOUBLES / "rt_sleep.py").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
+    """Export the tiny network once: untrained, on digits, in torch and ONNX."""
+    import edgebench
+
+    folder = tmp_path_factory.mktemp("tiny")
+    (folder / "tinynet.py").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        wanted = [("torch", "fp32"), ("onnx", "fp32"), ("onnx", "int8")]
+        return {
+            (format, precision): edgebench.export(
+                "tinynet:net",
+                format=format,
+                precision=precision,
+                dataset="digits",
+                size=16,
+                channels=1,
+                name="tiny",
+                out=folder / "bundles",
+            ).folder
+            for format, precision in wanted
+        }
+
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
+    """Run a command in this process; returns exit code, output, and errors."""
+
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        code = execute([str(argument) for argument in arguments], debug=False)
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    yield call

@@ -1,0 +1,40 @@
+"""A runtime that sleeps: real plugin, no model. `EDGEBENCH_SLEEP` is how long; scores are fixed."""
+
+import os
+import struct
+import time
+
+MODULES = ("time",)
+DISTRIBUTIONS = ("pip", "setuptools")
+
+
+class Runtime:
+    def __init__(self, job):
+        self.classes = job["output"]["shape"][1]
+        self.seconds = float(os.environ.get("EDGEBENCH_SLEEP", "0.001"))
+        self.fault = os.environ.get("EDGEBENCH_FAULT", "")
+        self.job = job
+        self.count = 0
+
+    def load(self, path, threads):
+        if self.fault == "noise":
+            print("a runtime that prints to standard output")
+            os.write(1, b'{"event": "done"}\n')
+        if self.fault == "load":
+            raise RuntimeError("no such operator: Frobnicate")
+
+    def prepare(self, raw, shape):
+        return raw
+
+    def infer(self, tensor):
+        self.count += 1
+        if self.fault == "killed" and self.job["pass"] == "trial" and self.job["trial"] == 1 and self.count == 5:
+            os.kill(os.getpid(), 9)
+        time.sleep(self.seconds)
+        return tensor
+
+    def scores(self, output):
+        values = [float(index) for index in range(self.classes)]
+        if self.fault == "nan":
+            values[0] = float("nan")
+        return struct.pack("<%df" % self.classes, *values)

@@ -1,0 +1,198 @@
+"""The agent's parts, in this process; its whole runs through test_measure.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgebench.agent import clock, conditions, facts, loop, memory, preprocess
+
+
+def spec(size: int, channels: int, layout: str = "nhwc", mean: float = 0.0, std: float = 1.0) -> dict[str, Any]:
+    return {
+        "height": size,
+        "width": size,
+        "channels": channels,
+        "mean": [mean] * channels,
+        "std": [std] * channels,
+        "layout": layout,
+    }
+
+
+@pytest.mark.parametrize(("before", "after"), [(8, 16), (28, 32), (64, 24), (17, 9), (8, 8)])
+def test_resizing_agrees_with_pillow(before: int, after: int) -> None:
+    from PIL import Image
+
+    images = np.random.default_rng(before).integers(0, 256, (3, before, before, 3), dtype=np.uint8)
+    ours = preprocess.apply(images, spec(after, 3)) * 255
+    for image, result in zip(images, ours, strict=True):
+        theirs = np.asarray(Image.fromarray(image).resize((after, after), Image.Resampling.BILINEAR), dtype=np.float32)
+        assert np.abs(result - theirs).max() <= 1.01  # Pillow rounds to whole numbers, twice
+
+
+def test_grey_becomes_colour_and_colour_becomes_grey() -> None:
+    grey = np.full((1, 4, 4, 1), 51, np.uint8)
+    assert preprocess.apply(grey, spec(4, 3)).tolist() == np.full((1, 4, 4, 3), np.float32(0.2)).tolist()
+    colour = np.zeros((1, 4, 4, 3), np.uint8)
+    colour[..., 0] = 255
+    assert preprocess.apply(colour, spec(4, 1)) == pytest.approx(1 / 3)
+
+
+def test_layout_and_normalisation() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, 5, 5, 3), dtype=np.uint8)
+    last = preprocess.apply(images, spec(5, 3, "nhwc", 0.5, 0.25))
+    first = preprocess.apply(images, spec(5, 3, "nchw", 0.5, 0.25))
+    assert first.dtype == np.float32
+    assert first.flags["C_CONTIGUOUS"]
+    assert np.array_equal(first.transpose(0, 2, 3, 1), last)
+    assert last == pytest.approx((images / 255 - 0.5) / 0.25, abs=1e-6)
+
+
+def test_the_loop_calls_inputs_in_turn_and_times_each() -> None:
+    seen: list[int] = []
+    timed = loop.Loop(seen.append, [1, 2, 3])
+    samples = timed.window(0.0, least=7)
+    assert seen == [1, 2, 3, 1, 2, 3, 1]
+    assert len(samples) == 7
+    assert min(samples) >= 0
+    timed.window(0.0, least=2)
+    assert seen[7:] == [2, 3]
+
+
+def test_batches_are_divided_by_their_calls() -> None:
+    count = 0
+
+    def infer(tensor: int) -> None:
+        nonlocal count
+        count += 1
+
+    timed = loop.Loop(infer, [0])
+    timed.calls = 50
+    samples = timed.window(0.0, least=4)
+    assert (len(samples), count) == (4, 200)
+
+
+@pytest.mark.parametrize(("typical", "calls"), [(100_000, 1), (5_000, 1), (4_999, 2001), (1_000, 10_000)])
+def test_short_inferences_are_timed_in_batches(typical: int, calls: int) -> None:
+    assert loop.calls_per_sample([typical] * 10, clock_cost_ns=100) == calls
+
+
+class Scripted(loop.Loop):
+    """A loop whose windows are given."""
+
+    def __init__(self, medians: list[int]) -> None:
+        self.medians = iter(medians)
+        self.windows = 0
+
+    def window(self, seconds: float, least: int = 1) -> Any:
+        self.windows += 1
+        return loop.array("q", [next(self.medians)] * 4)
+
+
+def test_warm_up_ends_when_three_windows_agree() -> None:
+    scripted = Scripted([1000, 900, 500, 520, 530, 1, 1, 1])
+    samples, settled = loop.warm_up(scripted, 0.1)
+    assert settled
+    assert scripted.windows == 5
+    assert len(samples) == 20
+
+
+def test_warm_up_that_never_settles_is_flagged_and_ends() -> None:
+    scripted = Scripted([1000, *[100, 200] * 5])
+    _, settled = loop.warm_up(scripted, 0.1)
+    assert not settled
+    assert scripted.windows == 11
+
+
+def test_sampling_stops_at_the_counts_or_at_the_cap() -> None:
+    taken: list[int] = []
+    mode = {"min_samples": 30, "min_seconds": 0.02, "cap_seconds": 10}
+    loop.sample(loop.Loop(lambda _: None, [0]), mode, lambda window: taken.append(len(window)))
+    assert sum(taken) >= 30
+    import time
+
+    begin, windows = time.monotonic(), []
+    slow = loop.Loop(lambda _: time.sleep(0.02), [0])
+    loop.sample(slow, {"min_samples": 10_000, "min_seconds": 0.05, "cap_seconds": 0.2}, windows.append)
+    assert time.monotonic() - begin < 5
+    assert 0 < sum(map(len, windows)) < 10_000
+
+
+def test_the_clock_knows_its_step_and_cost() -> None:
+    found = clock.describe()
+    assert found["monotonic"]
+    assert 0 < found["resolution_ns"] < 1e6
+    assert 0 < found["cost_ns"] < 1e5
+
+
+def test_facts_come_from_the_files_of_a_board(tmp_path: Path) -> None:
+    files = {
+        "proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\nmodel name\t: other\n",
+        "proc/meminfo": "MemTotal:        4051048 kB\n",
+        "proc/loadavg": "0.52 0.58 0.59 1/977 12345\n",
+        "proc/device-tree/model": "NVIDIA Jetson Nano Developer Kit\0",
+        "etc/os-release": 'PRETTY_NAME="Ubuntu 18.04.6 LTS"\n',
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = facts.environment(str(tmp_path))
+    assert found["board"] == "NVIDIA Jetson Nano Developer Kit"
+    assert found["cpu"] == "ARMv8 Processor rev 1 (v8l)"
+    assert found["memory_bytes"] == 4051048 * 1024
+    assert (found["governor"], found["load_1min"], found["os"]) == ("schedutil", 0.52, "Ubuntu 18.04.6 LTS")
+
+
+def test_what_a_system_does_not_say_is_null(tmp_path: Path) -> None:
+    found = facts.environment(str(tmp_path))
+    assert found["memory_bytes"] is None
+    assert found["board"] is None
+    snapshot = conditions.snapshot(str(tmp_path))
+    assert {key for key, value in snapshot.items() if value is not None} == {"t_ns"}
+
+
+def test_conditions_come_from_counters(tmp_path: Path) -> None:
+    files = {
+        "proc/stat": "cpu  10 20 30 400 50 6 7 8 9 9\ncpu0 1 2 3\n",
+        "proc/pressure/cpu": "some avg10=0.00 avg60=0.00 avg300=0.00 total=1234\nfull avg10=0.00 total=99\n",
+        "proc/vmstat": "pswpin 3\npswpout 4\n",
+        "sys/class/thermal/thermal_zone0/temp": "-256000\n",
+        "sys/class/thermal/thermal_zone1/temp": "41500\n",
+        "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1479000\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found = conditions.snapshot(str(tmp_path))
+    assert (found["cpu_jiffies"], found["idle_jiffies"], found["steal_jiffies"]) == (531, 450, 8)
+    assert (found["cpu_pressure_us"], found["swapped_pages"]) == (1234, 7)
+    assert (found["celsius"], found["khz"]) == (41.5, 1479000)
+
+
+def test_a_missing_runtime_has_its_reason() -> None:
+    assert facts.runtimes(["nonesuch"])["nonesuch"]["version"] is None
+    assert "nonesuch" in str(facts.runtimes(["nonesuch"])["nonesuch"]["reason"])
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="no /proc/self/clear_refs here")
+def test_the_peak_of_memory_is_counted_from_the_reset() -> None:
+    block = np.ones(40_000_000, np.uint8)
+    del block
+    before = memory.status_bytes("VmHWM") or 0
+    assert memory.reset_peak()
+    low = memory.status_bytes("VmHWM") or 0
+    assert low <= before
+    block = np.ones(60_000_000, np.uint8)
+    assert (memory.status_bytes("VmHWM") or 0) - low > 50_000_000
+    assert block.any()
+
+
+def test_memory_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    assert memory.status_bytes("VmRSS", str(tmp_path / "none")) is None
+    (tmp_path / "status").write_text("VmRSS:\n")
+    assert memory.status_bytes("VmRSS", str(tmp_path / "status")) is None
+    assert not memory.reset_peak(str(tmp_path / "none" / "none"))

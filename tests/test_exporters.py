@@ -1,0 +1,231 @@
+"""Every format and precision on real files; the traps that exporters fall into."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgebench import api, build, models
+from edgebench.bundle import read_bundle
+from edgebench.errors import BundleError, ExportError, InputError, UnknownName
+from edgebench.schema import Network, Parity
+
+EIGHT = [(format, precision) for format in ("onnx", "tflite") for precision in ("fp32", "fp16", "int8", "int8-dynamic")]
+LIMITED = """
+name: old
+description: a board with an old runtime
+transport: local
+accepts:
+  - format: onnx
+    precisions: [fp32, fp16, int8, int8-dynamic]
+    runtime: onnxruntime
+    limits: {opset: 13, ir: 7, activations: %s, per_channel: true}
+"""
+
+
+def export(format: str, precision: str, **changes: Any) -> api.ExportResult:
+    given = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "calibration_samples": 64}
+    return api.export("tinynet:net", format=format, precision=precision, **{**given, **changes})
+
+
+@pytest.mark.parametrize(("format", "precision"), [*EIGHT, ("torch", "fp32")])
+def test_every_variant_is_exported_checked_and_sealed(here: Path, format: str, precision: str) -> None:
+    result = export(format, precision)
+    bundle = read_bundle(result.folder)
+    assert bundle == result.bundle
+    assert (bundle.format, bundle.precision, bundle.parity.samples, bundle.parity.source) == (format, precision, 256, "test")
+    if precision in ("fp32", "fp16"):
+        assert bundle.parity.top1_agreement >= 0.995
+        assert bundle.parity.cosine > 0.999
+    assert bundle.parity.metric_drop is not None
+    assert bundle.macs
+    assert bundle.model.lineage.recipe == "random-weights"
+    assert (bundle.calibration is not None) == (precision == "int8")
+    assert api.export(
+        "tinynet:net",
+        format=format,
+        precision=precision,
+        dataset="digits",
+        size=16,
+        channels=1,
+        name="tiny",
+        calibration_samples=64,
+    ).cached
+
+
+def test_calibration_is_the_training_split_alone_and_written_down(here: Path) -> None:
+    import hashlib
+
+    from edgebench.data import open_images
+    from edgebench.profile import read_dataset
+
+    calibration = export("onnx", "int8").bundle.calibration
+    assert calibration is not None
+    assert (calibration.split, calibration.samples, calibration.method) == ("train", 64, "min-max")
+    data = open_images(read_dataset("digits"))
+    chosen = np.sort(np.random.default_rng(0).choice(len(data.read("train")), 64, replace=False))
+    images = data.read("train").images[chosen]
+    assert calibration.sha256 == hashlib.sha256(images.tobytes()).hexdigest()
+    test = {image.tobytes() for image in data.read("test").images}
+    assert not test & {image.tobytes() for image in images}
+
+
+def test_int8_tflite_takes_and_gives_int8(here: Path) -> None:
+    bundle = export("tflite", "int8").bundle
+    assert (bundle.input.dtype, bundle.output.dtype) == ("int8", "int8")
+    assert bundle.input.scale
+    assert export("tflite", "int8-dynamic").bundle.input.dtype == "float32"
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-dynamic"])
+@pytest.mark.parametrize("activations", ["uint8", "int8"])
+def test_a_targets_opset_ir_and_signedness_are_kept(here: Path, precision: str, activations: str) -> None:
+    import onnx
+
+    Path("old.yaml").write_text(LIMITED % activations)
+    result = export("onnx", precision, target="old.yaml")
+    model = onnx.load(result.folder / "model.onnx")
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", 13)]
+    assert model.ir_version <= 7
+    if precision == "int8":
+        kinds = {node.op_type for node in model.graph.node}
+        assert {"QuantizeLinear", "DequantizeLinear"} <= kinds
+        zero_points = {value.name: value.data_type for value in model.graph.initializer if "zero_point" in value.name}
+        used = {node.input[2] for node in model.graph.node if node.op_type == "QuantizeLinear"}
+        expected = onnx.TensorProto.INT8 if activations == "int8" else onnx.TensorProto.UINT8
+        assert {zero_points[name] for name in used} == {expected}
+
+
+def test_a_file_beyond_the_targets_limits_is_refused(here: Path) -> None:
+    Path("old.yaml").write_text((LIMITED % "int8").replace("ir: 7", "ir: 5"))
+    with pytest.raises(ExportError, match="reads ONNX IR 5 at most, this file came out as 7"):
+        export("onnx", "fp32", target="old.yaml")
+    assert not list(Path("bundles").glob("*"))
+
+
+def test_tflite_weights_lie_inside_the_flatbuffer(here: Path) -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    for precision in ("fp16", "int8", "int8-dynamic"):
+        content = (export("tflite", precision).folder / "model.tflite").read_bytes()
+        model = schema.ModelT.InitFromPackedBuf(content, 0)
+        assert not [buffer for buffer in model.buffers if buffer.offset > 1]
+
+
+def test_what_was_changed_is_noticed_and_made_anew(here: Path) -> None:
+    result = export("onnx", "fp32")
+    path = result.folder / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+    with pytest.raises(BundleError, match=r"model\.onnx: changed since it was written"):
+        read_bundle(result.folder)
+    assert not export("onnx", "fp32").cached
+    assert read_bundle(result.folder)
+    manifest = result.folder / "bundle.json"
+    manifest.write_text(manifest.read_text().replace('"samples": 256', '"samples": 999'))
+    with pytest.raises(BundleError, match=r"bundle\.json: changed"):
+        read_bundle(result.folder)
+    path.unlink()
+    assert not export("onnx", "fp32").cached
+    (result.folder / "model.onnx").unlink()
+    with pytest.raises(BundleError, match="missing"):
+        read_bundle(result.folder)
+
+
+def test_other_inputs_are_other_bundles(here: Path) -> None:
+    first = export("onnx", "int8").bundle
+    assert export("onnx", "int8", calibration_samples=32).bundle.key != first.key
+    assert not export("onnx", "int8").cached
+    assert export("onnx", "int8").bundle.key == first.key
+
+
+def test_the_parity_gate_refuses_a_file_that_decides_otherwise(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgebench.exporters import onnx as plugin
+
+    def spoilt(request: Any, path: Path) -> None:
+        import onnx
+        from onnx import numpy_helper
+
+        model = onnx.load(path)
+        last = next(value for value in model.graph.initializer if list(value.dims) == [10, 16])
+        array = numpy_helper.to_array(last).copy()
+        last.CopyFrom(numpy_helper.from_array(array[::-1].copy(), last.name))
+        onnx.save(model, path)
+
+    monkeypatch.setitem(plugin.CONVERT, "fp32", spoilt)
+    with pytest.raises(ExportError, match="parity gate"):
+        export("onnx", "fp32")
+    assert not list(Path("bundles").glob("*"))
+
+
+def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) -> None:
+    model = export("torch", "fp32").bundle.model
+    reference = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
+    outputs = reference.copy()
+    outputs[:2] = outputs[:2, ::-1]
+    parity = build.compare(model, reference, outputs, None, "synthetic")
+    assert parity.top1_agreement == pytest.approx(0.99)
+    with pytest.raises(ExportError, match=r"1\.0 % of 200 samples"):
+        build.check_agreement("tiny", parity)
+    outputs[0, 0] = np.nan
+    with pytest.raises(ExportError, match="not finite"):
+        build.compare(model, reference, outputs, None, "synthetic")
+    with pytest.raises(ExportError, match="shape"):
+        build.compare(model, reference, outputs[:, :3], None, "synthetic")
+
+
+def test_a_quantized_file_that_loses_too_much_is_refused(here: Path) -> None:
+    bundle = export("onnx", "int8").bundle
+    lossy = bundle.model_copy(update={"parity": bundle.parity.model_copy(update={"metric_drop": 0.02})})
+    build.check_drop(lossy, 0.02)
+    with pytest.raises(ExportError, match=r"loses 2\.0 points of accuracy.*1\.0 are allowed"):
+        build.check_drop(lossy, 0.01)
+    assert isinstance(lossy.parity, Parity)
+
+
+def test_int8_without_data_is_refused_and_fp32_says_that_its_samples_are_noise(here: Path) -> None:
+    with pytest.raises(InputError, match="int8 needs samples to calibrate on"):
+        export("onnx", "int8", dataset=None, classes=4)
+    assert export("onnx", "fp32", dataset=None, classes=4).bundle.parity.source == "synthetic"
+
+
+def test_unknown_formats_and_precisions_get_the_nearest(here: Path) -> None:
+    with pytest.raises(UnknownName, match="did you mean 'onnx'"):
+        export("onx", "fp32")
+    with pytest.raises(UnknownName, match="did you mean 'int8'"):
+        export("onnx", "int9")
+    with pytest.raises(ExportError, match="does not run"):
+        Path("old.yaml").write_text(LIMITED % "int8")
+        export("tflite", "fp32", target="old.yaml")
+
+
+def test_checkpoints_and_programs_are_exported_like_models(here: Path) -> None:
+    import torch
+
+    module = models.build("resnet18", 10, 1, 16).eval()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in module.state_dict().items()}}, "mine.pt")
+    torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 16, 16),)), "mine.pt2")
+    given: dict[str, Any] = {"format": "onnx", "dataset": "digits", "size": 16, "channels": 1}
+    one = api.export("mine.pt", architecture="resnet18", **given).bundle
+    two = api.export("mine.pt2", out=Path("other"), **given).bundle
+    assert one.model.lineage.recipe == two.model.lineage.recipe == "checkpoint"
+    assert one.model.parameters == two.model.parameters
+    assert one.parity.max_abs < 1e-3
+    assert two.parity.max_abs < 1e-3
+    with pytest.raises(InputError, match="--architecture"):
+        api.export("mine.pt", **given)
+    with pytest.raises(InputError, match="has 10 classes, 4 are wanted"):
+        api.export("mine.pt", architecture="resnet18", classes=4, **{**given, "dataset": None})
+
+
+def test_random_networks_keep_activations_in_range(here: Path) -> None:
+    """Without settled batch norms a deep random MobileNet returns numbers of 1e-11 or so."""
+    result = api.export("mobilenet_v3_small", format="torch", dataset="digits", size=32, channels=1)
+    with np.load(result.folder / "parity.npz") as saved:
+        assert np.abs(saved["reference"]).max() > 1e-3
+    assert isinstance(models.ARCHITECTURES, tuple)
+    assert Network

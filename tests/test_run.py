@@ -1,0 +1,364 @@
+"""The main job from the command line: train → export → run → leaderboard, interrupted, killed, and fed with nonsense."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Cli
+from test_data import write_npz, write_photos
+from test_measure import agents
+
+PROFILE = """
+name: small
+dataset: {name: %s}
+input: {size: 16, channels: 1}
+models:
+  - {name: teacher, architecture: 'tinynet:net', role: teacher, recipe: train, options: {epochs: 2, batch_size: 64}}
+  - {name: student, architecture: 'tinynet:net', role: student, recipe: distill, teacher: teacher, options: {epochs: 1}}
+variants:
+  - {format: torch, precisions: [fp32]}
+  - {format: onnx, precisions: [fp32, int8]}
+goals: {max_drop: 0.5}
+"""
+Bundles = dict[tuple[str, str], Path]
+
+
+def run_json(cli: Cli, *arguments: Any) -> Any:
+    code, out, err = cli("run", *arguments, "--json")
+    assert code in (0, 1), err
+    return json.loads(out)
+
+
+def test_a_profile_goes_from_training_to_leaderboard_and_is_not_done_twice(here: Path, cli: Cli) -> None:
+    Path("small.yaml").write_text(PROFILE % "digits")
+    code, out, _ = cli("run", "small.yaml", "--dry-run")
+    assert code == 0
+    assert "6 of 6 cells to do" in out
+    assert not Path("results").exists()
+    code, out, err = cli("run", "small.yaml")
+    assert (code, "6 of 6 cells have a result" in out) == (0, True), err
+    assert "train teacher" in err
+    code, out, _ = cli("leaderboard", "results", "--out", "results/LEADERBOARD.md")
+    assert (code, "6 rows" in out) == (0, True)
+    first = Path("results/LEADERBOARD.md").read_bytes()
+    assert b"retained" in first
+    again = run_json(cli, "small.yaml")
+    assert {cell["state"] for cell in again["cells"]} == {"cached"}
+    assert cli("run", "small.yaml", "--dry-run")[1].count("cached") == 6
+    repeated = run_json(cli, "small.yaml", "--repeat", "--only", "model=student,format=torch")
+    assert [cell["state"] for cell in repeated["cells"]] == ["done"]
+    assert len(list(Path("results").rglob("*.json"))) == 6
+    cli("leaderboard", "results", "--out", "results/LEADERBOARD.md")
+    assert Path("results/LEADERBOARD.md").read_bytes() != first
+    rows = json.loads(cli("leaderboard", "results", "--json")[1])[0]["rows"]
+    assert {row["role"] for row in rows} == {"teacher", "student"}
+    assert all(row["retained"] is not None and row["peak_bytes"] for row in rows)
+    made = json.loads(cli("models", "--json")[1])
+    assert [model["model"] for model in made["models"]] == ["student", "teacher"]
+
+
+@pytest.mark.parametrize("labels", [1, 4])
+def test_a_medmnist_file_goes_the_whole_way(here: Path, cli: Cli, labels: int) -> None:
+    path = write_npz(here / "own.npz", labels=labels, shape=(20, 20, 1), count=60)
+    data = f"medmnist:{path}"
+    options = ("--option", "epochs=2", "--option", "batch_size=16")
+    code, out, err = cli("train", "tinynet:net", "--dataset", data, "--name", "net", *options, "--json")
+    assert code == 0, err
+    folder = json.loads(out)["folder"]
+    for precision in ("fp32", "int8"):
+        code, out, err = cli("export", folder, "--format", "onnx", "--precision", precision, "--dataset", data)
+        assert code == 0, err
+    found = run_json(cli, "bundles/net.onnx.fp32", "bundles/net.onnx.int8")
+    accuracy = found["records"][0]["accuracy"]
+    assert accuracy["samples"] == 60
+    assert accuracy["headline"] == ("accuracy" if labels == 1 else "auroc")
+    assert found["records"][0]["cell"]["dataset"]["options"]["source"] == str(path)
+
+
+def test_an_image_folder_goes_the_whole_way(here: Path, cli: Cli) -> None:
+    write_photos(here / "photos")
+    data = "image-folder:photos,size=24"
+    options = ("--option", "epochs=3", "--option", "batch_size=8", "--option", "augment=none")
+    code, out, err = cli("train", "tinynet:net", "--dataset", data, "--name", "net", *options, "--json")
+    assert code == 0, err
+    assert cli("export", json.loads(out)["folder"], "--format", "onnx", "--dataset", data)[0] == 0
+    record = run_json(cli, "bundles/net.onnx.fp32")["records"][0]
+    assert record["accuracy"]["samples"] == 6
+    assert {"accuracy", "auroc", "f1"} == set(record["accuracy"]["metrics"])
+
+
+# ---------------------------------------------------------------- interrupted and killed
+
+
+def start(bundles: Bundles, *arguments: str) -> subprocess.Popen[str]:
+    """Start `edgebench run` on two bundles whose runtime sleeps."""
+    command = [sys.executable, "-m", "edgebench", "run", str(bundles["onnx", "fp32"]), str(bundles["onnx", "int8"])]
+    return subprocess.Popen(
+        [*command, "--target", "sleeper.yaml", *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "EDGEBENCH_SLEEP": "0.01"},
+    )
+
+
+def wait_for(condition: Any, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.02)
+
+
+def records() -> list[Path]:
+    return list(Path("results").rglob("*.json"))
+
+
+def test_ctrl_c_keeps_finished_cells_and_the_next_run_does_the_rest(here: Path, tiny_bundles: Bundles) -> None:
+    process = start(tiny_bundles)
+    wait_for(lambda: len(records()) == 1)
+    wait_for(lambda: len(agents(here)) >= 2)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "the same command does the rest" in err
+    assert "Traceback" not in err
+    assert agents(here) == []
+    kept = {path: path.read_bytes() for path in records()}
+    assert len(kept) == 1
+    process = start(tiny_bundles, "--json")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert sorted(cell["state"] for cell in json.loads(out)["cells"]) == ["cached", "done"]
+    assert all(path.read_bytes() == content for path, content in kept.items())
+
+
+@pytest.mark.parametrize("victim", ["supervisor", "worker"])
+def test_a_killed_agent_fails_its_cell_and_the_others_go_on(here: Path, tiny_bundles: Bundles, victim: str) -> None:
+    process = start(tiny_bundles)
+
+    def kill() -> None:
+        wait_for(lambda: len(agents(here)) >= 2)
+        pids = sorted(agents(here))
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pids[0] if victim == "supervisor" else pids[-1], signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    out, err = process.communicate(timeout=120)
+    thread.join()
+    assert process.returncode == 1, err
+    found = sorted(json.loads(path.read_text())["status"] for path in records())
+    assert found == ["done", "failed"]
+    [failed] = [json.loads(path.read_text()) for path in records() if path.name.endswith(".failed.json")]
+    assert ("SIGKILL" if victim == "worker" else "ended before it was done") in failed["failure"]["reason"]
+    process = start(tiny_bundles)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert [json.loads(path.read_text())["status"] for path in records()] == ["done", "done"]
+    assert "2 of 2 cells" in out
+
+
+def test_scores_that_are_not_finite_fail_the_cell(
+    here: Path, cli: Cli, tiny_bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEBENCH_FAULT", "nan")
+    code, out, _ = cli("run", tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml")
+    assert (code, "not finite" in out) == (1, True)
+    code, out, _ = cli("leaderboard")
+    assert "failed: tiny onnx fp32: predictions: 360 scores are not finite" in out
+
+
+def test_a_device_that_decides_otherwise_is_invalid(here: Path, cli: Cli, tiny_bundles: Bundles) -> None:
+    """The sleeping runtime always answers class 9, whatever the file says."""
+    record = run_json(cli, tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml")["records"][0]
+    assert record["verdict"]["word"] == "INVALID"
+    assert "decided otherwise than on the host" in record["verdict"]["reasons"][0]["reason"]
+
+
+def test_a_model_that_cannot_be_made_fails_its_cells_only(here: Path, cli: Cli) -> None:
+    Path("breaks.py").write_text(
+        "import tinynet, torch\ndef net(classes, channels, size):\n"
+        "    network = tinynet.net(classes, channels, size)\n    network.insert(7, torch.nn.Linear(3, 3))\n    return network\n"
+    )
+    Path("small.yaml").write_text(
+        (PROFILE % "digits")
+        .replace("role: student, recipe: distill, teacher: teacher,", "recipe: train,")
+        .replace("architecture: 'tinynet:net', recipe: train", "architecture: 'breaks:net', recipe: train")
+    )
+    code, out, err = cli("run", "small.yaml", "--only", "format=torch")
+    assert code == 1, err
+    assert "1 of 2 cells have a result" in out
+    assert "could not be made" in out
+    assert "**Failed cells**" in cli("leaderboard", "--out", "L.md")[1] + Path("L.md").read_text()
+
+
+def test_a_quantized_model_that_loses_too_much_is_a_failed_row(here: Path, cli: Cli) -> None:
+    Path("small.yaml").write_text((PROFILE % "digits").replace("max_drop: 0.5", "max_drop: 0"))
+    from edgebench import build
+
+    compare = build.compare
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(build, "compare", lambda *given: compare(*given).model_copy(update={"metric_drop": 0.03}))
+        code, out, _ = cli("run", "small.yaml", "--only", "model=teacher,format=onnx")
+    assert code == 1
+    assert "loses 3.0 points" in " ".join(out.split())
+
+
+# ---------------------------------------------------------------- bad input
+
+DIGITS = ("--dataset", "digits", "--size", "16", "--channels", "1")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("export", "resnt18", "--format", "onnx", *DIGITS), "did you mean 'resnet18'"),
+        (("export", "resnet18", "--format", "onx", *DIGITS), "did you mean 'onnx'"),
+        (("export", "resnet18", "--format", "onnx", "--precision", "fp61"), "did you mean 'fp16'"),
+        (("export", "resnet18", "--format", "onnx", "--target", "cpuu"), "did you mean 'cpu'"),
+        (("export", "resnet18", "--format", "onnx", "--precision", "int8"), "int8 needs samples"),
+        (("export", "resnet18", "--format", "onnx", "--dataset", "digts"), "did you mean 'digits'"),
+        (("export", "short.pt", "--architecture", "resnet18", "--format", "onnx", *DIGITS), "truncated or no checkpoint"),
+        (("export", "evil.pt", "--architecture", "resnet18", "--format", "onnx", *DIGITS), "nothing in it was run"),
+        (("export", "three.pt", "--architecture", "tinynet:net", "--format", "onnx", *DIGITS), "has 3 classes, 10 are wanted"),
+        (("export", "nowhere.pt", "--architecture", "resnet18", "--format", "onnx", *DIGITS), "no such checkpoint"),
+        (("export", "tinynet:net", "--format", "torch", *DIGITS, "--out", "a-file"), "a file stands where a folder"),
+        (("export", "tinynet:net", "--format", "torch", "--dataset", "image-folder:empty"), "0 class folders"),
+        (("export", "tinynet:net", "--format", "torch", "--dataset", "image-folder:photos,size=8"), "not a readable JPEG"),
+        (("export", "tinynet:net", "--format", "torch", "--dataset", "medmnist:short.npz"), "not a complete .npz"),
+        (("export", "tinynet:net", "--format", "torch", "--dataset", "medmnist:volumes.npz"), "holds volumes"),
+        (("train", "tinynet:net", "--dataset", "medmnist:volumes.npz"), "holds volumes"),
+        (("train", "tinynet:net", "--dataset", "medmnist:pathmnist,root=."), "its MD5 is"),
+        (("train", "tinynet:net", "--option", "epochs"), "not key=value"),
+        (("run", "digts"), "did you mean 'digits'"),
+        (("run", "key.yaml"), "unknown key 'models.0.recip': did you mean 'recipe'"),
+        (("run", "yaml.yaml"), "not valid YAML"),
+        (("run", "list.yaml"), "a profile is a mapping"),
+        (("run", "nowhere.yaml"), "cannot be read"),
+        (("run", "good.yaml", "--only", "model=techer"), "did you mean 'teacher'"),
+        (("run", "good.yaml", "--only", "colour=red"), "is not model=, format="),
+        (("run", "good.yaml", "--target", "cup"), "did you mean 'cpu'"),
+        (("run", "changed"), "model.onnx: changed since it was written"),
+        (("run", "other", "changed"), "no readable bundle.json"),
+        (("run", "good.yaml", "--mode", "fast"), "'fast' is not one of"),
+        (("leaderboard", "nowhere"), "no such folder"),
+        (("leaderboard", "edited"), "changed since it was measured"),
+        (("leaderboard", "--sort", "latncy", "."), "did you mean 'latency'"),
+        (("frobnicate",), "No such command"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_code_2(
+    here: Path, cli: Cli, tiny_bundles: Bundles, arguments: tuple[str, ...], reason: str
+) -> None:
+    lay_out_traps(tiny_bundles)
+    code, _, err = cli(*arguments)
+    assert code == 2, err
+    assert reason in err
+    assert "Traceback" not in err
+    assert not Path("was-executed").exists()
+    lines = [line for line in err.splitlines() if line.startswith("edgebench: ") and reason in line]
+    assert len(lines) == 1 or arguments[0] == "frobnicate" or "fast" in arguments
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return (os.mkdir, ("was-executed",))
+
+
+def lay_out_traps(bundles: Bundles) -> None:
+    """Write one of everything that is wrong."""
+    import shutil
+
+    import tinynet  # type: ignore[import-not-found]
+    import torch
+    from factory import make_measurement, make_record
+
+    from edgebench import store
+
+    torch.save(tinynet.net(3, 1, 16).state_dict(), "three.pt")
+    Path("short.pt").write_bytes(Path("three.pt").read_bytes()[:1000])
+    torch.save(Evil(), "evil.pt")
+    Path("a-file").write_text("")
+    Path("empty").mkdir()
+    write_photos(Path("photos"), ("train", "val", "test"), 2)
+    Path("photos/test/cat/1.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a photo")
+    Path("short.npz").write_bytes(write_npz(Path("whole.npz")).read_bytes()[:5000])
+    write_npz(Path("volumes.npz"), shape=(28, 28, 28))
+    write_npz(Path("pathmnist.npz"), classes=9)
+    Path("good.yaml").write_text(PROFILE % "digits")
+    Path("key.yaml").write_text((PROFILE % "digits").replace("recipe: train", "recip: train"))
+    Path("yaml.yaml").write_text("name: [")
+    Path("list.yaml").write_text("- a\n")
+    shutil.copytree(bundles["onnx", "fp32"], "changed")
+    content = bytearray(Path("changed/model.onnx").read_bytes())
+    content[100] ^= 1
+    Path("changed/model.onnx").write_bytes(bytes(content))
+    store.save(Path("edited"), make_record(), make_measurement())
+    [path] = list(Path("edited").rglob("*.json"))
+    path.write_text(path.read_text().replace('"samples": 3000', '"samples": 9000'))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_is_said(here: Path, cli: Cli) -> None:
+    Path("locked").mkdir(mode=0o500)
+    code, _, err = cli("export", "tinynet:net", "--format", "torch", *DIGITS, "--out", "locked/bundles")
+    assert (code, "permission denied" in err) == (2, True)
+
+
+def test_a_disk_that_fills_leaves_no_half_bundle(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from edgebench import bundle
+
+    def full(path: Path, content: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(bundle, "write_json", full)
+    code, _, err = cli("export", "tinynet:net", "--format", "torch", *DIGITS)
+    assert (code, "the disk is full" in err) == (2, True)
+    assert not list(Path("bundles").iterdir())
+
+
+def test_a_missing_extra_names_the_command_to_run(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "litert_torch" else find(name))
+    code, _, err = cli("export", "tinynet:net", "--format", "tflite", *DIGITS)
+    assert (code, "pip install 'edgebench[tflite]'" in err) == (2, True)
+    assert "pip install 'edgebench[tflite]'" in cli("doctor")[1]
+
+
+@pytest.mark.smoke
+def test_every_table_has_its_json(here: Path, cli: Cli) -> None:
+    for command in ("models", "targets", "formats", "doctor"):
+        code, out, _ = cli(command, "--json")
+        assert code == 0
+        assert json.loads(out) is not None
+        assert cli(command)[0] == 0
+
+
+@pytest.mark.smoke
+def test_the_core_alone_measures_a_bundle_and_compares(here: Path, cli: Cli) -> None:
+    """A bundle that was exported elsewhere needs no torch to be measured."""
+    source = Path(__file__).parent / "golden" / "tiny.onnx.fp32"
+    record = run_json(cli, source)["records"][0]
+    assert record["accuracy"]["host_agreement"] == 1.0
+    code, out, _ = cli("leaderboard", "--out", "LEADERBOARD.md")
+    assert (code, "1 rows" in out) == (0, True)
+    digest = hashlib.sha256(Path("LEADERBOARD.md").read_bytes()).hexdigest()
+    assert cli("leaderboard", "--out", "again.md")[0] == 0
+    assert hashlib.sha256(Path("again.md").read_bytes()).hexdigest() == digest
+    assert np.isfinite(record["latency"]["median_ns"]["value"])
