@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo
 TYPES := build/types
 
-.PHONY: demo test lint types unit twins results clean
+.PHONY: demo test lint types unit slow wheel twins schema results clean
 
 # Train, export, run and compare on real digits. `make demo ARGS=--repeat` measures again.
 demo: $(VENV)/.demo
@@ -26,10 +26,28 @@ types: $(VENV)/.dev
 	ln -s $(CURDIR)/edgebench/* $(TYPES)/edgebench/
 	ln -s $(CURDIR)/exporters $(CURDIR)/targets $(CURDIR)/profiles $(TYPES)/edgebench/
 	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/setup.cfg -p edgebench
-	$(BIN)/mypy --config-file setup.cfg tests
+	MYPYPATH=$(TYPES):tests $(BIN)/mypy --config-file setup.cfg tests/*.py
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)
+
+# resnet50, mobilenet_v3_small and densenet121 to every ONNX and TFLite variant.
+slow: $(VENV)/.dev
+	$(BIN)/pytest -m slow --no-cov -n 0 -v $(ARGS)
+
+# Without torch, without the checkout: what a wheel must be able to do.
+wheel: $(VENV)/.dev
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --wheel --outdir build/wheel . >build/wheel/log
+	$(PYTHON) -m venv build/wheel/venv
+	build/wheel/venv/bin/python -m pip --quiet --disable-pip-version-check install -c constraints.txt build/wheel/*.whl pytest
+	cp -R tests build/wheel/tests
+	cd build/wheel && venv/bin/pytest -m smoke -o addopts= --import-mode=importlib -o pythonpath=tests \
+	    --rootdir . -p no:cacheprovider tests/test_run.py tests/test_structure.py
+	build/wheel/venv/bin/python tests/check_wheel.py
+
+schema: $(VENV)/.dev
+	$(BIN)/python -c "import json; from edgebench import store; print(json.dumps(store.json_schema(), indent=1, ensure_ascii=False))" >docs/record.schema.json
 
 # Old interpreters with the runtimes that real boards have; tests that need them are skipped without.
 twins: build/twins/py36/.done build/twins/py37/.done

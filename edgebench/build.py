@@ -195,8 +195,23 @@ def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array 
     return test.images[chosen], test.labels[chosen], tuple(int(index) for index in chosen), "test"
 
 
+_last_reference: dict[tuple[str, str, str], Array] = {}
+
+
 def torch_outputs(network: Network, images: Array) -> Array:
-    """Run the torch network itself; returns float32 logits [n, classes]."""
+    """Run the torch network itself; returns float32 logits [n, classes].
+
+    The last network's outputs are kept: a model is exported in several precisions in a row.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+    key = (network.model.sha256, network.model.preprocessing.model_dump_json(), digest)
+    if key not in _last_reference:
+        _last_reference.clear()
+        _last_reference[key] = _torch_outputs(network, images)
+    return _last_reference[key]
+
+
+def _torch_outputs(network: Network, images: Array) -> Array:
     import torch
 
     spec = network.model.preprocessing.model_dump()
