@@ -12,10 +12,11 @@ from edgebench.build import Order, accepted, build_bundle, check_drop, exporter
 from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
 from edgebench.files import write_atomic
+from edgebench.prepare import prepare_bundles, prepare_profile
 from edgebench.profile import read_dataset, read_profile, read_target
 from edgebench.recipes import Job, make_model
 from edgebench.schema import Bundle, InputPlan, Mode, Progress, Role
-from edgebench.session import RunResult, Session, run_bundles, run_profile
+from edgebench.session import RunResult, Session, measure_all
 from edgebench.sources import Source, open_source
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def export(
     classes: int | None = None,
     size: int | None = None,
     channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     pretrained: bool = False,
     calibration_samples: int = 256,
     max_drop: float | None = None,
@@ -100,13 +103,25 @@ def export(
     """Export a model folder, a checkpoint (with `architecture`), a `.pt2` program, or an architecture by name.
 
     An architecture by name has random weights unless `pretrained`: good for
-    latency, useless for accuracy, and marked so in its lineage.
+    latency, useless for accuracy, and marked so in its lineage. `mean` and `std`
+    (per channel, of values 0…1) are what a checkpoint was trained with; without
+    them the training split's own are taken.
     """
     exporter(format, precision)
     device = read_target(target)
     accepts = accepted(device, format, precision)
     data = open_images(read_dataset(dataset)) if dataset else None
-    given = Source(str(source), architecture, name, classes, size, channels, pretrained)
+    given = Source(
+        str(source),
+        architecture=architecture,
+        name=name,
+        classes=classes,
+        size=size,
+        channels=channels,
+        pretrained=pretrained,
+        mean=tuple(mean) if mean else None,
+        std=tuple(std) if std else None,
+    )
     model, network = open_source(given, data)
     order = Order(model, network, format, precision, accepts, data, calibration_samples)
     folder = Path(out) / f"{model.name}.{format}.{precision}"
@@ -145,11 +160,12 @@ def run(
     if profile is not None:
         plan = read_profile(profile)
         devices = [read_target(name) for name in target or plan.targets]
-        run_profile(session, plan, open_images(plan.dataset), devices, only)
+        subjects = prepare_profile(session, plan, open_images(plan.dataset), devices, only)
     else:
         folders = [Path(folder) for folder in bundle]
-        run_bundles(session, folders, [read_target(name) for name in target or ("cpu",)], only, dataset)
-    return session.result
+        devices = [read_target(name) for name in target or ("cpu",)]
+        subjects = prepare_bundles(session, folders, devices, only, dataset)
+    return measure_all(session, subjects)
 
 
 # ---------------------------------------------------------------- leaderboard

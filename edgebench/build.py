@@ -115,7 +115,7 @@ def build_bundle(order: Order, target: Target, folder: Path, progress: Progress)
                 return bundle, True
         except BundleError:
             pass  # a damaged one is made anew
-    with new_folder(folder) as staging:
+    with new_folder(folder, "bundle.json") as staging:
         bundle = _build(order, key, target, staging, progress)
     return bundle, False
 

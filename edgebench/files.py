@@ -73,8 +73,13 @@ def write_json(path: Path, content: object) -> None:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """Fill a folder beside `path` and move it there when the block succeeds."""
+def new_folder(path: Path, manifest: str) -> Iterator[Path]:
+    """Fill a folder beside `path` and move it there when the block succeeds.
+
+    It may replace a folder with the same kind of manifest, and nothing else.
+    """
+    if path.exists() and not (path / manifest).is_file():
+        raise StorageError(f"{path}: is there already and holds no {manifest}; remove it, or choose another folder")
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:60]}."))
@@ -82,9 +87,11 @@ def new_folder(path: Path) -> Iterator[Path]:
     try:
         with storage(path):
             yield staging
+            old = staging.with_name(staging.name + ".old")
             if path.exists():
-                shutil.rmtree(path)
+                os.replace(path, old)
             os.replace(staging, path)
+            shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise

@@ -25,9 +25,22 @@ def read_profile(name_or_path: str) -> Profile:
     for model in profile.models:
         if model.teacher is not None and model.teacher not in known:
             raise ProfileError(f"{name_or_path}: {UnknownName('teacher', model.teacher, known)}")
+        if model.name in _ancestors(profile, model.name):
+            raise ProfileError(f"{name_or_path}: model {model.name!r} is its own teacher; name another model")
         if (model.recipe is None) == (model.checkpoint is None):
             raise ProfileError(f"{name_or_path}: model {model.name!r} wants either a recipe or a checkpoint")
     return profile
+
+
+def _ancestors(profile: Profile, name: str) -> set[str]:
+    """Return the teachers of a model, their teachers, and so on."""
+    teachers = {model.name: model.teacher for model in profile.models}
+    found: set[str] = set()
+    teacher = teachers[name]
+    while teacher is not None and teacher not in found:
+        found.add(teacher)
+        teacher = teachers.get(teacher)
+    return found
 
 
 def read_target(name_or_path: str) -> Target:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 RECORD_SCHEMA = 1
 BUNDLE_SCHEMA = 1
@@ -142,9 +142,9 @@ class Bundle(Frozen):
 
     schema_version: int = Field(BUNDLE_SCHEMA, alias="schema")
     model: Model
-    format: str
-    precision: str
-    runtime: str = Field(description="the agent's `rt_<runtime>.py`")
+    format: str = Field(pattern=NAME)
+    precision: str = Field(pattern=NAME)
+    runtime: str = Field(pattern=NAME, description="the agent's `rt_<runtime>.py`")
     entry: str = Field(description="the file that the runtime loads")
     files: dict[str, FileEntry]
     input: TensorSpec
@@ -179,9 +179,9 @@ class Bundle(Frozen):
 class Accepts(Frozen):
     """One format that a target runs."""
 
-    format: str
+    format: str = Field(pattern=NAME)
     precisions: tuple[str, ...]
-    runtime: str
+    runtime: str = Field(pattern=NAME)
     limits: Limits = Limits()  # type: ignore[call-arg]
 
 
@@ -229,6 +229,17 @@ class InputPlan(Frozen):
 
     size: int = Field(gt=0)
     channels: Literal[1, 3] = 3
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of values 0…1; null: the training split's own")
+    std: tuple[float, ...] | None = Field(None, description="likewise; what a checkpoint was trained with")
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> InputPlan:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (len(values) != self.channels or (name == "std" and min(values) <= 0)):
+                raise ValueError(f"{name} wants {self.channels} values, those of std above 0")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together")
+        return self
 
 
 class Scenario(Frozen):
@@ -275,13 +286,13 @@ class Profile(Frozen):
 class Cell(Frozen):
     """One bundle on one target in one scenario: the unit that is planned, run, retried, resumed."""
 
-    model: str
-    format: str
-    precision: str
+    model: str = Field(pattern=NAME)
+    format: str = Field(pattern=NAME)
+    precision: str = Field(pattern=NAME)
     bundle_sha256: str
     dataset: DatasetRef
     evaluation_sha256: str = Field(description="of the split that accuracy is measured on")
-    target: str
+    target: str = Field(pattern=NAME)
     device: str = Field(description="hash of the facts that make two devices comparable")
     runtime: str
     runtime_version: str

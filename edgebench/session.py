@@ -1,39 +1,33 @@
-"""One `edgebench run`: make what is missing, measure what is not done, write each result down at once."""
+"""One `edgebench run`: its devices, its cells, and measuring those that are not done yet."""
 
 from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench import deploy, measure, records, store
-from edgebench.build import Order, accepted, build_bundle, check_drop, exporter, order_key
-from edgebench.bundle import read_bundle
-from edgebench.errors import EdgebenchError, ExportError, InputError, MeasureError, StorageError
+from edgebench.build import accepted
+from edgebench.errors import EdgebenchError, MeasureError
 from edgebench.files import sha256_json, storage
-from edgebench.models import load_model, read_model
-from edgebench.plan import MODES, ModeSpec, Slot, cell_key, matches, parse_only, slots
-from edgebench.profile import read_dataset
-from edgebench.recipes import Job, make_model, model_folder
+from edgebench.plan import MODES, ModeSpec, cell_key
 from edgebench.records import Subject
 from edgebench.schema import (
     Bundle,
     Cell,
     Failure,
     Mode,
-    ModelPlan,
-    Profile,
     Progress,
     Record,
+    Role,
     Scenario,
     Target,
     Transport,
 )
-from edgebench.sources import Source, checkpoint_folder, import_checkpoint
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
@@ -119,7 +113,7 @@ class Session:
             mode=self.mode,
         )
 
-    def fail(self, cell: Cell, role: Any, error: EdgebenchError) -> None:
+    def fail(self, cell: Cell, role: Role, error: EdgebenchError) -> None:
         """Write down a cell that could not even begin."""
         self.note((cell.target, cell.model, cell.format, cell.precision), "failed", str(error))
         if self.dry_run:
@@ -168,149 +162,8 @@ def _now() -> str:
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-# ---------------------------------------------------------------- a profile's cells
-
-
-def run_profile(session: Session, profile: Profile, data: Dataset, targets: Sequence[Target], only: str | None) -> None:
-    """Make whatever models and bundles are missing, then measure."""
-    wanted = slots(profile, targets, only)
-    for slot in wanted:
-        exporter(slot.format, slot.precision)
-    maker = Maker(profile, data, session)
-    _measure_all(session, [subject for subject in _prepare(session, profile, maker, wanted) if subject is not None])
-
-
-class Maker:
-    """Makes a profile's models, each once and its teacher before it."""
-
-    def __init__(self, profile: Profile, data: Dataset, session: Session) -> None:
-        self.profile = profile
-        self.data = data
-        self.session = session
-        self._folders: dict[str, Path] = {}
-        self._failures: dict[str, ExportError] = {}
-
-    def existing(self, name: str) -> Path | None:
-        """Return the folder of a model that was made before; makes nothing."""
-        plan, root = self._plan(name), self.session.work / "models"
-        if plan.checkpoint is not None:
-            folder = checkpoint_folder(self._source(plan), self.data, root)
-        else:
-            teacher = self.existing(plan.teacher) if plan.teacher else None
-            if plan.teacher and teacher is None:
-                return None
-            folder = model_folder(str(plan.recipe), self._job(plan, teacher), root)
-        return folder if (folder / "model.json").exists() else None
-
-    def folder(self, name: str) -> Path:
-        """Return a model's folder, and make the model first where it is missing."""
-        if name in self._failures:
-            raise self._failures[name]
-        if name not in self._folders:
-            try:
-                self._folders[name] = self._make(self._plan(name))
-            except EdgebenchError as error:
-                if not isinstance(error, ExportError):
-                    raise
-                self._failures[name] = error
-                raise
-            except (RuntimeError, ValueError) as error:
-                self._failures[name] = ExportError(f"{name}: could not be made: {error}")
-                raise self._failures[name] from error
-        return self._folders[name]
-
-    def _plan(self, name: str) -> ModelPlan:
-        return next(plan for plan in self.profile.models if plan.name == name)
-
-    def _make(self, plan: ModelPlan) -> Path:
-        root = self.session.work / "models"
-        if plan.checkpoint is not None:
-            return import_checkpoint(self._source(plan), self.data, root)
-        teacher = self.folder(plan.teacher) if plan.teacher else None
-        return make_model(str(plan.recipe), self._job(plan, teacher), root)
-
-    def _source(self, plan: ModelPlan) -> Source:
-        inputs = self.profile.input
-        return Source(str(plan.checkpoint), plan.architecture, plan.name, None, inputs.size, inputs.channels, False, plan.role)
-
-    def _job(self, plan: ModelPlan, teacher: Path | None) -> Job:
-        inputs, progress = self.profile.input, self.session.progress
-        return Job(plan.name, plan.architecture, plan.role, self.data, inputs, plan.options, teacher, progress)
-
-
-def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]) -> Iterator[Subject | None]:
-    """Train and export whatever is missing; cells that cannot be made are written down as failed."""
-    for index, slot in enumerate(wanted):
-        session.progress("prepare bundles", index, len(wanted))
-        try:
-            yield _prepare_slot(session, profile, maker, slot)
-        except (InputError, StorageError):
-            raise
-        except EdgebenchError as error:
-            place = (slot.target.name, slot.model.name, slot.format, slot.precision)
-            session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
-
-
-def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
-    name = (slot.target.name, slot.model.name, slot.format, slot.precision)
-    accepts = accepted(slot.target, slot.format, slot.precision)
-    made = maker.existing(slot.model.name) if session.dry_run else maker.folder(slot.model.name)
-    if made is None:
-        session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.spec.seconds)
-        return None
-    order = Order(
-        model=read_model(made),
-        network=lambda: load_model(made),
-        format=slot.format,
-        precision=slot.precision,
-        accepts=accepts,
-        dataset=maker.data,
-        calibration_samples=profile.calibration_samples,
-    )
-    folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{order_key(order)[:12]}"
-    if session.dry_run and not (folder / "bundle.json").exists():
-        session.note(name, "to do", "export, measure", session.spec.seconds)
-        return None
-    bundle, _ = build_bundle(order, slot.target, folder, session.progress)
-    check_drop(bundle, profile.goals.max_drop)
-    return _subject(session, folder, bundle, slot.target, maker.data, profile.scenario)
-
-
-# ---------------------------------------------------------------- given bundles
-
-
-def run_bundles(
-    session: Session, folders: Sequence[Path], targets: Sequence[Target], only: str | None, dataset: str | None
-) -> None:
-    """Measure bundles on the data that they were exported with, or on other data of the same classes."""
-    from edgebench.data import open_images
-
-    wanted = parse_only(only)
-    todo: list[Subject] = []
-    for folder in folders:
-        bundle = read_bundle(folder)
-        ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
-        if ref is None:
-            raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
-        data = open_images(ref)
-        if data.classes != bundle.model.classes:
-            count = len(bundle.model.classes)
-            raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
-        for target in targets:
-            if not matches(wanted, bundle.model.name, bundle.format, bundle.precision, target.name):
-                continue
-            try:
-                todo.append(_subject(session, folder, bundle, target, data, Scenario()))
-            except (ExportError, MeasureError) as error:
-                name = (target.name, bundle.model.name, bundle.format, bundle.precision)
-                session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error)
-    _measure_all(session, todo)
-
-
-# ---------------------------------------------------------------- measuring
-
-
-def _subject(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> Subject:
+def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> Subject:
+    """Tie a bundle to a connected device; `MeasureError` where the device lacks its runtime."""
     device = session.device(target)
     runtime = accepted(target, bundle.format, bundle.precision).runtime
     cell = Cell(
@@ -330,16 +183,14 @@ def _subject(session: Session, folder: Path, bundle: Bundle, target: Target, dat
     return Subject(cell, cell_key(cell), folder, bundle, data, target)
 
 
-def _measure_all(session: Session, todo: Sequence[Subject]) -> None:
-    """Measure what is not done yet, one cell after the other."""
-    found = {
-        subject.key: None if session.repeat else store.find_done(session.results, subject.cell.target, subject.key)
-        for subject in todo
-    }
-    missing = [subject for subject in todo if found[subject.key] is None]
+def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
+    """Measure what is not done yet, one cell after the other; each result is on disk before the next begins."""
+    todo = list({subject.key: subject for subject in subjects}.values())
+    done = {} if session.repeat else {s.key: store.find_done(session.results, s.cell.target, s.key) for s in todo}
+    missing = [subject.key for subject in todo if not done.get(subject.key)]
     started = time.monotonic()
     for subject in todo:
-        cell, record = subject.cell, found[subject.key]
+        cell, record = subject.cell, done.get(subject.key)
         name = (cell.target, cell.model, cell.format, cell.precision)
         if record is not None:
             session.note(name, "cached")
@@ -347,12 +198,13 @@ def _measure_all(session: Session, todo: Sequence[Subject]) -> None:
         elif session.dry_run:
             session.note(name, "to do", "measure", session.spec.seconds)
         else:
-            position = missing.index(subject)
+            position = missing.index(subject.key)
             each = (time.monotonic() - started) / position if position else session.spec.seconds
             record = _measure_one(session, subject, position * each, len(missing) * each)
             session.result.records.append(record)
             reason = f"{record.failed_stage}: {record.failure.reason}" if record.failure else ""
             session.note(name, record.status, reason, record.seconds)
+    return session.result
 
 
 def _measure_one(session: Session, subject: Subject, before: float, total: float) -> Record:

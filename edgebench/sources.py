@@ -5,14 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
 
 from edgebench import models
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json, write_json
-from edgebench.recipes import TOOLS, preprocessing, tool_versions
+from edgebench.profile import explain
+from edgebench.recipes import IMAGENET, TOOLS, preprocessing, tool_versions
 from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role
 
 if TYPE_CHECKING:
@@ -33,6 +36,8 @@ class Source:
     channels: int | None = None
     pretrained: bool = False
     role: Role = "baseline"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     @property
     def is_file(self) -> bool:
@@ -61,7 +66,7 @@ def checkpoint_folder(source: Source, data: Dataset, root: Path) -> Path:
     path = Path(source.text)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; the profile's path is relative to where edgebench runs")
-    said = [source.name, source.architecture, source.size, source.channels, source.role, str(data.ref)]
+    said = [source.name, source.architecture, source.size, source.channels, source.role, source.mean, source.std, str(data.ref)]
     return root / f"{source.name}-{sha256_json([sha256_file(path), said])[:12]}"
 
 
@@ -75,7 +80,7 @@ def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
         return folder
     model, weights = materialize(source, data)
     models.load_network(model, weights, source.text)
-    with new_folder(folder) as staging:
+    with new_folder(folder, "model.json") as staging:
         kept = models.checkpoint_path(staging, model)
         if model.architecture == models.PROGRAM:
             kept.write_bytes(Path(source.text).read_bytes())
@@ -96,7 +101,7 @@ def materialize(source: Source, data: Dataset | None) -> tuple[Model, Any]:
     path = Path(source.text)
     weights = checkpoint.read(path)
     if path.suffix == ".pt2":
-        spec = _program_input(weights, path, data)
+        spec = _program_input(source, weights, data)
         parameters = sum(value.numel() for value in dict(weights.named_parameters()).values())
         classes = _class_names(source, data, _program_classes(weights, path))
         return _model(source, models.PROGRAM, classes, data, spec, sha256_file(path), parameters), weights
@@ -167,23 +172,25 @@ def _class_names(source: Source, data: Dataset | None, default: int | None) -> t
 
 
 def _spec(source: Source, data: Dataset | None) -> Preprocessing:
-    size, channels = source.size or 224, source.channels or 3
+    given = {"size": source.size or 224, "channels": source.channels or 3, "mean": source.mean, "std": source.std}
+    try:
+        plan = InputPlan.model_validate(given)
+    except ValidationError as error:
+        raise InputError(f"{source.text}: {explain(error, InputPlan)}") from error
     if data is not None:
-        return preprocessing(data, InputPlan(size=size, channels=channels), source.pretrained)  # type: ignore[arg-type]
-    from edgebench.recipes import IMAGENET
-
-    mean, std = IMAGENET if channels == 3 else ((0.5,), (0.5,))
-    return Preprocessing(height=size, width=size, channels=channels, mean=mean, std=std)  # type: ignore[arg-type]
+        return preprocessing(data, plan, source.pretrained)
+    mean, std = IMAGENET if plan.channels == 3 else ((0.5,), (0.5,))
+    return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=plan.mean or mean, std=plan.std or std)
 
 
-def _program_input(program: Any, path: Path, data: Dataset | None) -> Preprocessing:
+def _program_input(source: Source, program: Any, data: Dataset | None) -> Preprocessing:
     names = program.graph_signature.user_inputs
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
     if len(shape) != 4 or shape[1] not in (1, 3) or str(shape[0]) != "1":
-        raise CheckpointError(f"{path}: takes {list(shape)}; export the program with one input [1, 1 or 3, height, width]")
+        raise CheckpointError(f"{source.text}: takes {list(shape)}; export the program with one input [1, 1 or 3, height, width]")
     channels, height, width = (int(value) for value in shape[1:])
-    base = _spec(Source(str(path), size=height, channels=channels), data)
+    base = _spec(replace(source, size=height, channels=channels), data)
     return base.model_copy(update={"height": height, "width": width})
 
 

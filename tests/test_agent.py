@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ class Scripted(loop.Loop):
 
     def window(self, seconds: float, least: int = 1) -> Any:
         self.windows += 1
-        return loop.array("q", [next(self.medians)] * 4)
+        return array("q", [next(self.medians)] * 4)
 
 
 def test_warm_up_ends_when_three_windows_agree() -> None:
@@ -114,7 +115,8 @@ def test_sampling_stops_at_the_counts_or_at_the_cap() -> None:
     assert sum(taken) >= 30
     import time
 
-    begin, windows = time.monotonic(), []
+    begin = time.monotonic()
+    windows: list[Any] = []
     slow = loop.Loop(lambda _: time.sleep(0.02), [0])
     loop.sample(slow, {"min_samples": 10_000, "min_seconds": 0.05, "cap_seconds": 0.2}, windows.append)
     assert time.monotonic() - begin < 5

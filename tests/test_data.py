@@ -22,7 +22,8 @@ def open_text(text: str) -> Any:
 
 def write_npz(path: Path, labels: int = 1, classes: int = 3, shape: tuple[int, ...] = (28, 28, 3), count: int = 40) -> Path:
     """Write a file in MedMNIST's format; class k is brighter than class k − 1."""
-    rng, arrays = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
     for name in SPLITS:
         if labels == 1:
             truth = np.arange(count).reshape(-1, 1) % classes
@@ -146,7 +147,7 @@ def test_bad_data_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     Path("truncated.npz").write_bytes(content[: len(content) // 2])
     np.savez("pickled.npz", train_labels=np.array([{"a": 1}], dtype=object), allow_pickle=True)
     np.savez("other.npz", images=np.zeros(3))
-    arrays = {f"{name}_{what}": np.zeros((4, 8, 8)) for name in SPLITS for what in ("images", "labels")}
+    arrays: dict[str, Any] = {f"{name}_{what}": np.zeros((4, 8, 8)) for name in SPLITS for what in ("images", "labels")}
     np.savez("float.npz", **arrays)
     Path("empty").mkdir()
     for name in ("bare/cat", "bare/dog"):

@@ -11,7 +11,7 @@ import pytest
 from edgebench import api, build, models
 from edgebench.bundle import read_bundle
 from edgebench.errors import BundleError, ExportError, InputError, UnknownName
-from edgebench.schema import Network, Parity
+from edgebench.schema import Parity
 
 EIGHT = [(format, precision) for format in ("onnx", "tflite") for precision in ("fp32", "fp16", "int8", "int8-dynamic")]
 LIMITED = """
@@ -27,7 +27,7 @@ accepts:
 
 
 def export(format: str, precision: str, **changes: Any) -> api.ExportResult:
-    given = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "calibration_samples": 64}
+    given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "calibration_samples": 64}
     return api.export("tinynet:net", format=format, precision=precision, **{**given, **changes})
 
 
@@ -136,6 +136,27 @@ def test_what_was_changed_is_noticed_and_made_anew(here: Path) -> None:
         read_bundle(result.folder)
 
 
+def test_a_bundle_with_hostile_names_is_refused(here: Path) -> None:
+    import json
+
+    from edgebench.files import seal
+
+    folder = export("onnx", "fp32").folder
+    good = json.loads((folder / "bundle.json").read_text())
+    hostile: list[dict[str, Any]] = [
+        {"format": "../../x"},
+        {"precision": "$(id)"},
+        {"runtime": "a b;rm -rf ~"},
+        {"model": {**good["model"], "name": "../../x"}},
+        {"entry": "/etc/passwd"},
+        {"files": {**good["files"], "../../x": good["files"]["model.onnx"]}},
+    ]
+    for change in hostile:
+        (folder / "bundle.json").write_text(json.dumps(seal({**good, **change})))
+        with pytest.raises(BundleError):
+            read_bundle(folder)
+
+
 def test_other_inputs_are_other_bundles(here: Path) -> None:
     first = export("onnx", "int8").bundle
     assert export("onnx", "int8", calibration_samples=32).bundle.key != first.key
@@ -216,6 +237,11 @@ def test_checkpoints_and_programs_are_exported_like_models(here: Path) -> None:
     assert one.model.parameters == two.model.parameters
     assert one.parity.max_abs < 1e-3
     assert two.parity.max_abs < 1e-3
+    assert one.model.preprocessing.mean == (0.3049,)
+    stated = api.export("mine.pt", architecture="resnet18", out=Path("third"), mean=[0.5], std=[0.25], **given).bundle
+    assert (stated.model.preprocessing.mean, stated.model.preprocessing.std) == ((0.5,), (0.25,))
+    with pytest.raises(InputError, match="mean wants 1 values"):
+        api.export("mine.pt", architecture="resnet18", mean=[0.5, 0.5], std=[1, 1], **given)
     with pytest.raises(InputError, match="--architecture"):
         api.export("mine.pt", **given)
     with pytest.raises(InputError, match="has 10 classes, 4 are wanted"):
@@ -227,5 +253,3 @@ def test_random_networks_keep_activations_in_range(here: Path) -> None:
     result = api.export("mobilenet_v3_small", format="torch", dataset="digits", size=32, channels=1)
     with np.load(result.folder / "parity.npz") as saved:
         assert np.abs(saved["reference"]).max() > 1e-3
-    assert isinstance(models.ARCHITECTURES, tuple)
-    assert Network

@@ -116,13 +116,16 @@ def test_the_soft_loss_is_hintons() -> None:
 
 def test_recipes_refuse_what_does_not_fit(here: Path) -> None:
     teacher = train()
-    for changes, reason in [
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"name": "../../x"}, "letters, digits"),
+        ({"name": "a b;rm -rf ~"}, "letters, digits"),
         ({"recipe": "trian"}, "did you mean 'train'"),
         ({"options": {"epoch": 3}}, "did you mean 'epochs'"),
         ({"options": {"epochs": 0}}, "epochs"),
         ({"recipe": "distill"}, "wants a teacher"),
         ({"teacher": teacher}, "a teacher goes with"),
         ({"recipe": "distill", "teacher": teacher, "size": 8, "name": "s"}, "give both the same input"),
-    ]:
+    ]
+    for changes, reason in cases:
         with pytest.raises(InputError, match=reason):
             train(**changes)

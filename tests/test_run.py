@@ -244,6 +244,8 @@ DIGITS = ("--dataset", "digits", "--size", "16", "--channels", "1")
         (("train", "tinynet:net", "--option", "epochs"), "not key=value"),
         (("run", "digts"), "did you mean 'digits'"),
         (("run", "key.yaml"), "unknown key 'models.0.recip': did you mean 'recipe'"),
+        (("run", "option.yaml"), "did you mean 'epochs'"),
+        (("run", "cycle.yaml"), "'student' is its own teacher"),
         (("run", "yaml.yaml"), "not valid YAML"),
         (("run", "list.yaml"), "a profile is a mapping"),
         (("run", "nowhere.yaml"), "cannot be read"),
@@ -299,6 +301,8 @@ def lay_out_traps(bundles: Bundles) -> None:
     write_npz(Path("pathmnist.npz"), classes=9)
     Path("good.yaml").write_text(PROFILE % "digits")
     Path("key.yaml").write_text((PROFILE % "digits").replace("recipe: train", "recip: train"))
+    Path("option.yaml").write_text((PROFILE % "digits").replace("{epochs: 1}", "{epoch: 1}"))
+    Path("cycle.yaml").write_text((PROFILE % "digits").replace("teacher: teacher", "teacher: student"))
     Path("yaml.yaml").write_text("name: [")
     Path("list.yaml").write_text("- a\n")
     shutil.copytree(bundles["onnx", "fp32"], "changed")
@@ -339,6 +343,18 @@ def test_a_missing_extra_names_the_command_to_run(here: Path, cli: Cli, monkeypa
     code, _, err = cli("export", "tinynet:net", "--format", "tflite", *DIGITS)
     assert (code, "pip install 'edgebench[tflite]'" in err) == (2, True)
     assert "pip install 'edgebench[tflite]'" in cli("doctor")[1]
+
+
+def test_a_format_that_is_not_installed_fails_its_cells_only(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib.util
+
+    Path("small.yaml").write_text(PROFILE % "digits")
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
+    code, out, _ = cli("run", "small.yaml", "--only", "model=teacher")
+    assert code == 1
+    assert "1 of 3 cells have a result" in out
+    assert "pip install 'edgebench[torch]'" in " ".join(out.split())
 
 
 @pytest.mark.smoke

@@ -179,7 +179,7 @@ def test_a_really_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip(f"no mount here: {mounted.stderr.decode().strip()}")
     try:
-        with pytest.raises(StorageError, match="the disk is full"), files.new_folder(disk / "bundle") as staging:
+        with pytest.raises(StorageError, match="the disk is full"), files.new_folder(disk / "bundle", "bundle.json") as staging:
             (staging / "model").write_bytes(bytes(1_000_000))
         assert list(disk.iterdir()) == []
         samples = np.random.default_rng(0).integers(1, 2**31, 50_000).tolist()
@@ -192,10 +192,18 @@ def test_a_really_full_disk_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_folder_disappears(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / "bundle") as staging:
+    with pytest.raises(KeyboardInterrupt), files.new_folder(tmp_path / "bundle", "bundle.json") as staging:
         (staging / "model").write_bytes(b"half")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_of_something_else_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter1").write_text("years of work")
+    with pytest.raises(StorageError, match=r"holds no bundle\.json"), files.new_folder(tmp_path / "thesis", "bundle.json"):
+        pass
+    assert (tmp_path / "thesis" / "chapter1").read_text() == "years of work"
 
 
 @pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../x", "", "a\\b", "a\0b"])

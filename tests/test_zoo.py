@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from edgebench import api
 from test_exporters import EIGHT
 from test_twins import twin
+
+from edgebench import api
 
 
 @pytest.mark.slow

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from edgebench.cli import console
+from edgebench.errors import InputError
 
 
 def command(
@@ -22,6 +24,8 @@ def command(
     classes: Annotated[int | None, typer.Option(help="Class count, where no data set says it.", min=1)] = None,
     size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
     channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
+    mean: Annotated[str | None, typer.Option(help="What it was trained with, for instance 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise; the training split's own unless given.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
     calibration_samples: Annotated[int, typer.Option(help="Training samples for int8 ranges.", min=1)] = 256,
     max_drop: Annotated[float | None, typer.Option(help="Refuse int8 that loses more, for instance 0.01.")] = None,
@@ -43,6 +47,8 @@ def command(
             classes=classes,
             size=size,
             channels=channels,
+            mean=numbers("--mean", mean),
+            std=numbers("--std", std),
             pretrained=pretrained,
             calibration_samples=calibration_samples,
             max_drop=max_drop,
@@ -59,3 +65,18 @@ def command(
         f"{parity.samples} {parity.source} samples: top-1 agreement {100 * parity.top1_agreement:.1f} %, "
         f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
     )
+    if bundle.model.lineage.recipe == "checkpoint" and mean is None:
+        spec = bundle.preprocessing
+        print(
+            f"edgebench: normalised with mean {spec.mean} and std {spec.std}, taken from the data; "
+            "if it was trained with others, give --mean and --std",
+            file=sys.stderr,
+        )
+
+
+def numbers(option: str, text: str | None) -> list[float] | None:
+    """Read 0.5,0.5,0.5; `InputError` names the option."""
+    try:
+        return None if text is None else [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} {text}: not numbers with commas between") from error

@@ -45,6 +45,10 @@ def command(
         _print(tables)
 
 
+LEFT_OUT = {"role", "runtime", "AUROC", "p90 ms", "per second", "parameters M", "energy mJ"}
+"""Columns that a terminal has no room for; markdown and JSON have them."""
+
+
 def _print(tables: list[Table]) -> None:
     from edgebench.report.markdown import columns
 
@@ -52,7 +56,7 @@ def _print(tables: list[Table]) -> None:
         print("No records yet: `edgebench run` makes them.")
     for table in tables:
         title = ", ".join(f"{name} {value}" for name, value in table.title.items()) + f" ({table.mode})"
-        chosen = columns(table)
+        chosen = [column for column in columns(table) if column[0] not in LEFT_OUT]
         rows = [{name: fill(row) for name, _, fill in chosen} for row in table.rows]
         console.print_table(title, rows, right=[name for name, align, _ in chosen if align == "-:"])
         for _, record in table.failed:

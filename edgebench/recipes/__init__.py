@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
 from edgebench.models import read_model
 from edgebench.profile import explain
-from edgebench.schema import InputPlan, Lineage, Model, Preprocessing, Progress, Role
+from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that torchvision's weights were trained with."""
@@ -64,17 +65,25 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
 def model_folder(recipe: str, job: Job, root: Path) -> Path:
     """Name the folder that `make_model` would return; makes nothing."""
     _, _, lineage = _plan(recipe, job)
-    key = sha256_json([job.name, job.architecture, job.role, job.input.model_dump(), lineage.model_dump(exclude={"tools"})])
+    inputs, made_from = job.input.model_dump(exclude_none=True), lineage.model_dump(exclude={"tools"})
+    key = sha256_json([job.name, job.architecture, job.role, inputs, made_from])
     return root / f"{job.name}-{key[:12]}"
 
 
 def _plan(recipe: str, job: Job) -> tuple[Any, BaseModel, Lineage]:
     """Find a recipe, check its options, and write down what will go in."""
+    options = check_recipe(recipe, job.name, job.options, job.teacher is not None)
+    return discovery.load("edgebench.recipes", recipe, "recipe"), options, _lineage(recipe, options, job)
+
+
+def check_recipe(recipe: str, name: str, options: Mapping[str, Any], taught: bool) -> BaseModel:
+    """Check a recipe's name and options; returns the options with their defaults."""
     plugin = discovery.load("edgebench.recipes", recipe, "recipe")
-    options = _options(plugin.Options, recipe, job.options)
-    if (recipe == "distill") != (job.teacher is not None):
-        raise InputError(f"{job.name}: a teacher goes with the recipe distill, and distill wants a teacher")
-    return plugin, options, _lineage(recipe, options, job)
+    if not re.fullmatch(NAME, name):
+        raise InputError(f"the name {name!r}: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
+    if (recipe == "distill") != taught:
+        raise InputError(f"{name}: a teacher goes with the recipe distill, and distill wants a teacher")
+    return _options(plugin.Options, recipe, options)
 
 
 def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> BaseModel:
@@ -108,10 +117,12 @@ def tool_versions(names: tuple[str, ...]) -> dict[str, str]:
 
 
 def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Preprocessing:
-    """Choose the input: the training split's own mean and deviation, or ImageNet's for pretrained weights."""
+    """Choose the input: as stated, else ImageNet's statistics for pretrained weights, else the training split's own."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    if pretrained and plan.channels == 3:
+    if plan.mean is not None and plan.std is not None:
+        mean, std = plan.mean, plan.std
+    elif pretrained and plan.channels == 3:
         mean, std = IMAGENET
     else:
         images = dataset.read("train").images

@@ -201,7 +201,7 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
         _train(Classifier(network, loss, job.dataset, options), job, spec, best, training)
     network.load_state_dict(best.weights)
     headline = "auroc" if job.dataset.task == "multi-label" else "accuracy"
-    with new_folder(folder) as staging:
+    with new_folder(folder, "model.json") as staging:
         buffer = io.BytesIO()
         torch.save(best.weights, buffer)
         (staging / "checkpoint.pt").write_bytes(buffer.getvalue())

@@ -1,0 +1,179 @@
+"""Profiles and bundle folders → subjects that are ready to be measured."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from edgebench.build import Order, accepted, build_bundle, check_drop, exporter, order_key
+from edgebench.bundle import read_bundle
+from edgebench.data import Dataset, open_images
+from edgebench.errors import (
+    EdgebenchError,
+    ExportError,
+    InputError,
+    MeasureError,
+    MissingExtra,
+    StorageError,
+    TransportError,
+)
+from edgebench.models import load_model, read_model
+from edgebench.plan import Slot, matches, parse_only, slots
+from edgebench.profile import read_dataset
+from edgebench.recipes import Job, check_recipe, make_model, model_folder
+from edgebench.records import Subject
+from edgebench.schema import ModelPlan, Profile, Scenario, Target
+from edgebench.session import Session, subject_of
+from edgebench.sources import Source, checkpoint_folder, import_checkpoint
+
+
+def prepare_profile(
+    session: Session, profile: Profile, data: Dataset, targets: Sequence[Target], only: str | None
+) -> list[Subject]:
+    """Make whatever models and bundles are missing; what cannot be made becomes a failed cell.
+
+    Everything that can be checked beforehand is: `InputError` before the first long work.
+    """
+    wanted = slots(profile, targets, only)
+    maker = Maker(profile, data, session)
+    for slot in wanted:
+        with contextlib.suppress(MissingExtra):  # its cells fail with that reason, the others go on
+            exporter(slot.format, slot.precision)
+        maker.check(slot.model)
+    return [subject for subject in _prepare(session, profile, maker, wanted) if subject is not None]
+
+
+class Maker:
+    """Makes a profile's models, each once and its teacher before it."""
+
+    def __init__(self, profile: Profile, data: Dataset, session: Session) -> None:
+        self.profile = profile
+        self.data = data
+        self.session = session
+        self._folders: dict[str, Path] = {}
+        self._failures: dict[str, ExportError] = {}
+
+    def check(self, plan: ModelPlan) -> None:
+        """Refuse a plan that could never be carried out, and its teacher's."""
+        if plan.checkpoint is not None:
+            checkpoint_folder(self._source(plan), self.data, self.session.work)
+        else:
+            check_recipe(str(plan.recipe), plan.name, plan.options, plan.teacher is not None)
+        if plan.teacher is not None:
+            self.check(self._plan(plan.teacher))
+
+    def existing(self, name: str) -> Path | None:
+        """Return the folder of a model that was made before; makes nothing."""
+        plan, root = self._plan(name), self.session.work / "models"
+        if plan.checkpoint is not None:
+            folder = checkpoint_folder(self._source(plan), self.data, root)
+        else:
+            teacher = self.existing(plan.teacher) if plan.teacher else None
+            if plan.teacher and teacher is None:
+                return None
+            folder = model_folder(str(plan.recipe), self._job(plan, teacher), root)
+        return folder if (folder / "model.json").exists() else None
+
+    def folder(self, name: str) -> Path:
+        """Return a model's folder, and make the model first where it is missing."""
+        if name in self._failures:
+            raise self._failures[name]
+        if name not in self._folders:
+            try:
+                self._folders[name] = self._make(self._plan(name))
+            except (RuntimeError, ValueError) as error:
+                self._failures[name] = ExportError(f"{name}: could not be made: {error}")
+                raise self._failures[name] from error
+        return self._folders[name]
+
+    def _plan(self, name: str) -> ModelPlan:
+        return next(plan for plan in self.profile.models if plan.name == name)
+
+    def _make(self, plan: ModelPlan) -> Path:
+        root = self.session.work / "models"
+        if plan.checkpoint is not None:
+            return import_checkpoint(self._source(plan), self.data, root)
+        teacher = self.folder(plan.teacher) if plan.teacher else None
+        return make_model(str(plan.recipe), self._job(plan, teacher), root)
+
+    def _source(self, plan: ModelPlan) -> Source:
+        inputs = self.profile.input
+        return Source(
+            str(plan.checkpoint),
+            architecture=plan.architecture,
+            name=plan.name,
+            size=inputs.size,
+            channels=inputs.channels,
+            role=plan.role,
+            mean=inputs.mean,
+            std=inputs.std,
+        )
+
+    def _job(self, plan: ModelPlan, teacher: Path | None) -> Job:
+        inputs, progress = self.profile.input, self.session.progress
+        return Job(plan.name, plan.architecture, plan.role, self.data, inputs, plan.options, teacher, progress)
+
+
+def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]) -> Iterator[Subject | None]:
+    """Train and export whatever is missing; cells that cannot be made are written down as failed."""
+    for index, slot in enumerate(wanted):
+        session.progress("prepare bundles", index, len(wanted))
+        try:
+            yield _prepare_slot(session, profile, maker, slot)
+        except (InputError, StorageError):
+            raise
+        except EdgebenchError as error:
+            place = (slot.target.name, slot.model.name, slot.format, slot.precision)
+            session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
+
+
+def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
+    name = (slot.target.name, slot.model.name, slot.format, slot.precision)
+    accepts = accepted(slot.target, slot.format, slot.precision)
+    made = maker.existing(slot.model.name) if session.dry_run else maker.folder(slot.model.name)
+    if made is None:
+        session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.spec.seconds)
+        return None
+    order = Order(
+        model=read_model(made),
+        network=lambda: load_model(made),
+        format=slot.format,
+        precision=slot.precision,
+        accepts=accepts,
+        dataset=maker.data,
+        calibration_samples=profile.calibration_samples,
+    )
+    folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{order_key(order)[:12]}"
+    if session.dry_run and not (folder / "bundle.json").exists():
+        session.note(name, "to do", "export, measure", session.spec.seconds)
+        return None
+    bundle, _ = build_bundle(order, slot.target, folder, session.progress)
+    check_drop(bundle, profile.goals.max_drop)
+    return subject_of(session, folder, bundle, slot.target, maker.data, profile.scenario)
+
+
+def prepare_bundles(
+    session: Session, folders: Sequence[Path], targets: Sequence[Target], only: str | None, dataset: str | None
+) -> list[Subject]:
+    """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes."""
+    wanted = parse_only(only)
+    todo: list[Subject] = []
+    for folder in folders:
+        bundle = read_bundle(folder)
+        ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
+        if ref is None:
+            raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
+        data = open_images(ref)
+        if data.classes != bundle.model.classes:
+            count = len(bundle.model.classes)
+            raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
+        for target in targets:
+            if not matches(wanted, bundle.model.name, bundle.format, bundle.precision, target.name):
+                continue
+            try:
+                todo.append(subject_of(session, folder, bundle, target, data, Scenario()))
+            except (ExportError, MeasureError, TransportError) as error:
+                name = (target.name, bundle.model.name, bundle.format, bundle.precision)
+                session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error)
+    return todo
