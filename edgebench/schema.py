@@ -117,6 +117,9 @@ class Parity(Frozen):
     max_abs: float = Field(description="largest difference of any output value")
     cosine: float = Field(description="smallest cosine similarity of any sample's outputs")
     top1_agreement: float = Field(description="share of samples with the same decision")
+    near_ties: int | None = Field(
+        None, description="other decisions where the torch model's two scores lie within 1 % of their range; see `build.gate`"
+    )
     metric: float | None = Field(None, description="headline metric of the file on these samples")
     metric_drop: float | None = Field(None, description="metric of the torch model minus that of the file")
 

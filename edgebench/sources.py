@@ -134,10 +134,11 @@ def _named(source: Source, data: Dataset | None) -> tuple[Model, Any]:
 
 
 def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:
-    """Set random networks' batch-norm statistics from samples.
+    """Scale random networks' batch norms so that activations stay near 1.
 
-    Without, activations of deep random networks fade to subnormal numbers,
-    which no precision carries and which are slow to compute with.
+    Without, those of deep random networks fade to subnormal numbers, which no
+    precision carries and which are slow to compute with. Scale alone: taking
+    means away too would amplify rounding from layer to layer.
     """
     import numpy as np
     import torch
@@ -145,17 +146,22 @@ def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:
     from edgebench.agent import preprocess
 
     if data is not None:
-        images = data.read("train").images[:64]
+        images = data.read("train").images[:32]
     else:
         shape = (16, spec.height, spec.width, spec.channels)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    for layer in module.modules():
-        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
-            layer.momentum = None  # a plain average over what it has seen
-    module.train()
+
+    def scale(layer: Any, inputs: Any) -> None:
+        axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
+        layer.running_mean.zero_()
+        layer.running_var.copy_(inputs[0].square().mean(dim=axes).clamp(min=1e-12))
+
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    hooks = [layer.register_forward_pre_hook(scale) for layer in norms]
     with torch.no_grad():
-        for part in np.array_split(images, max(1, len(images) // 16)):
-            module(torch.from_numpy(preprocess.apply(part, spec.model_dump())))
+        module.eval()(torch.from_numpy(preprocess.apply(images, spec.model_dump())))
+    for hook in hooks:
+        hook.remove()
 
 
 def _class_names(source: Source, data: Dataset | None, default: int | None) -> tuple[str, ...]:

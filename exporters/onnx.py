@@ -31,6 +31,7 @@ def export(request: ExportRequest, folder: Path) -> Exported:
     opset = min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET)
     with quiet():
         _trace(request, path, opset)
+        onnx.save(without_lone_concats(onnx.load(path)), path)
         CONVERT[request.precision](request, path)
     model = _tidy(onnx.load(path))
     check_limits(model, request)
@@ -71,6 +72,19 @@ def _trace(request: ExportRequest, path: Path, opset: int) -> None:
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ExportError(f"{request.network.model.name}: not expressible in ONNX opset {opset}: {reason}") from error
+
+
+def without_lone_concats(model: Any) -> Any:
+    """Remove concatenations of one tensor, as DenseNet has them: ONNX Runtime 1.10 refuses their quantized form."""
+    outputs = {value.name for value in model.graph.output}
+    for node in list(model.graph.node):
+        if node.op_type == "Concat" and len(node.input) == 1 and node.output[0] not in outputs:
+            for other in model.graph.node:
+                for index, name in enumerate(other.input):
+                    if name == node.output[0]:
+                        other.input[index] = node.input[0]
+            model.graph.node.remove(node)
+    return model
 
 
 def _as_is(request: ExportRequest, path: Path) -> None:

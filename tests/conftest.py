@@ -12,6 +12,11 @@ import pytest
 
 from edgebench.cli import execute
 
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
+if WORKER and hasattr(os, "sched_setaffinity"):  # a core for each worker, or their threads stand in each other's way
+    mine = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {mine[int(WORKER.removeprefix("gw")) % len(mine)]})
+
 with contextlib.suppress(ImportError):
     import onnxruntime.transformers  # noqa: F401  it extends sys.path, which monkeypatch would undo
 

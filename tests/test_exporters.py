@@ -106,6 +106,23 @@ def test_a_file_beyond_the_targets_limits_is_refused(here: Path) -> None:
     assert not list(Path("bundles").glob("*"))
 
 
+def test_concatenations_of_one_tensor_are_removed() -> None:
+    from onnx import TensorProto, helper
+
+    from edgebench.exporters.onnx import without_lone_concats
+
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2]) for name in ("x", "y")]
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("Concat", ["a"], ["b"], axis=1),
+        helper.make_node("Concat", ["b", "b"], ["c"], axis=1),
+        helper.make_node("Concat", ["c"], ["y"], axis=1),
+    ]
+    model = without_lone_concats(helper.make_model(helper.make_graph(nodes, "g", values[:1], values[1:])))
+    found = [(node.op_type, list(node.input)) for node in model.graph.node]
+    assert found == [("Relu", ["x"]), ("Concat", ["a", "a"]), ("Concat", ["c"])]
+
+
 def test_tflite_weights_lie_inside_the_flatbuffer(here: Path) -> None:
     from ai_edge_litert import schema_py_generated as schema
 
@@ -191,7 +208,15 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
     parity = build.compare(model, reference, outputs, None, "synthetic")
     assert parity.top1_agreement == pytest.approx(0.99)
     with pytest.raises(ExportError, match=r"1\.0 % of 200 samples"):
-        build.check_agreement("tiny", parity)
+        build.check_agreement("tiny", model, parity)
+    reference[:2, 9] = reference[:2, 0] * 0.999 + reference[:2, 1] * 0.999
+    tied = build.compare(model, reference, outputs, None, "synthetic")
+    assert (tied.top1_agreement, tied.near_ties) == (pytest.approx(0.99), 1)
+    trained = model.model_copy(update={"lineage": model.lineage.model_copy(update={"recipe": "train"})})
+    assert (build.gate(model, tied), build.gate(trained, tied)) == (pytest.approx(0.995), pytest.approx(0.99))
+    build.check_agreement("tiny", model, tied)
+    with pytest.raises(ExportError, match="parity gate"):
+        build.check_agreement("tiny", trained, tied)
     outputs[0, 0] = np.nan
     with pytest.raises(ExportError, match="not finite"):
         build.compare(model, reference, outputs, None, "synthetic")
