@@ -39,12 +39,8 @@ slow: $(VENV)/.dev
 wheel: $(VENV)/.dev
 	rm -rf build/wheel && mkdir -p build/wheel
 	$(BIN)/python -m build --wheel --outdir build/wheel . >build/wheel/log
-	$(PYTHON) -m venv build/wheel/venv
-	build/wheel/venv/bin/python -m pip --quiet --disable-pip-version-check install -c constraints.txt build/wheel/*.whl pytest
-	cp -R tests build/wheel/tests
-	cd build/wheel && venv/bin/pytest -m smoke -o addopts= --import-mode=importlib -o pythonpath=tests \
-	    --rootdir . -p no:cacheprovider tests/test_run.py tests/test_structure.py
-	build/wheel/venv/bin/python tests/check_wheel.py
+	$(BIN)/python tests/check_wheel.py
+	tests/wheel.sh $(PYTHON) build/wheel/*.whl
 
 schema: $(VENV)/.dev
 	$(BIN)/python -c "import json; from edgebench import store; print(json.dumps(store.json_schema(), indent=1, ensure_ascii=False))" >docs/record.schema.json
