@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Literal
 
 from edgebench.errors import InputError, UnknownName
 from edgebench.files import sha256_json
 from edgebench.schema import Cell, Mode, ModelPlan, Profile, Target
-
-State = Literal["cached", "to do", "refused"]
 
 
 @dataclass(frozen=True)

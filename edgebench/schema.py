@@ -185,7 +185,7 @@ class Accepts(Frozen):
     format: str = Field(pattern=NAME)
     precisions: tuple[str, ...]
     runtime: str = Field(pattern=NAME)
-    limits: Limits = Limits()  # type: ignore[call-arg]
+    limits: Limits = Limits()
 
 
 class Target(Frozen):
@@ -269,9 +269,9 @@ class Profile(Frozen):
     models: tuple[ModelPlan, ...] = Field(min_length=1)
     variants: tuple[Variant, ...] = Field(min_length=1)
     targets: tuple[str, ...] = ("cpu",)
-    scenario: Scenario = Scenario()  # type: ignore[call-arg]
+    scenario: Scenario = Scenario()
     calibration_samples: int = Field(256, ge=1)
-    goals: Goals = Goals()  # type: ignore[call-arg]
+    goals: Goals = Goals()
 
     @field_validator("models")
     @classmethod
@@ -456,8 +456,8 @@ class Record(Frozen):
     environment: dict[str, Any] = {}
     clock: dict[str, Any] = {}
     latency: LatencySummary | None = None
-    memory: Memory = Memory()  # type: ignore[call-arg]
-    energy: Energy = Energy()  # type: ignore[call-arg]
+    memory: Memory = Memory()
+    energy: Energy = Energy()
     accuracy: Accuracy | None = None
     verdict: Verdict | None = None
     failure: Reason | None = None

@@ -115,7 +115,7 @@ def _static(request: ExportRequest, path: Path) -> None:
     """Quantize weights and activations with ranges from calibration samples (min-max), as Q/DQ pairs."""
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self.samples = iter(request.calibration)
 
