@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib
 import json
 import os
 import signal
@@ -283,13 +284,12 @@ def lay_out_traps(bundles: Bundles) -> None:
     """Write one of everything that is wrong."""
     import shutil
 
-    import tinynet  # type: ignore[import-not-found]
     import torch
     from factory import make_measurement, make_record
 
     from edgebench import store
 
-    torch.save(tinynet.net(3, 1, 16).state_dict(), "three.pt")
+    torch.save(importlib.import_module("tinynet").net(3, 1, 16).state_dict(), "three.pt")
     Path("short.pt").write_bytes(Path("three.pt").read_bytes()[:1000])
     torch.save(Evil(), "evil.pt")
     Path("a-file").write_text("")

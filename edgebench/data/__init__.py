@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class Split:
         """Count the samples."""
         return len(self.images)
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Hash images and labels with their shapes."""
         digest = hashlib.sha256()
