@@ -12,15 +12,18 @@ from edgebench.build import Order, accepted, build_bundle, check_drop, exporter
 from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
 from edgebench.files import write_atomic
-from edgebench.prepare import prepare_bundles, prepare_profile
+from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
 from edgebench.profile import read_dataset, read_profile, read_target
 from edgebench.recipes import Job, make_model
-from edgebench.schema import Bundle, InputPlan, Mode, Progress, Role
+from edgebench.records import Subject
+from edgebench.schema import Bundle, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario
 from edgebench.session import RunResult, Session, measure_all
 from edgebench.sources import Source, open_source
 
 if TYPE_CHECKING:
+    from edgebench.comparison import Suite
     from edgebench.report.tables import Table
+    from edgebench.verify import Checked
 
 WORK = Path(".edgebench")
 RESULTS = Path("results")
@@ -97,6 +100,7 @@ def export(
     std: Sequence[float] | None = None,
     pretrained: bool = False,
     calibration_samples: int = 256,
+    dynamic_batch: bool = False,
     max_drop: float | None = None,
     progress: Progress = no_progress,
 ) -> ExportResult:
@@ -123,7 +127,7 @@ def export(
         std=tuple(std) if std else None,
     )
     model, network = open_source(given, data)
-    order = Order(model, network, format, precision, accepts, data, calibration_samples)
+    order = Order(model, network, format, precision, accepts, data, calibration_samples, dynamic_batch)
     folder = Path(out) / f"{model.name}.{format}.{precision}"
     bundle, cached = build_bundle(order, device, folder, progress)
     if max_drop is not None:
@@ -143,7 +147,8 @@ def run(
     repeat: bool = False,
     only: str | None = None,
     dataset: str | None = None,
-    threads: int | None = None,
+    scenario: Mapping[str, Any] | None = None,
+    meters: Sequence[MeterSpec] = (),
     dry_run: bool = False,
     results: Path = RESULTS,
     work: Path = WORK,
@@ -152,11 +157,13 @@ def run(
     """Measure a profile's cells, or those of bundles, that have no result yet.
 
     Every finished cell is on disk when the next one begins. A cell that fails
-    is written down with its reason, and the others go on.
+    is written down with its reason, and the others go on. `scenario` changes
+    fields of the profile's (see `schema.Scenario`), `meters` replaces the target's.
     """
     if (profile is None) == (not bundle):
         raise InputError("run: give a profile or one or more bundle folders, and not both")
-    session = Session(mode, repeat, dry_run, Path(results), Path(work), progress, threads)
+    session = Session(mode, repeat, dry_run, Path(results), Path(work), progress, dict(scenario or {}), meters)
+    session.scenario(Scenario())  # refuse what does not fit together before anything long begins
     if profile is not None:
         plan = read_profile(profile)
         devices = [read_target(name) for name in target or plan.targets]
@@ -168,6 +175,70 @@ def run(
     return measure_all(session, subjects)
 
 
+# ---------------------------------------------------------------- compare, noise, verify
+
+
+def compare(
+    first: Path,
+    second: Path,
+    *,
+    target: str = "cpu",
+    mode: Mode = "standard",
+    dataset: str | None = None,
+    scenario: Mapping[str, Any] | None = None,
+    results: Path = RESULTS,
+    work: Path = WORK,
+    progress: Progress = no_progress,
+) -> Suite:
+    """Compare two bundles by running them in turn, or two records or folders of records as they are; second over first."""
+    from edgebench import comparison
+
+    sides = [Path(side) for side in (first, second)]
+    bundles = [(side / "bundle.json").exists() for side in sides]
+    if any(bundles):
+        if not all(bundles):
+            raise InputError(f"{sides[bundles.index(False)]}: no bundle; compare two bundles, or two records")
+        session = Session(mode, True, False, Path(results), Path(work), progress, dict(scenario or {}))
+        subjects = _subjects(session, sides, target, dataset)
+        return comparison.run_pair(session, subjects[0], subjects[1])
+    return comparison.compare_records(*(store.record_paths(side) for side in sides))
+
+
+def noise(
+    bundle: Path,
+    *,
+    target: str = "cpu",
+    mode: Mode = "standard",
+    comparisons: int = 20,
+    dataset: str | None = None,
+    scenario: Mapping[str, Any] | None = None,
+    meters: Sequence[MeterSpec] = (),
+    results: Path = RESULTS,
+    work: Path = WORK,
+    progress: Progress = no_progress,
+) -> tuple[Path, Noise]:
+    """Measure a target's own noise by comparing a bundle with itself; `compare` and the leaderboard use it from then on."""
+    from edgebench import comparison
+
+    session = Session(mode, True, False, Path(results), Path(work), progress, dict(scenario or {}), meters)
+    [subject] = _subjects(session, [Path(bundle)], target, dataset)
+    found = comparison.measure_noise(session, subject, comparisons)
+    return store.save_noise(session.results, found), found
+
+
+def _subjects(session: Session, folders: Sequence[Path], target: str, dataset: str | None) -> list[Subject]:
+    """Tie bundles to a device; the first that does not fit raises."""
+    device = read_target(target)
+    return [tie_bundle(session, folder, device, dataset) for folder in folders]
+
+
+def verify(results: Path = RESULTS) -> list[Checked]:
+    """Compute every number of every record again from its raw samples."""
+    from edgebench import verify as checking
+
+    return checking.verify(Path(results))
+
+
 # ---------------------------------------------------------------- leaderboard
 
 
@@ -176,7 +247,7 @@ def tables(results: Path = RESULTS, *, sort: str = "latency", by: Sequence[str] 
     from edgebench.report import tables as report
 
     records = [(path.relative_to(results), record) for path, record in store.read_all(Path(results))]
-    return report.make(records, sort, by)
+    return report.make(records, sort, by, lambda record: store.noise_floor(Path(results), record.cell))
 
 
 def leaderboard(

@@ -55,6 +55,7 @@ class Order:
     accepts: Accepts
     dataset: Dataset | None
     calibration_samples: int = 256
+    dynamic_batch: bool = False
 
 
 def exporter(format: str, precision: str) -> Exporter:
@@ -84,6 +85,7 @@ def order_key(order: Order) -> str:
     dataset = order.dataset
     return sha256_json(
         {
+            **({"dynamic_batch": True} if order.dynamic_batch else {}),
             "schema": BUNDLE_SCHEMA,
             "model": order.model.model_dump(mode="json"),
             "format": order.format,
@@ -127,7 +129,9 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     plugin, network = exporter(order.format, order.precision), order.network()
     inputs, calibration = _calibration(order)
     progress(label, 1, 4)
-    made = plugin.export(ExportRequest(network, order.precision, order.accepts.limits, inputs), staging)
+    if order.dynamic_batch and not plugin.DYNAMIC_BATCH:
+        raise ExportError(f"{order.model.name}: {order.format} files hold one batch size; leave --dynamic-batch out")
+    made = plugin.export(ExportRequest(network, order.precision, order.accepts.limits, inputs, order.dynamic_batch), staging)
     progress(label, 2, 4)
     images, labels, chosen, source = parity_samples(order.model, order.dataset)
     bundle = _draft(order, key, network, made, plugin.tools())
@@ -175,6 +179,7 @@ def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict
         parity=nothing,
         macs=network.macs,
         limits=order.accepts.limits,
+        dynamic_batch=order.dynamic_batch,
         details=dict(made.details),
         tools=tools,
         key=key,
@@ -229,9 +234,10 @@ def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Arra
     with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
         transport = deploy.connect(host, Path(root))
         deployed = deploy.deploy(host, transport, folder, bundle, images)
-        scenario = Scenario(kind="single-stream", threads=None, warmup_seconds=None)
-        job = measure.job(bundle, bundle.runtime, deployed, images.shape, scenario, MODES["quick"], [("accuracy", 0)])
-        measurement = measure.measure(transport, deployed.agent, job, lambda _: None)
+        cell = measure.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario())
+        passes = [measure.Pass("accuracy", batch=4 if bundle.dynamic_batch else 1)]
+        job = measure.job([cell], passes, MODES["quick"], Scenario())
+        [measurement] = measure.measure(transport, deployed.agent, job, lambda _: None)
     if measurement.failure is not None or measurement.predictions is None:
         failure = measurement.failure
         reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"

@@ -14,6 +14,7 @@ from edgebench.profile import read_target
 from edgebench.schema import Target
 
 Rows = list[dict[str, Any]]
+NAMED_BY_THE_USER = {"command": "'command:PROGRAM ARGS'", "csv": "csv:FILE"}
 INSTALL = {"onnxruntime": "onnxruntime", "tflite": "ai-edge-litert", "torch": "'edgebench[torch]'"}
 
 
@@ -42,9 +43,20 @@ def check_runtimes() -> Rows:
 def check_meters() -> Rows:
     """Check which of the agent's power meters can be read here."""
     known = [name[6:] for name in discovery.names("edgebench.agent") if name.startswith("meter-")]
-    if not known:
-        return [_row("meter", "any", False, "this version reads no power meter; energy is left blank with that reason")]
-    return [_row("meter", name, True, "") for name in known]
+    return [_check_meter(name) for name in known]
+
+
+def _check_meter(name: str) -> dict[str, Any]:
+    if name in NAMED_BY_THE_USER:
+        return _row("meter", name, True, f"needs --meter {NAMED_BY_THE_USER[name]}")
+    meter = discovery.load("edgebench.agent", f"meter-{name}", "meter").Meter({})
+    try:
+        rails = ", ".join(channel["rail"] for channel in meter.start())
+    except Exception as error:  # a meter says why it cannot be read in whatever way it breaks
+        return _row("meter", name, False, str(error))
+    finally:
+        meter.stop()
+    return _row("meter", name, True, f"rails: {rails}")
 
 
 def check_targets() -> Rows:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from edgebench.errors import InputError, UnknownName
 from edgebench.files import sha256_json
-from edgebench.schema import Cell, Mode, ModelPlan, Profile, Target
+from edgebench.schema import Cell, Mode, ModelPlan, Profile, Scenario, Target
 
 
 @dataclass(frozen=True)
@@ -19,18 +19,29 @@ class ModeSpec:
     min_seconds: float
     cap_seconds: float
     window_seconds: float
+    idle_seconds: float = 0.0
+    """How long the device is left alone before and after, where it has a power meter."""
+    adaptive: bool = True
+    """Whether a trial goes on, up to the cap, until its median is known to the scenario's precision."""
 
-    @property
-    def seconds(self) -> float:
+    def seconds(self, scenario: Scenario) -> float:
         """Estimate a cell: sampling, warm-up, process starts, memory and accuracy passes."""
-        return self.trials * (self.min_seconds + 0.5 + 4 * self.window_seconds + 1.0) + 4.0
+        each = self.min_seconds + WARMUP_SECONDS + 4 * self.window_seconds + 1.0
+        if scenario.kind == "server":
+            each += 3 * self.min_seconds
+        sizes = len(scenario.batches) if scenario.kind == "offline" else 1
+        return self.trials * sizes * each + 4.0
 
 
+WARMUP_SECONDS = 0.5
 MODES: dict[Mode, ModeSpec] = {
     "quick": ModeSpec(trials=3, min_samples=64, min_seconds=1, cap_seconds=10, window_seconds=0.1),
-    "standard": ModeSpec(trials=5, min_samples=1024, min_seconds=10, cap_seconds=60, window_seconds=1),
+    "standard": ModeSpec(trials=5, min_samples=1024, min_seconds=10, cap_seconds=60, window_seconds=1, idle_seconds=5),
+    "strict": ModeSpec(trials=5, min_samples=1024, min_seconds=60, cap_seconds=600, window_seconds=1, idle_seconds=30),
+    "sustained": ModeSpec(
+        trials=1, min_samples=64, min_seconds=600, cap_seconds=1200, window_seconds=1, idle_seconds=30, adaptive=False
+    ),
 }
-WARMUP_SECONDS = 0.5
 
 
 @dataclass(frozen=True)

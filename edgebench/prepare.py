@@ -23,7 +23,7 @@ from edgebench.plan import Slot, matches, parse_only, slots
 from edgebench.profile import read_dataset
 from edgebench.recipes import Job, check_recipe, make_model, model_folder
 from edgebench.records import Subject
-from edgebench.schema import ModelPlan, Profile, Scenario, Target
+from edgebench.schema import Bundle, ModelPlan, Profile, Scenario, Target
 from edgebench.session import Session, subject_of
 from edgebench.sources import Source, checkpoint_folder, import_checkpoint
 
@@ -133,7 +133,7 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
     accepts = accepted(slot.target, slot.format, slot.precision)
     made = maker.existing(slot.model.name) if session.dry_run else maker.folder(slot.model.name)
     if made is None:
-        session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.spec.seconds)
+        session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.seconds(profile.scenario))
         return None
     order = Order(
         model=read_model(made),
@@ -143,14 +143,20 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
         accepts=accepts,
         dataset=maker.data,
         calibration_samples=profile.calibration_samples,
+        dynamic_batch=_dynamic_batch(session.scenario(profile.scenario), slot),
     )
     folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{order_key(order)[:12]}"
     if session.dry_run and not (folder / "bundle.json").exists():
-        session.note(name, "to do", "export, measure", session.spec.seconds)
+        session.note(name, "to do", "export, measure", session.seconds(profile.scenario))
         return None
     bundle, _ = build_bundle(order, slot.target, folder, session.progress)
     check_drop(bundle, profile.goals.max_drop)
     return subject_of(session, folder, bundle, slot.target, maker.data, profile.scenario)
+
+
+def _dynamic_batch(scenario: Scenario, slot: Slot) -> bool:
+    """Say whether the scenario asks for several images at once, and the format can take them."""
+    return scenario.kind in ("offline", "multi-stream") and exporter(slot.format, slot.precision).DYNAMIC_BATCH
 
 
 def prepare_bundles(
@@ -160,14 +166,7 @@ def prepare_bundles(
     wanted = parse_only(only)
     todo: list[Subject] = []
     for folder in folders:
-        bundle = read_bundle(folder)
-        ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
-        if ref is None:
-            raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
-        data = open_images(ref)
-        if data.classes != bundle.model.classes:
-            count = len(bundle.model.classes)
-            raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
+        bundle, data = read_bundle_and_data(folder, dataset)
         for target in targets:
             if not matches(wanted, bundle.model.name, bundle.format, bundle.precision, target.name):
                 continue
@@ -177,3 +176,22 @@ def prepare_bundles(
                 name = (target.name, bundle.model.name, bundle.format, bundle.precision)
                 session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error)
     return todo
+
+
+def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | None) -> Subject:
+    """Read and verify one bundle and tie it to a device; raises where it cannot run there."""
+    bundle, data = read_bundle_and_data(folder, dataset)
+    return subject_of(session, folder, bundle, target, data, Scenario())
+
+
+def read_bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset]:
+    """Read a bundle and the data that it is judged on; `InputError` where there are none, or none of its classes."""
+    bundle = read_bundle(folder)
+    ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
+    if ref is None:
+        raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
+    data = open_images(ref)
+    if data.classes != bundle.model.classes:
+        count = len(bundle.model.classes)
+        raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
+    return bundle, data

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebench import __version__, metrics, stats
+from edgebench import __version__, energy, metrics, stats, verdict
 from edgebench.build import scores_of
 from edgebench.plan import ModeSpec
 from edgebench.schema import (
@@ -18,13 +19,16 @@ from edgebench.schema import (
     Cell,
     Energy,
     Failure,
+    LoadGen,
     Measurement,
     Memory,
+    MeterSpec,
     Predictions,
     Reason,
     Record,
     Role,
     Target,
+    Trial,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +47,15 @@ class Subject:
     target: Target
 
 
-def make_record(subject: Subject, measurement: Measurement, spec: ModeSpec, started_at: str, seconds: float) -> Record:
+def make_record(
+    subject: Subject,
+    measurement: Measurement,
+    spec: ModeSpec,
+    started_at: str,
+    seconds: float,
+    meters: Sequence[MeterSpec] = (),
+    meter_cost: float | None = None,
+) -> Record:
     """Turn raw readings into a record: summary, accuracy, verdict, or the reason why there are none."""
     bundle = subject.bundle
     record = skeleton(subject.cell, subject.key, bundle.model.role, started_at, seconds).model_copy(
@@ -69,16 +81,44 @@ def make_record(subject: Subject, measurement: Measurement, spec: ModeSpec, star
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
     if failure is not None or accuracy is None:
         return failed(record, failure or Failure("predictions", "none arrived"))
-    summary = stats.summarize(measurement.trials)
-    word = stats.verdict(summary, measurement.trials, measurement.conditions, spec.min_samples, accuracy.host_agreement)
+    try:
+        found = derived(subject.cell, measurement, spec.min_samples, accuracy.host_agreement)
+    except ValueError as error:
+        return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
+    trials = counted(subject.cell, measurement.trials)
+    windows = [window for trial in trials for window in trial.windows]
+    headline, rails = energy.energies(measurement.power, windows, meters, meter_cost)
     update = {
         "status": "done",
-        "latency": summary,
         "memory": Memory.model_validate(dict(measurement.memory)),
         "accuracy": accuracy,
-        "verdict": word,
+        "energy": headline,
+        "rails": rails,
+        "loadgen": None if measurement.loadgen is None else LoadGen.model_validate(dict(measurement.loadgen)),
+        **found,
     }
     return record.model_copy(update=update)
+
+
+def counted(cell: Cell, trials: Sequence[Trial]) -> Sequence[Trial]:
+    """Return the trials that the latency is about: offline, those of the batch size with the highest throughput."""
+    return stats.fastest_batch(trials) if cell.scenario.kind == "offline" else trials
+
+
+def derived(cell: Cell, measurement: Measurement, min_samples: int, host_agreement: float | None) -> dict[str, Any]:
+    """Compute what a record says of its samples; ValueError where they are no measurement."""
+    trials = counted(cell, measurement.trials)
+    summary = stats.summarize(trials)
+    serving = None
+    if cell.scenario.bound_ms is not None:
+        serving = stats.server(trials, cell.scenario.bound_ms * 1e6)
+    return {
+        "latency": summary,
+        "throughput": stats.throughput(measurement.trials) if cell.scenario.kind == "offline" else (),
+        "server": serving,
+        "sustained": stats.sustained(trials[0]) if cell.mode == "sustained" else None,
+        "verdict": verdict.judge(cell, summary, trials, measurement.conditions, min_samples, host_agreement, serving),
+    }
 
 
 def skeleton(cell: Cell, key: str, role: Role, started_at: str, seconds: float) -> Record:

@@ -8,20 +8,23 @@ Everything is frozen, units stand in the names, and each type has one JSON form.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-RECORD_SCHEMA = 1
+RECORD_SCHEMA = 2
 BUNDLE_SCHEMA = 1
-METHOD = 1
+METHOD = 2
 """Version of the measuring method; part of every cell's key."""
 
 Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
 Role = Literal["teacher", "student", "baseline", "quantized", "pruned"]
-Mode = Literal["quick", "standard"]
+Mode = Literal["quick", "standard", "strict", "sustained"]
+Kind = Literal["single-stream", "multi-stream", "offline", "server", "paced"]
+Provenance = Literal["wall", "board", "module", "soc", "estimate"]
+"""How much of the device a power figure covers; different ones are never ranked together."""
 Layout = Literal["nchw", "nhwc"]
 VerdictWord = Literal["VALID", "UNSTABLE", "INVALID"]
 
@@ -158,6 +161,7 @@ class Bundle(Frozen):
     parity_samples: tuple[int, ...] = Field((), description="indices into the test split of the parity samples")
     macs: int | None = Field(None, description="multiply-accumulates of one inference, counted by torch")
     limits: Limits
+    dynamic_batch: bool = Field(False, description="the file takes any batch size, not 1 alone")
     details: dict[str, Any] = Field({}, description="facts of the format: opset, IR version, …")
     tools: dict[str, str] = {}
     key: str = Field(description="sha256 of all that went in; the same key is never exported twice")
@@ -188,6 +192,15 @@ class Accepts(Frozen):
     limits: Limits = Limits()
 
 
+class MeterSpec(Frozen):
+    """A power meter that a target has: the agent's `meter_<name>.py`."""
+
+    name: str = Field(pattern=NAME)
+    rail: str | None = Field(None, description="the rail that counts; null: the meter's first")
+    provenance: Provenance | None = Field(None, description="null: as the meter itself says")
+    options: dict[str, Any] = Field({}, description="the meter's own options")
+
+
 class Target(Frozen):
     """A kind of device. Addresses are never part of it."""
 
@@ -196,7 +209,8 @@ class Target(Frozen):
     transport: str
     python: str | None = Field(None, description="interpreter on the device; null for the host's own")
     accepts: tuple[Accepts, ...]
-    meters: tuple[str, ...] = ()
+    meters: tuple[MeterSpec, ...] = Field((), description="the first that can be read gives the headline")
+    tuning: dict[str, Any] = Field({}, description="what `edgebench tune` wants beyond its defaults")
     agent_plugins: tuple[str, ...] = Field((), description="own `rt_*.py` or `meter_*.py` files, beside this file")
     notes: str = ""
 
@@ -246,11 +260,41 @@ class InputPlan(Frozen):
 
 
 class Scenario(Frozen):
-    """How inferences are asked for."""
+    """How inferences are asked for (MLPerf LoadGen's scenarios, and `paced`)."""
 
-    kind: Literal["single-stream"] = "single-stream"
+    kind: Kind = "single-stream"
     threads: int | None = Field(None, ge=1, description="null: every core that the agent may use")
-    warmup_seconds: float | None = Field(None, description="null: as the mode says")
+    affinity: tuple[int, ...] | None = Field(None, description="cores that the model may use; null: as the system decides")
+    warmup_seconds: float | None = Field(None, ge=0, description="null: as the mode says")
+    precision: float = Field(0.01, gt=0, lt=1, description="half-width of the median's interval at which a trial may stop")
+    streams: int = Field(8, ge=1, description="multi-stream: samples in one query")
+    batches: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="offline: batch sizes to try, where the bundle takes them")
+    bound_ms: float | None = Field(None, gt=0, description="server: the bound that p99 must stay under")
+    rate: float | None = Field(None, gt=0, description="paced: inferences per second")
+    idle_ms: float | None = Field(None, gt=0, description="paced: pause after each inference")
+    loadgen: bool = Field(False, description="let MLPerf LoadGen ask as well, as a cross-check")
+
+    @model_validator(mode="after")
+    def _options_fit_the_kind(self) -> Scenario:
+        if self.kind == "server" and self.bound_ms is None:
+            raise ValueError("server wants bound_ms (--bound-ms), the time that 99 % of the answers must keep")
+        if self.kind == "paced" and (self.rate is None) == (self.idle_ms is None):
+            raise ValueError("paced wants either rate (--rate) or idle_ms (--idle-ms)")
+        stray = [name for name, kind in _OPTIONS_OF.items() if self.kind != kind and getattr(self, name) is not None]
+        if stray:
+            raise ValueError(f"{stray[0]} goes with the scenario {_OPTIONS_OF[stray[0]]}, not with {self.kind}")
+        if self.loadgen and self.kind not in ("single-stream", "offline"):
+            raise ValueError(f"loadgen goes with single-stream and offline, not with {self.kind}")
+        if (
+            not self.batches
+            or min(self.batches) < 1
+            or (self.affinity is not None and (not self.affinity or min(self.affinity) < 0))
+        ):
+            raise ValueError("batches want sizes from 1, affinity wants core numbers from 0")
+        return self
+
+
+_OPTIONS_OF: dict[str, Kind] = {"bound_ms": "server", "rate": "paced", "idle_ms": "paced"}
 
 
 class Goals(Frozen):
@@ -305,6 +349,26 @@ class Cell(Frozen):
 
 
 @dataclass(frozen=True)
+class Window:
+    """One stretch of samples: when it began and ended on the device's clock, and the inferences in it."""
+
+    trial: int
+    begin_ns: int
+    end_ns: int
+    inferences: int
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate that a server trial tried."""
+
+    rate: float
+    queries: int
+    p99_ns: float
+    held: bool
+
+
+@dataclass(frozen=True)
 class Trial:
     """What one fresh process measured; times in nanoseconds."""
 
@@ -318,6 +382,43 @@ class Trial:
     prepare_ns: Sequence[int]
     scores_ns: Sequence[int]
     complete: bool
+    batch: int = 1
+    """Inferences in one sample: the batch, or the queries of multi-stream."""
+    precise: bool | None = None
+    """Whether the trial stopped because its median was known to the wanted precision; None where it was not asked."""
+    windows: Sequence[Window] = ()
+    steps: Sequence[Step] = ()
+    rate: float | None = None
+    """server: the highest rate that held the bound, queries per second."""
+
+
+@dataclass(frozen=True)
+class PowerTrace:
+    """What one rail of one meter said through a whole cell, idle windows included."""
+
+    meter: str
+    rail: str
+    provenance: Provenance
+    counter: bool
+    """Values are joules since the start, wrap-around removed; else watts."""
+    own_clock: bool
+    """Timestamps are another clock's: to be aligned by the marks."""
+    t_ns: Sequence[int]
+    values: Sequence[float]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Power:
+    """All that meters said during a cell, on the device's clock."""
+
+    traces: Sequence[PowerTrace] = ()
+    idle: Sequence[tuple[int, int]] = ()
+    """Windows in which the device did nothing for us: begin and end."""
+    marks: Sequence[tuple[int, int]] = ()
+    """Pulses of full load, by which a meter with a clock of its own is aligned: begin and end."""
+    absent: Mapping[str, str] = field(default_factory=dict)
+    """Meters that could not be read, and why."""
 
 
 @dataclass(frozen=True)
@@ -349,6 +450,8 @@ class Measurement:
     predictions: Predictions | None
     conditions: Sequence[Mapping[str, Any]]
     failure: Failure | None
+    power: Power = field(default_factory=Power)
+    loadgen: Mapping[str, Any] | None = None
 
 
 class Memory(Frozen):
@@ -356,16 +459,15 @@ class Memory(Frozen):
 
     baseline_bytes: int | None = Field(None, description="runtime imported, one input buffer made")
     loaded_bytes: int | None = None
-    peak_bytes: int | None = Field(None, description="highest while loading and inferring (VmHWM after a reset)")
+    peak_bytes: int | None = Field(None, description="highest while loading and inferring")
+    method: str | None = Field(None, description="`VmHWM` after a reset, or `sampler` (VmRSS every 10 ms)")
+    device_bytes: int | None = Field(None, description="memory of the accelerator; null: the runtime uses none")
     reason: str | None = None
 
-
-class Energy(Frozen):
-    """Energy of one inference, or why there is none."""
-
-    joules: float | None = None
-    provenance: str | None = None
-    reason: str | None = None
+    @property
+    def model_bytes(self) -> int | None:
+        """The model's share: peak − baseline."""
+        return None if self.peak_bytes is None or self.baseline_bytes is None else self.peak_bytes - self.baseline_bytes
 
 
 class Interval(Frozen):
@@ -374,6 +476,26 @@ class Interval(Frozen):
     value: float
     low: float | None = None
     high: float | None = None
+
+
+class Energy(Frozen):
+    """Energy of one inference on one rail, or why there is none."""
+
+    joules: Interval | None = Field(None, description="gross, per inference; median of the trials")
+    net_joules: Interval | None = Field(None, description="less what the idle device draws in that time")
+    watts: float | None = Field(None, description="mean power while sampling")
+    idle_watts: float | None = Field(None, description="mean power of the idle windows")
+    provenance: Provenance | None = None
+    meter: str | None = None
+    rail: str | None = None
+    counter: bool | None = Field(None, description="an energy counter, not sampled power")
+    rate_hz: float | None = Field(None, description="distinct sensor updates per second")
+    updates: int | None = Field(None, description="distinct sensor updates in the trial that has fewest")
+    coverage: float | None = Field(None, description="share of the samples' time with readings, in the worst trial")
+    window_seconds: float | None = Field(None, description="the shortest trial's")
+    short: bool | None = Field(None, description="a window under 60 s: never ranked by energy")
+    meter_cost: float | None = Field(None, description="share by which metering lengthens an inference, from `edgebench noise`")
+    reason: str | None = None
 
 
 class LatencySummary(Frozen):
@@ -393,6 +515,8 @@ class LatencySummary(Frozen):
     p999_ns: float | None = None
     outliers: int = Field(description="samples with |x − median| / MAD > 14.826; flagged, never removed")
     trial_medians_ns: tuple[float, ...]
+    batch: int = Field(1, description="inferences in one sample")
+    precise_trials: int | None = Field(None, description="trials that stopped at the wanted precision; the others met the cap")
     load_ns: float = Field(description="median over trials")
     first_ns: float = Field(description="median over trials of the first inference")
     prepare_ns: float = Field(description="median time to turn one uint8 image into the input tensor")
@@ -401,7 +525,89 @@ class LatencySummary(Frozen):
     @property
     def per_second(self) -> float:
         """Inferences per second, one after the other."""
-        return 1e9 / self.median_ns.value
+        return 1e9 * self.batch / self.median_ns.value
+
+    @property
+    def variation(self) -> float:
+        """Coefficient of variation: standard deviation over mean."""
+        return self.stdev_ns / self.mean_ns
+
+
+class BatchPoint(Frozen):
+    """offline: throughput at one batch size."""
+
+    batch: int
+    per_second: Interval = Field(description="inferences per second, over trials")
+    median_ns: float = Field(description="of one batch")
+
+
+class Server(Frozen):
+    """server: the highest rate of Poisson arrivals at which p99 stayed under the bound."""
+
+    bound_ns: float
+    per_second: Interval = Field(description="queries per second, over trials")
+    held_trials: int = Field(description="trials in which any rate held the bound")
+
+
+class Sustained(Frozen):
+    """sustained: how latency develops under load."""
+
+    burst_ns: float = Field(description="median of the first minute's windows")
+    sustained_ns: float = Field(description="median of the last minute's windows")
+    slowdown: float = Field(description="sustained over burst, less 1")
+    onset_seconds: float | None = Field(description="when windows became 5 % slower than the burst for good; null: never")
+
+
+class LoadGen(Frozen):
+    """MLPerf LoadGen's own word on the same file, as a cross-check."""
+
+    version: str
+    scenario: str
+    result: str = Field(description="VALID or INVALID, as its log says")
+    median_ns: float | None = None
+    p99_ns: float | None = None
+    per_second: float | None = None
+    summary: str = Field(description="its mlperf_log_summary.txt")
+
+
+class Comparison(Frozen):
+    """Two cells' latency: whether they differ, and by how much."""
+
+    ratio: Interval = Field(description="second over first, with its 95 % interval over trials")
+    word: Literal["faster", "slower", "same"] = Field(description="what the second is")
+    threshold: float = Field(description="smaller shifts are never called different")
+    floor: float | None = Field(None, description="the target's own noise, from `edgebench noise`; null: not measured")
+    paired: bool = Field(description="the trials were interleaved")
+
+
+class Paired(Frozen):
+    """Two models' decisions on the same samples, second less first."""
+
+    samples: int
+    difference: Interval = Field(description="of the share decided rightly, with its 95 % bootstrap interval")
+    gained: int = Field(description="samples that the second alone decides rightly")
+    lost: int = Field(description="samples that the first alone decides rightly")
+    mcnemar_p: float = Field(description="McNemar's exact test: how likely so uneven a split is by chance")
+
+
+class Noise(Frozen):
+    """A target's own noise, from A/A comparisons of one bundle with itself."""
+
+    schema_version: int = Field(1, alias="schema")
+    target: str = Field(pattern=NAME)
+    device: str
+    mode: Mode
+    bundle: str
+    bundle_sha256: str
+    scenario: Scenario
+    started_at: str
+    ratios: tuple[float, ...] = Field(description="of each A/A comparison")
+    floor: float = Field(description="the shift that 95 % of the comparisons stay under")
+    meters: tuple[str, ...] = Field((), description="power meters whose cost was measured beside it")
+    meter_cost: Interval | None = Field(None, description="inference time with meters over without, less 1")
+    sha256: str = ""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
 
 class Reason(Frozen):
@@ -458,7 +664,12 @@ class Record(Frozen):
     latency: LatencySummary | None = None
     memory: Memory = Memory()
     energy: Energy = Energy()
+    rails: tuple[Energy, ...] = Field((), description="every other rail that was read")
     accuracy: Accuracy | None = None
+    throughput: tuple[BatchPoint, ...] = ()
+    server: Server | None = None
+    sustained: Sustained | None = None
+    loadgen: LoadGen | None = None
     verdict: Verdict | None = None
     failure: Reason | None = None
     failed_stage: str | None = None
@@ -466,6 +677,12 @@ class Record(Frozen):
     sha256: str = ""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @property
+    def per_second(self) -> float:
+        """Inferences per second as the scenario asks: at the rate that kept the bound, or one query after the other."""
+        assert self.latency is not None
+        return self.server.per_second.value if self.server is not None else self.latency.per_second
 
 
 # ---------------------------------------------------------------- the seams
@@ -489,6 +706,7 @@ class ExportRequest:
     limits: Limits
     calibration: Any
     """float32 calibration inputs [n, c, h, w], or None."""
+    dynamic_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -510,6 +728,8 @@ class Exporter(Protocol):
     PRECISIONS: tuple[str, ...]
     REQUIRES: tuple[tuple[str, str], ...]
     """(module, extra) pairs that must be importable."""
+    DYNAMIC_BATCH: bool
+    """Whether its files can take any batch size."""
 
     def export(self, request: ExportRequest, folder: Path) -> Exported:
         """Write the model file into `folder`."""

@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from edgebench import deploy, measure, records, store
 from edgebench.build import accepted
-from edgebench.errors import EdgebenchError, MeasureError
+from edgebench.errors import EdgebenchError, InputError, MeasureError
 from edgebench.files import sha256_json, storage
 from edgebench.plan import MODES, ModeSpec, cell_key
 from edgebench.records import Subject
@@ -20,6 +22,8 @@ from edgebench.schema import (
     Bundle,
     Cell,
     Failure,
+    Measurement,
+    MeterSpec,
     Mode,
     Progress,
     Record,
@@ -72,7 +76,10 @@ class Session:
     results: Path
     work: Path
     progress: Progress
-    threads: int | None
+    wishes: Mapping[str, Any] = field(default_factory=dict)
+    """What the command line asks of the scenario, over what a profile says."""
+    meters: Sequence[MeterSpec] = ()
+    """Power meters to use instead of the target's own."""
     result: RunResult = field(default_factory=RunResult)
     devices: dict[str, Device] = field(default_factory=dict)
 
@@ -89,7 +96,11 @@ class Session:
 
     def scenario(self, base: Scenario) -> Scenario:
         """Apply the command line's wishes to a profile's scenario."""
-        return base if self.threads is None else base.model_copy(update={"threads": self.threads})
+        return scenario_with(base, self.wishes)
+
+    def seconds(self, base: Scenario) -> float:
+        """Estimate how long a cell takes."""
+        return self.spec.seconds(self.scenario(base))
 
     def note(self, name: Name, state: str, reason: str = "", seconds: float = 0.0) -> None:
         """Add one cell to the outcome."""
@@ -119,8 +130,21 @@ class Session:
         if self.dry_run:
             return
         stage = error.stage if isinstance(error, MeasureError) else "export"
-        record = records.skeleton(cell, cell_key(cell), role, _now(), 0.0)
+        record = records.skeleton(cell, cell_key(cell), role, now(), 0.0)
         store.save(self.results, records.failed(record, Failure(stage, str(error))), None)
+
+
+def scenario_with(base: Scenario, wishes: Mapping[str, Any]) -> Scenario:
+    """Change a scenario; another kind forgets what belongs to the former. `InputError` where they do not fit together."""
+    kept = base.model_dump()
+    if wishes.get("kind", base.kind) != base.kind:
+        kept |= {"bound_ms": None, "rate": None, "idle_ms": None}
+    try:
+        return Scenario.model_validate({**kept, **wishes})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"scenario: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 @dataclass
@@ -158,7 +182,8 @@ class Device:
         return str(found["version"])
 
 
-def _now() -> str:
+def now() -> str:
+    """Return the time as records write it."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
@@ -196,10 +221,10 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
             session.note(name, "cached")
             session.result.records.append(record)
         elif session.dry_run:
-            session.note(name, "to do", "measure", session.spec.seconds)
+            session.note(name, "to do", "measure", session.spec.seconds(cell.scenario))
         else:
             position = missing.index(subject.key)
-            each = (time.monotonic() - started) / position if position else session.spec.seconds
+            each = (time.monotonic() - started) / position if position else session.spec.seconds(cell.scenario)
             record = _measure_one(session, subject, position * each, len(missing) * each)
             session.result.records.append(record)
             reason = f"{record.failed_stage}: {record.failure.reason}" if record.failure else ""
@@ -209,18 +234,37 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
 
 def _measure_one(session: Session, subject: Subject, before: float, total: float) -> Record:
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
-    images = subject.data.read("test").images
-    started_at, begin = _now(), time.monotonic()
+    scenario = subject.cell.scenario
+    passes = measure.all_passes(session.spec, scenario, subject.bundle.dynamic_batch)
+    started_at, begin = now(), time.monotonic()
     session.progress(label, before, total)
 
     def heard(event: Mapping[str, Any]) -> None:
-        session.progress(label, before + min(time.monotonic() - begin, session.spec.seconds), total)
+        session.progress(label, before + min(time.monotonic() - begin, session.spec.seconds(scenario)), total)
 
-    transport = session.device(subject.target).transport
-    deployed = deploy.deploy(subject.target, transport, subject.folder, subject.bundle, images)
-    passes = measure.all_passes(session.spec)
-    job = measure.job(subject.bundle, subject.cell.runtime, deployed, images.shape, subject.cell.scenario, session.spec, passes)
-    measurement = measure.measure(transport, deployed.agent, job, heard)
+    [measurement] = run_job(session, [subject], passes, heard)
     seconds = time.monotonic() - begin
-    record = records.make_record(subject, measurement, session.spec, started_at, seconds)
-    return store.save(session.results, record, measurement)
+    cost = store.meter_cost(session.results, subject.cell)
+    meters = session.meters or subject.target.meters
+    record = records.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
+    return store.save(session.results, record, measurement, subject.data.read("test").labels)
+
+
+def run_job(
+    session: Session,
+    subjects: Sequence[Subject],
+    passes: Sequence[measure.Pass],
+    heard: measure.Heard,
+    meters: Sequence[MeterSpec] | None = None,
+) -> list[Measurement]:
+    """Deploy cells of one device and run their passes there, in the given order; a measurement for each."""
+    first, cells = subjects[0], []
+    transport = session.device(first.target).transport
+    for subject in subjects:
+        images = subject.data.read("test").images
+        deployed = deploy.deploy(subject.target, transport, subject.folder, subject.bundle, images)
+        scenario = subject.cell.scenario
+        cells.append(measure.cell_job(subject.bundle, subject.cell.runtime, deployed, images.shape, scenario))
+    chosen = (session.meters or first.target.meters) if meters is None else meters
+    job = measure.job(cells, passes, session.spec, first.cell.scenario, chosen)
+    return measure.measure(transport, deployed.agent, job, heard)

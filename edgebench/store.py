@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,20 @@ from pydantic import ValidationError
 
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import inside, is_sealed, seal, storage, write_atomic, write_json
-from edgebench.schema import RECORD_SCHEMA, Measurement, Record, Sidecar
+from edgebench.schema import (
+    RECORD_SCHEMA,
+    Cell,
+    Measurement,
+    Noise,
+    Power,
+    PowerTrace,
+    Predictions,
+    Record,
+    Sidecar,
+    Step,
+    Trial,
+    Window,
+)
 
 SAMPLES = ".samples.npz"
 FOLDER = "records"
@@ -29,8 +43,11 @@ def stem(record: Record) -> str:
     return f"{cell.target}/" + ".".join(parts)
 
 
-def save(results: Path, record: Record, measurement: Measurement | None) -> Record:
+def save(results: Path, record: Record, measurement: Measurement | None, labels: NDArray[Any] | None = None) -> Record:
     """Write samples, then the record that carries their hash; replaces this cell's earlier record.
+
+    `labels` of the evaluation split stand beside the predictions, so that every
+    metric can be computed again.
 
     Samples are named by their hash, so that the earlier record stays whole
     until the new one takes its place. A failure never replaces a result: it
@@ -38,7 +55,7 @@ def save(results: Path, record: Record, measurement: Measurement | None) -> Reco
     """
     base = results / FOLDER / stem(record)
     base = base.with_name(base.name + (".failed" if record.status == "failed" else ""))
-    content = sidecar(measurement) if measurement is not None and measurement.trials else None
+    content = sidecar(measurement, labels) if measurement is not None and measurement.trials else None
     samples: Path | None = None
     if content is not None:
         digest = hashlib.sha256(content).hexdigest()
@@ -68,20 +85,50 @@ def _tidy(base: Path, record: Record) -> None:
                 path.unlink(missing_ok=True)
 
 
-def sidecar(measurement: Measurement) -> bytes:
-    """Pack the raw readings: times in nanoseconds, predictions, and conditions with their timestamps."""
+PARTS = ("samples_ns", "warmup_ns", "prepare_ns", "scores_ns")
+FACTS = ("load_ns", "first_ns", "settled", "calls_per_sample", "complete", "batch", "precise", "rate")
+TRACE = ("meter", "rail", "provenance", "counter", "own_clock", "note")
+
+
+def sidecar(measurement: Measurement, labels: NDArray[Any] | None = None) -> bytes:
+    """Pack the raw readings: times in nanoseconds, predictions, power, and conditions with their timestamps."""
     arrays: dict[str, NDArray[Any]] = {}
-    for trial in measurement.trials:
-        for name in ("samples_ns", "warmup_ns", "prepare_ns", "scores_ns"):
-            arrays[f"trial{trial.index}.{name}"] = _compact(getattr(trial, name))
-        facts = {name: getattr(trial, name) for name in ("load_ns", "first_ns", "settled", "calls_per_sample", "complete")}
-        arrays[f"trial{trial.index}.facts"] = np.array(json.dumps(facts, sort_keys=True))
+    for index, trial in enumerate(measurement.trials):
+        for name in PARTS:
+            arrays[f"trial{index}.{name}"] = _compact(getattr(trial, name))
+        windows = [(window.begin_ns, window.end_ns, window.inferences) for window in trial.windows]
+        arrays[f"trial{index}.windows"] = np.array(windows, np.int64).reshape(-1, 3)
+        facts = {name: getattr(trial, name) for name in FACTS}
+        arrays[f"trial{index}.facts"] = _text({**facts, "steps": [dataclasses.astuple(step) for step in trial.steps]})
     if measurement.predictions is not None:
         flat = np.frombuffer(measurement.predictions.values, "<f4")
         arrays["predictions"] = flat.reshape(measurement.predictions.rows, -1)
+    if labels is not None:
+        arrays["labels"] = np.asarray(labels, np.int64)
     for name in sorted({key for condition in measurement.conditions for key in condition}):
-        values = [condition.get(name) for condition in measurement.conditions]
-        arrays[f"conditions.{name}"] = np.array([np.nan if value is None else value for value in values], np.float64)
+        arrays[f"conditions.{name}"] = _column([condition.get(name) for condition in measurement.conditions])
+    for index, trace in enumerate(measurement.power.traces):
+        arrays[f"power{index}.t_ns"] = np.asarray(trace.t_ns, np.int64)
+        arrays[f"power{index}.values"] = np.asarray(trace.values, np.float64)
+        arrays[f"power{index}.facts"] = _text({name: getattr(trace, name) for name in TRACE})
+    for name in ("idle", "marks"):
+        arrays[f"power.{name}"] = np.array(getattr(measurement.power, name), np.int64).reshape(-1, 2)
+    return _packed(arrays)
+
+
+def _text(content: object) -> NDArray[Any]:
+    return np.array(json.dumps(content, sort_keys=True))
+
+
+def _column(values: Sequence[Any]) -> NDArray[Any]:
+    """Keep one condition's readings: as numbers with NaN where there was none, else as JSON text."""
+    if any(isinstance(value, str) for value in values):
+        return np.array([json.dumps(value) for value in values])
+    return np.array([np.nan if value is None else value for value in values], np.float64)
+
+
+def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Write an `.npz` whose bytes depend on its content alone."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
@@ -104,6 +151,59 @@ def read_samples(path: Path, record: Record) -> dict[str, NDArray[Any]]:
     return dict(np.load(io.BytesIO(_verified(path, record)), allow_pickle=False))
 
 
+def read_measurement(path: Path, record: Record) -> tuple[Measurement, NDArray[np.int64] | None]:
+    """Read a record's raw readings as they were measured, and the labels of the evaluation split where they are kept."""
+    arrays = read_samples(path, record)
+    count = sum(name.endswith(".samples_ns") for name in arrays)
+    predictions = arrays.get("predictions")
+    measurement = Measurement(
+        environment=record.environment,
+        clock=record.clock,
+        trials=[_read_trial(arrays, index) for index in range(count)],
+        memory=record.memory.model_dump(),
+        predictions=None if predictions is None else Predictions(len(predictions), predictions.shape[1], predictions.tobytes()),
+        conditions=_read_conditions(arrays),
+        failure=None,
+        power=_read_power(arrays),
+    )
+    return measurement, arrays.get("labels")
+
+
+def _read_trial(arrays: Mapping[str, NDArray[Any]], index: int) -> Trial:
+    facts = json.loads(str(arrays[f"trial{index}.facts"]))
+    steps = [Step(*step) for step in facts.pop("steps", ())]
+    windows = [Window(index, *map(int, row)) for row in arrays.get(f"trial{index}.windows", ())]
+    parts = {name: arrays[f"trial{index}.{name}"].tolist() for name in PARTS}
+    return Trial(index=index, steps=steps, windows=windows, **parts, **facts)
+
+
+def _read_conditions(arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
+    columns = {name.removeprefix("conditions."): array for name, array in arrays.items() if name.startswith("conditions.")}
+    lists = {name: _read_column(array) for name, array in columns.items()}
+    names = list(lists)
+    return [dict(zip(names, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def _read_column(array: NDArray[Any]) -> list[Any]:
+    if array.dtype.kind == "U":
+        return [json.loads(value) for value in array.tolist()]
+    return [None if np.isnan(value) else value for value in array.tolist()]
+
+
+def _read_power(arrays: Mapping[str, NDArray[Any]]) -> Power:
+    count = sum(name.startswith("power") and name.endswith(".t_ns") for name in arrays)
+    traces = [
+        PowerTrace(
+            t_ns=arrays[f"power{index}.t_ns"].tolist(),
+            values=arrays[f"power{index}.values"].tolist(),
+            **json.loads(str(arrays[f"power{index}.facts"])),
+        )
+        for index in range(count)
+    ]
+    pairs = {name: [(int(a), int(b)) for a, b in arrays.get(f"power.{name}", ())] for name in ("idle", "marks")}
+    return Power(traces, pairs["idle"], pairs["marks"])
+
+
 def _verified(path: Path, record: Record) -> bytes:
     assert record.samples is not None
     try:
@@ -120,6 +220,15 @@ def _verified(path: Path, record: Record) -> bytes:
     return content
 
 
+def _from_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Let schema 2's new fields keep their defaults; no record of schema 1 had an energy."""
+    return {**content, "schema": 2}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+"""Each turns a record of its schema into one of the next."""
+
+
 def read_record(path: Path) -> Record:
     """Read one record and check it, and its samples, against their hashes."""
     try:
@@ -130,10 +239,12 @@ def read_record(path: Path) -> Record:
         raise RecordError(
             f"{path}: changed since it was measured (its hash differs); restore it, or delete it and measure this cell again"
         )
-    if content.get("schema") != RECORD_SCHEMA:
+    if content.get("schema") not in {RECORD_SCHEMA, *MIGRATIONS}:
         raise RecordError(
             f"{path}: record schema {content.get('schema')}, this edgebench reads {RECORD_SCHEMA}; update edgebench"
         )
+    while content["schema"] in MIGRATIONS:
+        content = MIGRATIONS[content["schema"]](content)
     try:
         record = Record.model_validate(content)
     except ValidationError as error:
@@ -148,8 +259,16 @@ def read_all(results: Path) -> list[tuple[Path, Record]]:
     """Read every record below a folder, in the order of their paths."""
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; run `edgebench run` first, or give the folder that holds records/")
-    paths = sorted((results / FOLDER).rglob("*.json"), key=lambda path: path.as_posix())
-    return [(path, read_record(path)) for path in paths]
+    return [(path, read_record(path)) for path in record_paths(results)]
+
+
+def record_paths(place: Path) -> list[Path]:
+    """List the records of a results folder, or the one file that is named."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"{place}: no such file or folder; run `edgebench run` first")
+    return sorted((place / FOLDER).rglob("*.json"), key=lambda path: path.as_posix())
 
 
 def find_done(results: Path, target: str, key: str) -> Record | None:
@@ -165,3 +284,43 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a record."""
     schema: Mapping[str, Any] = Record.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+# ---------------------------------------------------------------- noise
+
+
+def _noise_path(results: Path, target: str, device: str, mode: str) -> Path:
+    return results / "noise" / f"{target}.{device[:10]}.{mode}.json"
+
+
+def save_noise(results: Path, noise: Noise) -> Path:
+    """Write a target's own noise; a later one replaces it."""
+    path = _noise_path(results, noise.target, noise.device, noise.mode)
+    write_json(path, seal(noise.model_dump(mode="json", by_alias=True)))
+    return path
+
+
+def read_noise(results: Path, cell: Cell) -> Noise | None:
+    """Read the noise that was measured on a cell's device in its mode, or None."""
+    path = _noise_path(results, cell.target, cell.device, cell.mode)
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not is_sealed(content):
+            raise ValueError("its hash differs")
+        return Noise.model_validate(content)
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: not a readable noise measurement ({error}); delete it and run `edgebench noise`") from error
+
+
+def noise_floor(results: Path, cell: Cell) -> float | None:
+    """Return the shift that a cell's device shows by itself, where that was measured."""
+    noise = read_noise(results, cell)
+    return None if noise is None else noise.floor
+
+
+def meter_cost(results: Path, cell: Cell) -> float | None:
+    """Return the share by which power meters lengthen an inference on a cell's device, where that was measured."""
+    noise = read_noise(results, cell)
+    return None if noise is None or noise.meter_cost is None else noise.meter_cost.value

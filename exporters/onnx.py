@@ -14,6 +14,7 @@ from edgebench.errors import ExportError
 from edgebench.schema import Exported, ExportRequest, Limits, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
+DYNAMIC_BATCH = True
 REQUIRES = (("torch", "torch"), ("onnx", "torch"), ("onnxruntime", "torch"))
 DEFAULT_OPSET, NEWEST_OPSET = 17, 20
 
@@ -24,7 +25,7 @@ def tools() -> dict[str, str]:
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
-    """Write `model.onnx`: batch 1, channels first, float32 in and out in every precision."""
+    """Write `model.onnx`: batch 1 or any, channels first, float32 in and out in every precision."""
     import onnx
 
     path = folder / "model.onnx"
@@ -67,6 +68,7 @@ def _trace(request: ExportRequest, path: Path, opset: int) -> None:
             opset_version=opset,
             input_names=["input"],
             output_names=["output"],
+            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}} if request.dynamic_batch else None,
             dynamo=False,
         )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:

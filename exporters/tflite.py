@@ -18,6 +18,7 @@ from edgebench.errors import ExportError
 from edgebench.schema import Exported, ExportRequest, Network, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
+DYNAMIC_BATCH = False
 REQUIRES = (
     ("torch", "torch"),
     ("litert_torch", "tflite"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
 PRECISIONS = ("fp32",)
+DYNAMIC_BATCH = True
 REQUIRES = (("torch", "torch"),)
 
 
@@ -18,19 +19,20 @@ def tools() -> dict[str, str]:
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
-    """Write `model.pt2`: batch 1, channels first."""
+    """Write `model.pt2`: batch 1 or any, channels first."""
     import torch
 
     spec = request.network.model.preprocessing
-    example = torch.zeros(1, spec.channels, spec.height, spec.width)
+    example = torch.zeros(2 if request.dynamic_batch else 1, spec.channels, spec.height, spec.width)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(request.network.module, (example,))
+        sizes = ({0: torch.export.Dim("batch", min=1)},) if request.dynamic_batch else None
+        program = torch.export.export(request.network.module, (example,), dynamic_shapes=sizes)
         torch.export.save(program, folder / "model.pt2")
     return Exported(
         entry="model.pt2",
         runtime="torch",
-        input=TensorSpec(name="input", shape=tuple(example.shape), dtype="float32", scale=None, zero_point=None),
+        input=TensorSpec(name="input", shape=(1, *example.shape[1:]), dtype="float32", scale=None, zero_point=None),
         output=TensorSpec(
             name="output", shape=(1, len(request.network.model.classes)), dtype="float32", scale=None, zero_point=None
         ),

@@ -21,6 +21,7 @@ from edgebench.schema import (
     Scenario,
     Trial,
     Verdict,
+    Window,
 )
 
 
@@ -115,6 +116,7 @@ def make_measurement(samples: int = 100, predictions: bool = True) -> Measuremen
         prepare_ns=[4],
         scores_ns=[5],
         complete=True,
+        windows=[Window(0, 0, 1000 * samples, samples)],
     )
     return Measurement(
         environment={},

@@ -110,15 +110,16 @@ def test_warm_up_that_never_settles_is_flagged_and_ends() -> None:
 
 def test_sampling_stops_at_the_counts_or_at_the_cap() -> None:
     taken: list[int] = []
-    mode = {"min_samples": 30, "min_seconds": 0.02, "cap_seconds": 10}
-    loop.sample(loop.Loop(lambda _: None, [0]), mode, lambda window: taken.append(len(window)))
+    mode = {"min_samples": 30, "min_seconds": 0.02, "cap_seconds": 10, "window_seconds": 0.01}
+    loop.sample(loop.Loop(lambda _: None, [0]), mode, None, lambda window, begin, end: taken.append(len(window)))
     assert sum(taken) >= 30
     import time
 
     begin = time.monotonic()
     windows: list[Any] = []
     slow = loop.Loop(lambda _: time.sleep(0.02), [0])
-    loop.sample(slow, {"min_samples": 10_000, "min_seconds": 0.05, "cap_seconds": 0.2}, windows.append)
+    mode = {"min_samples": 10_000, "min_seconds": 0.05, "cap_seconds": 0.2, "window_seconds": 0.05}
+    loop.sample(slow, mode, None, lambda window, begin, end: windows.append(window))
     assert time.monotonic() - begin < 5
     assert 0 < sum(map(len, windows)) < 10_000
 

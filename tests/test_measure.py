@@ -21,22 +21,24 @@ from edgebench.plan import ModeSpec
 from edgebench.profile import read_target
 from edgebench.schema import Measurement, Scenario
 
-BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=1, window_seconds=0.05)
+BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)
 Bundles = dict[tuple[str, str], Path]
 
 
-def run(folder: Path, target: str, runtime: str, images: Any = None, **changes: Any) -> Measurement:
-    """Measure a bundle briefly on a target."""
+def run(folder: Path, target: str, runtime: str, spec: ModeSpec = BRIEF, meters: Any = (), **wishes: Any) -> Measurement:
+    """Measure a bundle briefly on a target; `wishes` change the scenario."""
     from edgebench.data import open_dataset
 
     bundle, device = read_bundle(folder), read_target(target)
     assert bundle.model.lineage.dataset is not None
-    images = open_dataset(bundle.model.lineage.dataset).read("test").images[:70] if images is None else images
+    images = open_dataset(bundle.model.lineage.dataset).read("test").images[:70]
     transport = deploy.connect(device, Path("device"))
     deployed = deploy.deploy(device, transport, folder, bundle, images)
-    scenario = Scenario(kind="single-stream", threads=1, warmup_seconds=0.1)
-    job = measure.job(bundle, runtime, deployed, images.shape, scenario, BRIEF, measure.all_passes(BRIEF))
-    return measure.measure(transport, deployed.agent, {**job, **changes}, lambda _: None)
+    scenario = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **wishes})
+    cell = measure.cell_job(bundle, runtime, deployed, images.shape, scenario)
+    job = measure.job([cell], measure.all_passes(spec, scenario, bundle.dynamic_batch), spec, scenario, meters)
+    [found] = measure.measure(transport, deployed.agent, job, lambda _: None)
+    return found
 
 
 def test_a_cell_yields_everything_that_a_record_needs(here: Path, tiny_bundles: Bundles) -> None:
@@ -207,13 +209,14 @@ def event(kind: str, **fields: Any) -> str:
     return json.dumps({"event": kind, **fields}) + "\n"
 
 
-STARTED = event("started", name="trial", trial=0)
-SAMPLES = event("samples", name="trial", trial=0, ns=[5, 6, 7])
+TRIAL = {"name": "trial", "trial": 0, "cell": 0}
+STARTED = event("started", **TRIAL)
+SAMPLES = event("samples", ns=[5, 6, 7], begin_ns=1, end_ns=9, inferences=3, **TRIAL)
 
 
 def play(*lines: str | None) -> Measurement:
     script = Script(lines)
-    found = measure.measure(script, "agent", {}, lambda _: None)
+    [found] = measure.measure(script, "agent", {"cells": [{}]}, lambda _: None)
     assert script.stopped
     return found
 
@@ -236,10 +239,13 @@ def test_garbage_between_events_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (event("samples", name="trial"), "malformed 'samples'"),
+        (event("samples", **TRIAL), "malformed 'samples'"),
+        (event("samples", ns=[1], begin_ns=1, end_ns=2, inferences=1, name="memory", trial=0, cell=0), "in the pass memory"),
+        (event("samples", ns=[1], begin_ns=1, end_ns=2, inferences=1, name="trial", trial=0, cell=3), "malformed 'samples'"),
+        (event("power", meter=0, channel=0, t_ns=[1], values=[1.0]), "malformed 'power'"),
         (event("hello", protocol=99), "protocol 99"),
-        (event("predictions", first=5, rows=1, values=""), "sample 5 where 0 was due"),
-        (event("predictions", first=0, rows=1, values="AAA="), "cut short"),
+        (event("predictions", first=5, rows=1, values="", cell=0), "sample 5 where 0 was due"),
+        (event("predictions", first=0, rows=1, values="AAA=", cell=0), "cut short"),
         (event("failed", stage="load", reason="out of memory"), "out of memory"),
     ],
 )

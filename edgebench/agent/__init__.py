@@ -7,12 +7,18 @@ one line of JSON on standard input; events come out as lines of JSON:
     started       a pass begins: accuracy, memory, or a trial
     loaded        load and first-inference time
     warm          warm-up samples, and whether they settled
-    samples       timed samples, at least every second
-    conditions    load, clocks, temperatures, beside a trial
+    samples       timed samples, at least every second, and when they were taken
+    stopped       whether the wanted precision was reached
+    step, rate    server: one rate that was tried; the highest that kept the bound
+    conditions    load, clocks, temperatures, beside every pass
+    meter, power  a power meter's rails, or why there are none; its readings
+    idle, mark    when the device was left alone; when it was loaded to mark the time
+    loadgen       what MLPerf LoadGen said
     predictions   outputs of the evaluation split, base64 of float32
     memory        resident memory of a process of its own
     finished      a pass is over
+    tuning, tuned a knob is being set; a row for each knob
     done, failed  the last event; a stream without it is a failure
 """
 
-PROTOCOL = 1
+PROTOCOL = 2

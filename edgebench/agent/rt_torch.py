@@ -13,6 +13,8 @@ DISTRIBUTIONS = ("torch",)
 
 
 EXPRESSION = re.compile(r"[A-Za-z0-9_ +\-*/(),<>=]*")
+SYMBOL = re.compile(r"Symbol\('(s\d+)'(?:, (?:integer|positive|nonnegative)=True)*\)")
+"""How torch writes a size that is open, as a dynamic batch is."""
 
 
 def refuse_code(path: str) -> None:
@@ -28,7 +30,7 @@ def refuse_code(path: str) -> None:
                 raise ValueError("%s: carries a pickled object (%s)" % (path, name))
             if name.endswith(".json") and "/models/" in name:
                 for text in _expressions(json.loads(archive.read(name).decode("utf-8"))):
-                    if "__" in text or not EXPRESSION.fullmatch(text):
+                    if "__" in text or not EXPRESSION.fullmatch(SYMBOL.sub(r"\1", text)):
                         raise ValueError("%s: carries a shape expression that is no arithmetic: %r" % (path, text))
 
 

@@ -15,13 +15,15 @@ import threading
 import time
 from typing import Any, Deque, Dict, List, Optional
 
-from . import PROTOCOL, clock, conditions, facts
+from . import PROTOCOL, clock, conditions, facts, tuning
 from .events import Events
 from .hangup import when_host_leaves
+from .meters import Sampler, pulses
 from .worker import main as worker_main
 
 STALL_SECONDS = 300.0
 """A worker that is silent for so long is ended."""
+PULSES = 5
 
 
 def known_runtimes() -> List[str]:
@@ -34,11 +36,14 @@ def known_runtimes() -> List[str]:
 class Pass(object):
     """One worker process, watched."""
 
-    def __init__(self, job: Dict[str, Any], name: str, trial: int, events: Events) -> None:
-        self.name = name
-        self.trial = trial
+    def __init__(self, job: Dict[str, Any], wanted: Dict[str, Any], events: Events) -> None:
+        self.name = wanted["name"]
+        self.trial = wanted["trial"]
         self._events = events
-        self._job = dict(job, **{"pass": name, "trial": trial})
+        self._job = dict(job["cells"][wanted["cell"]], mode=job["mode"], **wanted)
+        self._job["pass"] = self.name
+        self._place = {"name": self.name, "trial": self.trial, "cell": wanted["cell"]}
+        self._sampling = False
         self._errors: Deque[str] = collections.deque(maxlen=40)
         self._last = time.monotonic()
         self._stalled = False
@@ -59,7 +64,7 @@ class Pass(object):
         for thread in watchers:
             thread.daemon = True
             thread.start()
-        self._events.emit("started", name=self.name, trial=self.trial)
+        self._events.emit("started", **self._place)
         finished = self._forward()
         code = self.process.wait()
         self._over.set()
@@ -88,7 +93,11 @@ class Pass(object):
                 self.failure = {"stage": self._stage(event["stage"]), "reason": event["reason"]}
                 continue
             finished = finished or event["event"] == "finished"
-            self._events.forward(json.dumps(dict(event, name=self.name, trial=self.trial)) + "\n")
+            self._events.forward(json.dumps(dict(event, **self._place)) + "\n")
+            if event["event"] in ("warm", "finished") and self.name == "trial":  # exactly around the samples
+                self._sampling = True
+                self._look(programs=True)
+                self._sampling = not finished
         return finished
 
     def _stage(self, stage: str) -> str:
@@ -114,10 +123,15 @@ class Pass(object):
         for line in self.process.stderr:
             self._errors.append(line[:2000])
 
+    def _look(self, programs: bool = False) -> None:
+        """Send one snapshot, marked where it lies within the samples."""
+        found = conditions.snapshot(pid=self.process.pid, programs=programs)
+        self._events.emit("conditions", sampling=self._sampling, **dict(found, **self._place))
+
     def _watch(self) -> None:
         """Read conditions once a second, and end a worker that stalls."""
         while True:
-            self._events.emit("conditions", name=self.name, trial=self.trial, **conditions.snapshot())
+            self._look()
             if time.monotonic() - self._last > STALL_SECONDS:
                 self._stalled = True
                 self.process.kill()
@@ -140,26 +154,55 @@ def cell(job: Dict[str, Any], events: Events) -> int:
         "hello",
         protocol=PROTOCOL,
         environment=facts.environment(),
-        runtime=facts.runtimes([job["runtime"]])[job["runtime"]],
         clock=clock.describe(),
         pid=os.getpid(),
     )
     workers: "List[subprocess.Popen[str]]" = []
     when_host_leaves(lambda: _leave(workers))
-    changed = [path for path, expected in job["files"] if sha256(path) != expected]
-    if changed:
-        os.unlink(changed[0])
-        events.emit("failed", stage="deploy", reason=changed[0] + " was changed on the device; it was removed")
-        return 1
-    for name, trial in job["passes"]:
-        current = Pass(job, name, trial, events)
-        workers[:] = [current.process]
-        if not current.run():
-            failure = current.failure or {"stage": name, "reason": "ended without a reason"}
-            events.emit("failed", **failure)
+    for each in job["cells"]:
+        changed = [path for path, expected in each["files"] if sha256(path) != expected]
+        if changed:
+            os.unlink(changed[0])
+            events.emit("failed", stage="deploy", reason=changed[0] + " was changed on the device; it was removed")
             return 1
+    sampler = Sampler(job["meters"], events)
+    sampler.start()
+    try:
+        failure = _passes(job, events, workers, sampler)
+    finally:
+        sampler.stop()
+    if failure is not None:
+        events.emit("failed", **failure)
+        return 1
     events.emit("done")
     return 0
+
+
+def _passes(
+    job: Dict[str, Any], events: Events, workers: "List[subprocess.Popen[str]]", sampler: Sampler
+) -> Optional[Dict[str, Any]]:
+    """Run one pass after the other, idle and marked around the trials where meters want that; the first failure ends it."""
+    trials = [index for index, wanted in enumerate(job["passes"]) if wanted["name"] == "trial"]
+    for index, wanted in enumerate(job["passes"]):
+        if trials and index == trials[0]:
+            _around(job, events, sampler)
+        current = Pass(job, wanted, events)
+        workers[:] = [current.process]
+        if not current.run():
+            return current.failure or {"stage": wanted["name"], "reason": "ended without a reason"}
+        if trials and index == trials[-1]:
+            _around(job, events, sampler)
+    return None
+
+
+def _around(job: Dict[str, Any], events: Events, sampler: Sampler) -> None:
+    """Before and after the trials: marks for meters with a clock of their own, and an idle window."""
+    if sampler.own_clock:
+        pulses(PULSES, 1.0, lambda begin, end: events.emit("mark", begin_ns=begin, end_ns=end))
+    if sampler.working and job["mode"]["idle_seconds"]:
+        begin = clock.now_ns()
+        time.sleep(job["mode"]["idle_seconds"])
+        events.emit("idle", begin_ns=begin, end_ns=clock.now_ns())
 
 
 def _leave(workers: "List[subprocess.Popen[str]]") -> None:
@@ -170,7 +213,7 @@ def _leave(workers: "List[subprocess.Popen[str]]") -> None:
 
 
 def main() -> int:
-    """Do what the first argument says: `cell`, `probe` or `worker`."""
+    """Do what the first argument says: `cell`, `probe`, `tune` or `worker`."""
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     if command == "worker":
         return worker_main()
@@ -184,7 +227,9 @@ def main() -> int:
             clock=clock.describe(),
         )
         return 0
+    if command == "tune":
+        return tuning.tune(json.loads(sys.stdin.readline()), events)
     if command != "cell":
-        sys.stderr.write("usage: python agent.pyz cell|probe < job.json\n")
+        sys.stderr.write("usage: python agent.pyz cell|probe|tune < job.json\n")
         return 2
     return cell(json.loads(sys.stdin.readline()), events)

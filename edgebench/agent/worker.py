@@ -1,17 +1,18 @@
-"""One pass in one fresh process: the accuracy pass, the memory pass, or a trial."""
+"""One pass in one fresh process: the accuracy pass, the memory pass, a trial, or LoadGen's run."""
 
 import base64
 import importlib
 import json
 import os
 import sys
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from . import clock, memory
 from .events import Events
 from .facts import cores
 from .hangup import when_host_leaves
-from .loop import Loop, calls_per_sample, sample, warm_up
+from .loop import Loop, calls_per_sample, median, sample, warm_up
+from .server import Server, search
 
 CHUNK = 64
 """Predictions of so many samples go into one event."""
@@ -24,9 +25,12 @@ class Worker(object):
         self.job = job
         self.events = events
         self.stage = "import"
+        if job["affinity"] is not None:
+            pin(job["affinity"])
         self.threads = job["threads"] or cores()
         module = importlib.import_module("." + "rt_" + job["runtime"].replace("-", "_"), __package__)
         self.runtime = module.Runtime(job)
+        self.serial = job["batch"] > 1 and not job["dynamic_batch"]
 
     def load(self) -> int:
         """Load the model; nanoseconds."""
@@ -45,80 +49,152 @@ class Worker(object):
             raise ValueError("evaluation set: sample %d is cut short; remove it from the device and run again" % index)
         return bytes(raw)
 
-    def prepare(self, raw: bytes) -> Any:
-        """Turn one raw image into the runtime's input."""
-        return self.runtime.prepare(raw, [1] + self.job["evaluation"]["shape"])
+    def raw_queries(self) -> List[List[bytes]]:
+        """Read the buffers' images, each query with as many as the pass's batch."""
+        chosen, batch = self.job["buffers"], self.job["batch"]
+        with open(self.job["evaluation"]["path"], "rb") as stream:
+            images = [self.image(stream, index) for index in chosen]
+        return [[images[(first + more) % len(images)] for more in range(batch)] for first in range(len(images))]
+
+    def prepare(self, raw: List[bytes]) -> Any:
+        """Turn one query's images into the runtime's input: one tensor, or one for each image."""
+        shape = self.job["evaluation"]["shape"]
+        if self.serial:
+            return [self.runtime.prepare(image, [1] + shape) for image in raw]
+        return self.runtime.prepare(b"".join(raw), [len(raw)] + shape)
+
+    @property
+    def infer(self) -> Callable[[Any], Any]:
+        """Answer one query; a bundle of batch 1 answers its images one after the other."""
+        one = self.runtime.infer
+        if not self.serial:
+            return one  # type: ignore[no-any-return]
+
+        def each(tensors: List[Any]) -> Any:
+            for tensor in tensors:
+                output = one(tensor)
+            return output
+
+        return each
+
+
+def pin(wanted: List[int]) -> None:
+    """Keep this process on some cores; ValueError says which there are."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("this system cannot keep a process on chosen cores; leave --affinity out")
+    mine = os.sched_getaffinity(0)
+    if not set(wanted) <= mine:
+        raise ValueError("--affinity %s: this process may use the cores %s" % (wanted, sorted(mine)))
+    os.sched_setaffinity(0, wanted)
 
 
 def accuracy(worker: Worker) -> None:
-    """Infer the whole evaluation split, one sample after the other."""
+    """Infer the whole evaluation split, in order."""
     worker.load()
     worker.stage = "predictions"
-    evaluation = worker.job["evaluation"]
+    evaluation, batch = worker.job["evaluation"], worker.job["batch"]
     chunk: List[bytes] = []
     first = 0
     with open(evaluation["path"], "rb") as stream:
-        for index in range(evaluation["count"]):
-            output = worker.runtime.infer(worker.prepare(worker.image(stream, index)))
+        for begin in range(0, evaluation["count"], batch):
+            end = min(begin + batch, evaluation["count"])
+            output = worker.runtime.infer(worker.prepare([worker.image(stream, index) for index in range(begin, end)]))
             chunk.append(worker.runtime.scores(output))
-            if len(chunk) == CHUNK or index == evaluation["count"] - 1:
+            if end - first >= CHUNK or end == evaluation["count"]:
                 values = base64.b64encode(b"".join(chunk)).decode("ascii")
-                worker.events.emit("predictions", first=first, rows=len(chunk), values=values)
-                chunk, first = [], index + 1
+                worker.events.emit("predictions", first=first, rows=end - first, values=values)
+                chunk, first = [], end
 
 
 def resident(worker: Worker) -> None:
     """Measure resident memory: runtime imported, model loaded, and the peak while inferring."""
     worker.stage = "memory"
-    with open(worker.job["evaluation"]["path"], "rb") as stream:
-        raw = worker.image(stream, worker.job["buffers"][0])
+    raw = worker.raw_queries()[0]
     baseline = memory.status_bytes("VmRSS")
-    exact = memory.reset_peak()
+    peak = memory.Peak()
     worker.load()
     loaded = memory.status_bytes("VmRSS")
     worker.stage = "memory"
-    tensor = worker.prepare(raw)
+    query, infer = worker.prepare(raw), worker.infer
     for _ in range(10):
-        worker.runtime.infer(tensor)
-    peak = memory.status_bytes("VmHWM") if exact else None
-    reason = None if peak is not None else "this system has no resettable VmHWM"
-    worker.events.emit("memory", baseline_bytes=baseline, loaded_bytes=loaded, peak_bytes=peak, reason=reason)
+        infer(query)
+    highest = peak.stop()
+    worker.events.emit(
+        "memory",
+        baseline_bytes=baseline,
+        loaded_bytes=loaded,
+        peak_bytes=highest,
+        method=peak.method,
+        reason=None if highest is not None else "this system does not tell resident memory",
+    )
 
 
 def trial(worker: Worker) -> None:
-    """Load, warm up, and take samples."""
+    """Load, warm up, and take samples as the scenario asks."""
     job, mode, events = worker.job, worker.job["mode"], worker.events
     load_ns = worker.load()
     worker.stage = "prepare"
     inputs: List[Any] = []
     prepare_ns: List[int] = []
-    with open(job["evaluation"]["path"], "rb") as stream:
-        for index in job["buffers"]:
-            raw = worker.image(stream, index)
-            begin = clock.now_ns()
-            inputs.append(worker.prepare(raw))
-            prepare_ns.append(clock.now_ns() - begin)
+    for raw in worker.raw_queries():
+        begin = clock.now_ns()
+        inputs.append(worker.prepare(raw))
+        prepare_ns.append((clock.now_ns() - begin) // len(raw))
     worker.stage = "first inference"
+    infer = worker.infer
     begin = clock.now_ns()
-    output = worker.runtime.infer(inputs[0])
+    output = infer(inputs[0])
     first_ns = clock.now_ns() - begin
     scores_ns = []
     for _ in job["buffers"]:
         begin = clock.now_ns()
         worker.runtime.scores(output)
-        scores_ns.append(clock.now_ns() - begin)
+        scores_ns.append((clock.now_ns() - begin) // (1 if worker.serial else job["batch"]))
     events.emit("loaded", load_ns=load_ns, first_ns=first_ns, prepare_ns=prepare_ns, scores_ns=scores_ns)
     worker.stage = "warm-up"
-    cost = clock.describe()["cost_ns"]
-    loop = Loop(worker.runtime.infer, inputs)
+    scenario = job["scenario"]
+    loop = Loop(infer, inputs, int(1e9 / scenario["rate"]) if scenario["rate"] else 0, int((scenario["idle_ms"] or 0) * 1e6))
     warm, settled = warm_up(loop, mode["window_seconds"], mode["warmup_seconds"])
-    loop.calls = calls_per_sample(warm, cost)
-    events.emit("warm", warmup_ns=list(warm), settled=settled, calls_per_sample=loop.calls)
+    serving = scenario["kind"] == "server"
+    if not loop.paced and not serving:
+        loop.calls = calls_per_sample(warm, clock.describe()["cost_ns"])
+    events.emit("warm", warmup_ns=list(warm), settled=settled, calls_per_sample=loop.calls, batch=job["batch"])
     worker.stage = "samples"
-    sample(loop, mode, lambda window: events.emit("samples", ns=list(window)))
+    if serving:
+        serve(worker, inputs, median(warm[-64:]))
+        return
+    share = loop.calls * job["batch"]
+    precise = sample(
+        loop,
+        mode,
+        scenario["precision"] if mode["adaptive"] else None,
+        lambda window, begin, end: events.emit(
+            "samples", ns=list(window), begin_ns=begin, end_ns=end, inferences=len(window) * share
+        ),
+    )
+    if mode["adaptive"]:
+        events.emit("stopped", precise=precise)
 
 
-PASSES = {"accuracy": accuracy, "memory": resident, "trial": trial}
+def serve(worker: Worker, inputs: List[Any], service_ns: float) -> None:
+    """Search the highest rate of arrivals that keeps the bound."""
+    mode, events, bound_ns = worker.job["mode"], worker.events, worker.job["scenario"]["bound_ms"] * 1e6
+
+    def tried(rate: float, queries: int, p99: int, held: bool) -> None:
+        events.emit("step", rate=rate, queries=queries, p99_ns=p99, held=held)
+
+    server = Server(worker.infer, inputs, worker.job["trial"])
+    rate, samples, begin, end = search(server, service_ns, bound_ns, mode, tried)
+    events.emit("samples", ns=list(samples), begin_ns=begin, end_ns=end, inferences=len(samples))
+    events.emit("rate", rate=rate)
+
+
+def loadgen(worker: Worker) -> None:
+    """Let MLPerf LoadGen ask; its module is imported only where a job wants it."""
+    importlib.import_module(".loadgen", __package__).run(worker)
+
+
+PASSES = {"accuracy": accuracy, "memory": resident, "trial": trial, "loadgen": loadgen}
 
 
 def main() -> int:
@@ -134,5 +210,5 @@ def main() -> int:
         reason = "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
         events.emit("failed", stage=worker.stage if worker else "import", reason=reason[:1000])
         return 1
-    events.emit("finished", threads=worker.threads)
+    events.emit("finished", threads=worker.threads, affinity=job["affinity"])
     return 0

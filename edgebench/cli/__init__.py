@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from edgebench import __version__
-from edgebench.cli import doctor, export, formats, leaderboard, models, run, targets, train
+from edgebench.cli import compare, doctor, export, formats, leaderboard, models, noise, run, targets, train, tune, verify
 from edgebench.errors import EdgebenchError, ExportError, MeasureError, TransportError
 
 USAGE_ERROR: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, export, run, leaderboard, models, targets, formats, doctor):
+for command in (train, export, run, compare, leaderboard, verify, noise, tune, models, targets, formats, doctor):
     app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
 
 

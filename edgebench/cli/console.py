@@ -33,6 +33,23 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], right: Sequence[s
     Console(file=sys.stdout, width=width).print(table if rows else f"{title}: none")
 
 
+def print_markdown(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print rows as a markdown table."""
+    from edgebench.report.markdown import escape
+
+    print(f"**{escape(title)}**\n")
+    if rows:
+        print("| " + " | ".join(name.strip() for name in rows[0]) + " |")
+        print("|" + "-|" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(escape("" if value is None else str(value)) for value in row.values()) + " |")
+
+
+def complain(text: str) -> None:
+    """Print one line on standard error."""
+    print(f"edgebench: {text}", file=sys.stderr)
+
+
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Show what is going on and how long it will take: a bar on a terminal, a line per step elsewhere."""

@@ -28,6 +28,7 @@ def command(
     std: Annotated[str | None, typer.Option(help="Likewise; the training split's own unless given.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
     calibration_samples: Annotated[int, typer.Option(help="Training samples for int8 ranges.", min=1)] = 256,
+    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Let the file take any batch size.")] = False,
     max_drop: Annotated[float | None, typer.Option(help="Refuse int8 that loses more, for instance 0.01.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the bundle's manifest.")] = False,
 ) -> None:
@@ -51,6 +52,7 @@ def command(
             std=numbers("--std", std),
             pretrained=pretrained,
             calibration_samples=calibration_samples,
+            dynamic_batch=dynamic_batch,
             max_drop=max_drop,
             progress=progress,
         )

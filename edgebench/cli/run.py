@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgebench.cli import console
+from edgebench.cli import console, options
 
 if TYPE_CHECKING:
     from edgebench.schema import Record
@@ -17,11 +17,21 @@ if TYPE_CHECKING:
 def command(
     what: Annotated[list[str] | None, typer.Argument(help="A profile (digits unless given), or bundle folders.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Target name or YAML file; may be repeated.")] = None,
-    mode: Annotated[Literal["quick", "standard"], typer.Option(help="How long to measure.")] = "quick",
+    mode: Annotated[Literal["quick", "standard", "strict", "sustained"], typer.Option(help="How long to measure.")] = "quick",
     repeat: Annotated[bool, typer.Option("--repeat", help="Measure finished cells again.")] = False,
     only: Annotated[str | None, typer.Option(help="For instance model=resnet18,format=onnx.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads per inference; all cores unless given.", min=1)] = None,
+    kind: options.Kind = None,
+    threads: options.Threads = None,
+    affinity: options.Affinity = None,
+    precision: options.Precision = None,
+    rate: options.Rate = None,
+    idle_ms: options.IdleMs = None,
+    bound_ms: options.BoundMs = None,
+    batches: options.Batches = None,
+    streams: options.Streams = None,
+    loadgen: options.LoadGen = None,
+    meter: options.Meter = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
     results: Annotated[Path, typer.Option(help="Where records are written.")] = Path("results"),
     work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
@@ -30,6 +40,18 @@ def command(
     """Measure a profile's cells, or bundles, that have no result yet."""
     from edgebench import api
 
+    wishes = options.scenario(
+        kind=kind,
+        threads=threads,
+        affinity=affinity,
+        precision=precision,
+        rate=rate,
+        idle_ms=idle_ms,
+        bound_ms=bound_ms,
+        batches=batches,
+        streams=streams,
+        loadgen=loadgen,
+    )
     given = what or ["digits"]
     profile = given[0] if len(given) == 1 and not (Path(given[0]) / "bundle.json").exists() else None
     with console.progress() as progress:
@@ -41,7 +63,8 @@ def command(
             repeat=repeat,
             only=only,
             dataset=dataset,
-            threads=threads,
+            scenario=wishes,
+            meters=options.meters(meter),
             dry_run=dry_run,
             results=results,
             work=work,
@@ -82,7 +105,7 @@ def _print_outcome(result: RunResult) -> None:
     for cell in result.cells:
         record = found.get((cell.target, cell.model, cell.format, cell.precision))
         rows.append({**_name(cell), "state": cell.state, **_numbers(record), "": cell.reason})
-    console.print_table("Cells", rows, right=("metric %", "p50 ms", "size MiB"))
+    console.print_table("Cells", rows, right=("metric %", "p50 ms", "per second", "size MiB"))
     print(f"{len(rows) - len(result.failed)} of {len(rows)} cells have a result; `edgebench leaderboard` compares them")
 
 
@@ -94,10 +117,11 @@ def _numbers(record: Record | None) -> dict[str, Any]:
     from edgebench.report.markdown import mebibytes, milliseconds, percent
 
     if record is None or record.latency is None or record.accuracy is None or record.verdict is None:
-        return {"metric %": "", "p50 ms": "", "size MiB": "", "verdict": ""}
+        return {"metric %": "", "p50 ms": "", "per second": "", "size MiB": "", "verdict": ""}
     return {
         "metric %": percent(record.accuracy.metrics.get(record.accuracy.headline)),
         "p50 ms": milliseconds(record.latency.median_ns.value),
+        "per second": f"{record.per_second:.4g}",
         "size MiB": mebibytes(record.size_bytes),
         "verdict": record.verdict.word,
     }

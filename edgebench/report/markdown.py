@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from edgebench.report.tables import Row, Table
-from edgebench.schema import Record
+from edgebench.schema import Record, Scenario
 
 HEADER = """# Leaderboard
 
@@ -70,7 +70,9 @@ def _reduction(row: Row) -> str:
 
 def _energy(row: Row) -> str:
     energy = row.record.energy
-    return energy.reason or "" if energy.joules is None else f"{energy.joules * 1e3:.3f}"
+    if energy.joules is None:
+        return energy.reason or ""
+    return f"{energy.joules.value * 1e3:.3g} ({energy.provenance}{', short' if energy.short else ''})"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -104,8 +106,20 @@ def _circumstances(table: Table) -> str:
         f"{environment.get('cores')} cores, {environment.get('threads')} used",
         str(environment.get("os")),
         f"mode *{table.mode}*",
+        *_scenario(table.scenario),
     ]
     return escape("; ".join(parts)) + "."
+
+
+def _scenario(scenario: Scenario) -> list[str]:
+    """Say how inferences were asked for, unless it is one after the other."""
+    details = {
+        "multi-stream": f"{scenario.streams} samples a query",
+        "offline": "batch size of the highest throughput",
+        "server": f"Poisson arrivals, p99 under {scenario.bound_ms} ms",
+        "paced": f"{scenario.rate:g} per second" if scenario.rate else f"{scenario.idle_ms} ms between",
+    }
+    return [] if scenario.kind == "single-stream" else [f"scenario *{scenario.kind}* ({details[scenario.kind]})"]
 
 
 def _grid(table: Table) -> list[str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgebench import stats
 from edgebench.errors import UnknownName
-from edgebench.schema import Record
+from edgebench.schema import Record, Scenario
 
 GROUPS: dict[str, Callable[[Record], str]] = {
     "dataset": lambda record: str(record.cell.dataset),
@@ -20,7 +21,8 @@ GROUPS: dict[str, Callable[[Record], str]] = {
 ALWAYS: dict[str, Callable[[Record], str]] = {
     "mode": lambda record: record.cell.mode,
     "device": lambda record: record.cell.device,
-    "scenario": lambda record: str(record.cell.scenario.threads or "all"),
+    "scenario": lambda record: record.cell.scenario.model_dump_json(exclude_defaults=True),
+    "method": lambda record: str(record.cell.method),
 }
 """What may never be mixed in one table, asked for or not."""
 
@@ -61,14 +63,16 @@ class Row:
             "median_high_ns": latency.median_ns.high,
             "p90_ns": latency.p90_ns,
             "p99_ns": latency.p99_ns,
-            "per_second": latency.per_second,
+            "batch": latency.batch,
+            "per_second": record.per_second,
             "size_bytes": record.size_bytes,
             "parameters": record.parameters,
             "reduction_size": self.reduction_size,
             "reduction_parameters": self.reduction_parameters,
             "retained": self.retained,
             "peak_bytes": record.memory.peak_bytes,
-            "energy_joules": record.energy.joules,
+            "energy_joules": record.energy.joules.value if record.energy.joules else None,
+            "energy_provenance": record.energy.provenance,
             "energy_reason": record.energy.reason,
             "verdict": record.verdict.word,
             "record": self.path,
@@ -81,7 +85,7 @@ class Table:
 
     title: dict[str, str]
     mode: str
-    threads: str
+    scenario: Scenario
     environment: dict[str, Any]
     headline: str
     teacher: str | None
@@ -96,8 +100,15 @@ SORTS: dict[str, Callable[[Row], tuple[float, ...]]] = {
 }
 
 
-def make(records: Iterable[tuple[Path, Record]], sort: str, by: Sequence[str]) -> list[Table]:
-    """Group, rank and mark records; the newest record of a combination counts."""
+Floor = Callable[[Record], float | None]
+"""Knows the noise of a record's device."""
+
+
+def make(records: Iterable[tuple[Path, Record]], sort: str, by: Sequence[str], floor: Floor = lambda _: None) -> list[Table]:
+    """Group, rank and mark records; the newest record of a combination counts.
+
+    By latency, rows that do not differ from the best of their rank share it.
+    """
     if sort not in SORTS:
         raise UnknownName("sort order", sort, SORTS)
     for name in by:
@@ -111,7 +122,7 @@ def make(records: Iterable[tuple[Path, Record]], sort: str, by: Sequence[str]) -
         else:
             key = tuple(GROUPS[name](record) for name in by) + tuple(ALWAYS[name](record) for name in ALWAYS)
             groups.setdefault(key, []).append((path, record))
-    made = [_table(groups[key], failed, sort, by) for key in sorted(groups)]
+    made = [_table(groups[key], failed, sort, by, floor) for key in sorted(groups)]
     left = [item for item in failed if not any(item[1].key == record.key for table in made for _, record in table.failed)]
     return made + ([_only_failed(left, by)] if left else [])
 
@@ -121,14 +132,16 @@ def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]
     kept: dict[tuple[str, ...], tuple[Path, Record]] = {}
     for path, record in records:
         cell = record.cell
-        circumstances = (record.status, str(cell.dataset), cell.target, cell.device, cell.mode, str(cell.scenario.threads))
+        circumstances = (record.status, str(cell.dataset), cell.target, cell.device, cell.mode, ALWAYS["scenario"](record))
         key = (*circumstances, cell.model, cell.format, cell.precision)
         if key not in kept or kept[key][1].started_at <= record.started_at:
             kept[key] = (path, record)
     return list(kept.values())
 
 
-def _table(members: list[tuple[Path, Record]], failed: list[tuple[Path, Record]], sort: str, by: Sequence[str]) -> Table:
+def _table(
+    members: list[tuple[Path, Record]], failed: list[tuple[Path, Record]], sort: str, by: Sequence[str], floor: Floor
+) -> Table:
     first = members[0][1]
     teacher = _teacher([record for _, record in members])
     rows = [_row(path, record, members, teacher) for path, record in members]
@@ -136,7 +149,7 @@ def _table(members: list[tuple[Path, Record]], failed: list[tuple[Path, Record]]
     rows.sort(key=lambda row: (*SORTS[sort](row), row.path))
     ranked = tuple(
         Row(rank, row.path in best, *(getattr(row, name) for name in list(Row.__dataclass_fields__)[2:]))
-        for rank, row in enumerate(rows, 1)
+        for rank, row in zip(_ranks(rows, floor) if sort == "latency" else range(1, len(rows) + 1), rows, strict=True)
     )
     mine = [
         (path.name, record)
@@ -147,7 +160,7 @@ def _table(members: list[tuple[Path, Record]], failed: list[tuple[Path, Record]]
     return Table(
         title={name: GROUPS[name](first) for name in by},
         mode=first.cell.mode,
-        threads=ALWAYS["scenario"](first),
+        scenario=first.cell.scenario,
         environment=first.environment,
         headline=first.accuracy.headline,
         teacher=teacher.cell.model if teacher else None,
@@ -156,13 +169,29 @@ def _table(members: list[tuple[Path, Record]], failed: list[tuple[Path, Record]]
     )
 
 
+def _ranks(rows: Sequence[Row], floor: Floor) -> list[int]:
+    """Rank rows in order; one that does not differ from the first of a rank shares it."""
+    ranks: list[int] = []
+    for position, row in enumerate(rows, 1):
+        leader = rows[ranks[-1] - 1].record if ranks else None
+        tied = leader is not None and not _differ(leader, row.record, floor(row.record))
+        ranks.append(ranks[-1] if tied else position)
+    return ranks
+
+
+def _differ(one: Record, other: Record, floor: float | None) -> bool:
+    assert one.latency is not None and other.latency is not None
+    medians = (one.latency.trial_medians_ns, other.latency.trial_medians_ns)
+    return stats.compare(*medians, paired=False, floor=floor).word != "same"
+
+
 def _only_failed(left: list[tuple[Path, Record]], by: Sequence[str]) -> Table:
     """List failures where nothing else of their group succeeded."""
     first = left[0][1]
     return Table(
         title={name: GROUPS[name](first) for name in by},
         mode=first.cell.mode,
-        threads=ALWAYS["scenario"](first),
+        scenario=first.cell.scenario,
         environment={},
         headline="metric",
         teacher=None,

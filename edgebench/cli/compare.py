@@ -1,0 +1,111 @@
+"""`edgebench compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgebench.cli import console, options
+
+if TYPE_CHECKING:
+    from edgebench.comparison import Compared, Suite
+
+
+def command(
+    first: Annotated[Path, typer.Argument(help="A bundle folder, a record, or a results folder.")],
+    second: Annotated[Path, typer.Argument(help="Another of the same kind; it is compared with the first.")],
+    target: Annotated[str, typer.Option(help="Where bundles run: a target's name or YAML file.")] = "cpu",
+    mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long bundles run.")] = "standard",
+    fail_if_slower: Annotated[str | None, typer.Option(help="Exit with 1 where the second is slower by more, as 5%.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
+    kind: options.Kind = None,
+    threads: options.Threads = None,
+    affinity: options.Affinity = None,
+    precision: options.Precision = None,
+    rate: options.Rate = None,
+    idle_ms: options.IdleMs = None,
+    streams: options.Streams = None,
+    results: Annotated[Path, typer.Option(help="Where the target's noise is known.")] = Path("results"),
+    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print markdown.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two bundles by running them in turn, or two sets of records."""
+    from edgebench import api
+
+    limit = None if fail_if_slower is None else options.share("--fail-if-slower", fail_if_slower)
+    wishes = options.scenario(
+        kind=kind, threads=threads, affinity=affinity, precision=precision, rate=rate, idle_ms=idle_ms, streams=streams
+    )
+    with console.progress() as progress:
+        suite = api.compare(
+            first,
+            second,
+            target=target,
+            mode=mode,
+            dataset=dataset,
+            scenario=wishes,
+            results=results,
+            work=work,
+            progress=progress,
+        )
+    slower = suite.slower(limit) if limit is not None else []
+    if json:
+        values = [pair.values() for pair in suite.pairs]
+        console.print_json({"pairs": values, "geometric_mean": suite.geometric_mean, "alone": suite.alone, "failed": len(slower)})
+    else:
+        _print(suite, markdown)
+    if slower:
+        console.complain(f"{len(slower)} of {len(suite.pairs)} are slower by more than {fail_if_slower}, beyond noise")
+        raise typer.Exit(1)
+
+
+def _print(suite: Suite, markdown: bool) -> None:
+    rows = [_row(pair) for pair in suite.pairs]
+    (console.print_markdown if markdown else console.print_table)("Second against first", rows)
+    if len(rows) > 1:
+        print(f"\nGeometric mean of {len(rows)} ratios: {suite.geometric_mean:.3f}")
+    for name in suite.alone:
+        print(f"only on one side: {name}")
+    for pair in suite.pairs:
+        for line in _explained(pair):
+            print(line)
+
+
+def _row(pair: Compared) -> dict[str, Any]:
+    from edgebench.report.markdown import milliseconds
+
+    ratio = pair.latency.ratio
+    return {
+        "first": pair.first.name,
+        "p50 ms": milliseconds(pair.first.latency.median_ns.value),
+        "second": pair.second.name,
+        "p50 ms ": milliseconds(pair.second.latency.median_ns.value),
+        "ratio": f"{ratio.value:.3f} [{ratio.low or 0:.3f}, {ratio.high or 0:.3f}]",
+        "the second is": pair.latency.word,
+        "accuracy": _accuracy(pair),
+        "verdicts": f"{pair.first.verdict.word}, {pair.second.verdict.word}",
+    }
+
+
+def _accuracy(pair: Compared) -> str:
+    found = pair.accuracy
+    if found is None:
+        return ""
+    low, high = found.difference.low or 0.0, found.difference.high or 0.0
+    return f"{100 * found.difference.value:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}], McNemar p {found.mcnemar_p:.2g}"
+
+
+def _explained(pair: Compared) -> list[str]:
+    """Say what the verdict rests on."""
+    latency = pair.latency
+    how = "trials in turn" if latency.paired else "records of their own time"
+    noise = "not measured; `edgebench noise` does" if latency.floor is None else f"{100 * latency.floor:.1f} %"
+    lines = [
+        f"{pair.second.name}: {how}; shifts under {100 * latency.threshold:.1f} % count as none; the target's noise: {noise}"
+    ]
+    for side in (pair.first, pair.second):
+        lines += [f"{side.verdict.word} {side.name}: {r.reason}; {r.recommendation}" for r in side.verdict.reasons]
+    return lines

@@ -1,0 +1,50 @@
+"""`edgebench noise`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from edgebench.cli import console, options
+
+
+def command(
+    bundle: Annotated[Path, typer.Argument(help="The bundle folder to compare with itself; one like those you measure.")],
+    target: Annotated[str, typer.Option(help="Whose noise: a target's name or YAML file.")] = "cpu",
+    mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="For which mode.")] = "standard",
+    comparisons: Annotated[int, typer.Option(help="How many A/A comparisons.", min=2)] = 20,
+    dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
+    threads: options.Threads = None,
+    affinity: options.Affinity = None,
+    meter: options.Meter = None,
+    results: Annotated[Path, typer.Option(help="Where the noise is written, beside the records.")] = Path("results"),
+    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure how much a target differs from itself; comparisons and the leaderboard count less as a tie."""
+    from edgebench import api
+
+    with console.progress() as progress:
+        path, found = api.noise(
+            bundle,
+            target=target,
+            mode=mode,
+            comparisons=comparisons,
+            dataset=dataset,
+            scenario=options.scenario(threads=threads, affinity=affinity),
+            meters=options.meters(meter),
+            results=results,
+            work=work,
+            progress=progress,
+        )
+    if json:
+        console.print_json({"path": str(path), **found.model_dump(mode="json", by_alias=True)})
+        return
+    count, floor = len(found.ratios), 100 * found.floor
+    print(f"{found.target}, mode {found.mode}: 95 % of {count} A/A comparisons differ by {floor:.1f} % at most")
+    if found.meter_cost is not None:
+        cost, flag = found.meter_cost.value, " (above 2 %: energy is flagged)" if found.meter_cost.value > 0.02 else ""
+        print(f"metering with {', '.join(found.meters)} lengthens an inference by {100 * cost:+.1f} %{flag}")
+    print(f"{path}: written; `edgebench compare` and `edgebench leaderboard` use it")

@@ -1,0 +1,105 @@
+"""Options that several commands read alike: the scenario, and the power meters."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from edgebench.errors import InputError
+
+if TYPE_CHECKING:
+    from edgebench.schema import MeterSpec
+
+Kind = Annotated[
+    Literal["single-stream", "multi-stream", "offline", "server", "paced"] | None,
+    typer.Option("--scenario", help="How inferences are asked for; as the profile says, or single-stream."),
+]
+Threads = Annotated[int | None, typer.Option(help="Threads per inference; all cores unless given.", min=1)]
+Affinity = Annotated[str | None, typer.Option(help="Cores that the model may use, for instance 0,2-3.")]
+Precision = Annotated[str | None, typer.Option(help="A trial stops when its median is known so well; 1% unless given.")]
+Rate = Annotated[float | None, typer.Option(help="paced: inferences per second.")]
+IdleMs = Annotated[float | None, typer.Option(help="paced: pause after each inference.")]
+BoundMs = Annotated[float | None, typer.Option(help="server: the bound that p99 must stay under.")]
+Batches = Annotated[str | None, typer.Option(help="offline: batch sizes to try, for instance 1,4,16.")]
+Streams = Annotated[int | None, typer.Option(help="multi-stream: samples in a query; 8 unless given.", min=1)]
+LoadGen = Annotated[bool | None, typer.Option("--loadgen", help="Let MLPerf LoadGen ask as well, as a cross-check.")]
+Meter = Annotated[
+    list[str] | None,
+    typer.Option(help="Power meter instead of the target's: rapl, ina3221, 'command:PROGRAM ARGS', csv:FILE, …; repeatable."),
+]
+
+
+def scenario(**given: Any) -> dict[str, Any]:
+    """Collect what was given on the command line as changes of a scenario."""
+    wishes = {name: value for name, value in given.items() if value is not None}
+    if "affinity" in wishes:
+        wishes["affinity"] = cores(wishes["affinity"])
+    if "batches" in wishes:
+        wishes["batches"] = _numbers("--batches", wishes["batches"])
+    if "precision" in wishes:
+        wishes["precision"] = share("--precision", wishes["precision"])
+    return wishes
+
+
+def cores(text: str) -> tuple[int, ...]:
+    """Read 0,2-3; `InputError` where it is none."""
+    found: set[int] = set()
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) - int(first) > 4096:
+            raise InputError(f"--affinity {text}: {part!r} is not a core or a range of cores, for instance 0,2-3")
+        found |= set(range(int(first), int(last or first) + 1))
+    return tuple(sorted(found))
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: not whole numbers with commas between") from error
+
+
+def share(option: str, text: str) -> float:
+    """Read 5% or 0.05; `InputError` where it is no share of 1."""
+    try:
+        value = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise InputError(f"{option} {text}: not a share between 0 and 1, for instance 5% or 0.05")
+    return value
+
+
+def meters(given: list[str] | None) -> list[MeterSpec]:
+    """Read `--meter`; `InputError` names the meters that there are."""
+    from edgebench import discovery
+    from edgebench.errors import UnknownName
+    from edgebench.schema import MeterSpec
+
+    known = [name.removeprefix("meter-") for name in discovery.names("edgebench.agent") if name.startswith("meter-")]
+    found = []
+    for text in given or ():
+        name, _, rest = text.partition(":")
+        if name not in known:
+            raise UnknownName("meter", name, known)
+        found.append(MeterSpec(name=name, rail=None, provenance=None, options=_options(name, rest)))
+    return found
+
+
+def _options(name: str, rest: str) -> dict[str, Any]:
+    """Read what follows a meter's name: a program, a file, or key=value with commas between."""
+    if name == "command":
+        arguments = shlex.split(rest)
+        if not arguments:
+            raise InputError("--meter command: name the program that prints watts, for instance 'command:./watts --port 3'")
+        return {"arguments": arguments}
+    if name == "csv":
+        if not rest:
+            raise InputError("--meter csv: name the file, for instance csv:/tmp/meter.csv")
+        return {"path": rest}
+    pairs = [part.partition("=") for part in rest.split(",") if part]
+    if not all(equals for _, equals, _ in pairs):
+        raise InputError(f"--meter {name}:{rest}: options are key=value with commas between")
+    return {key: value for key, _, value in pairs}

@@ -1,0 +1,103 @@
+"""Compute every number of a record again from its raw samples, and name what differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebench import energy, metrics, records, store
+from edgebench.build import scores_of
+from edgebench.errors import EdgebenchError
+from edgebench.plan import MODES
+from edgebench.schema import METHOD, Energy, Measurement, Record
+
+TOLERANCE = 1e-9
+"""Relative; another processor or numpy may sum in another order."""
+SINCE_2 = {"median_ns.low", "median_ns.high", "batch", "precise_trials", "verdict"}
+"""What method 1 computed otherwise, or not at all."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One record, how many of its numbers were computed again, and which differ."""
+
+    path: Path
+    numbers: int
+    wrong: tuple[str, ...]
+
+
+def verify(results: Path) -> list[Checked]:
+    """Check every record below a folder; a damaged one does not stop the others."""
+    return [check(path) for path in store.record_paths(results)]
+
+
+def check(path: Path) -> Checked:
+    """Check one record: its hash, its samples' hash, and every number against the samples."""
+    try:
+        record = store.read_record(path)
+        if record.status != "done":
+            return Checked(path, 0, ())
+        measurement, labels = store.read_measurement(path, record)
+        stored, computed = _pairs(record, measurement, labels)
+    except (EdgebenchError, ValueError, KeyError, TypeError) as error:
+        return Checked(path, 0, (str(error),))
+    wrong = [
+        f"{name}: {stored[name]} is written, the samples give {computed[name]}"
+        for name in computed
+        if not _same(stored.get(name), computed[name])
+    ]
+    return Checked(path, len(computed), tuple(wrong))
+
+
+def _pairs(record: Record, measurement: Measurement, labels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the written and the computed numbers by name."""
+    cell = record.cell
+    agreement = record.accuracy.host_agreement if record.accuracy else None
+    found: dict[str, Any] = records.derived(cell, measurement, MODES[cell.mode].min_samples, agreement)
+    stored: dict[str, Any] = {name: getattr(record, name) for name in found}
+    for name, own, again in _energies(record, measurement):
+        stored[name], found[name] = own, again
+    if labels is not None and record.accuracy is not None and record.model is not None and measurement.predictions is not None:
+        scores = scores_of(measurement.predictions.values, measurement.predictions.columns)
+        stored["accuracy"] = record.accuracy.metrics
+        found["accuracy"] = {name: round(value, 6) for name, value in metrics.evaluate(record.model.task, labels, scores).items()}
+    flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]
+    return flat[0], flat[1]
+
+
+def _energies(record: Record, measurement: Measurement) -> Iterator[tuple[str, Energy, Energy]]:
+    """Integrate every rail's power again."""
+    trials = records.counted(record.cell, measurement.trials)
+    windows = [window for trial in trials for window in trial.windows]
+    for own in (record.energy, *record.rails):
+        for trace in measurement.power.traces:
+            if (trace.meter, trace.rail) == (own.meter, own.rail):
+                found = energy.measured(measurement.power, trace, windows, own.meter_cost)
+                yield f"energy {trace.meter} {trace.rail}", own, found.model_copy(update={"provenance": own.provenance})
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """List every leaf with its dotted name."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _flat(f"{prefix}[{index}]", inner)
+    else:
+        yield prefix, value
+
+
+def _changed(method: int, name: str) -> bool:
+    return method < METHOD and any(part in name for part in SINCE_2)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-12)
+    return bool(one == other)

@@ -1,0 +1,102 @@
+"""What the benchmarks share: a bundle to measure, cells made from it, and pairs of cells run in turn."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import edgebench
+from edgebench.comparison import interleaved
+from edgebench.plan import ModeSpec
+from edgebench.prepare import tie_bundle
+from edgebench.profile import read_target
+from edgebench.records import Subject
+from edgebench.schema import Measurement, Scenario, Trial
+from edgebench.session import Session, run_job
+
+DOUBLES = Path(__file__).parent.parent / "doubles"
+TARGET = """
+name: bench
+description: this computer, with the doubles of the tests
+transport: local
+agent_plugins: [PLUGINS]
+accepts:
+  - {format: onnx, precisions: [fp32, int8], runtime: onnxruntime}
+  - {format: tflite, precisions: [fp32, int8], runtime: tflite}
+"""
+REDUCED = ModeSpec(trials=5, min_samples=64, min_seconds=0.7, cap_seconds=10, window_seconds=0.1, adaptive=False)
+"""The mode standard, reduced: as many trials, each 0.7 s instead of 10 s, stopped by the counts alone."""
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Start a benchmark's command line."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """Give a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="edgebench-bench-") as folder:
+        yield Path(folder)
+
+
+def bundle(folder: Path, architecture: str = "mobilenet_v3_small", size: int = 64, format: str = "onnx") -> Path:
+    """Export a network with random weights, on digits."""
+    made = edgebench.export(
+        architecture, format=format, dataset="digits", size=size, channels=1, name="net", out=folder / f"{format}-{size}"
+    )
+    return made.folder
+
+
+def session(folder: Path, spec: ModeSpec = REDUCED) -> Session:
+    """Start a session whose mode is `spec`."""
+
+    class Reduced(Session):
+        @property
+        def spec(self) -> ModeSpec:
+            return spec
+
+    return Reduced("standard", True, False, folder / "results", folder / "work", lambda *_: None)
+
+
+def subject(opened: Session, made: Path, scenario: Scenario | None = None, runtime: str | None = None) -> Subject:
+    """Tie a bundle to this computer, with another runtime where one is named."""
+    path = opened.work.parent / "bench.yaml"
+    path.write_text(TARGET.replace("PLUGINS", ", ".join(str(double) for double in sorted(DOUBLES.glob("rt_*.py")))))
+    found = tie_bundle(opened, made, read_target(str(path)), None)
+    changes = {"scenario": scenario or Scenario(threads=1)} | ({"runtime": runtime} if runtime else {})
+    return dataclasses.replace(found, cell=found.cell.model_copy(update=changes))
+
+
+def pairs(opened: Session, first: Subject, second: Subject, comparisons: int) -> list[tuple[list[Trial], list[Trial]]]:
+    """Run so many comparisons, each its trials A B B A; stops the benchmark where a cell fails."""
+    trials, found = opened.spec.trials, []
+    for index in range(comparisons):
+        one, other = checked(run_job(opened, [first, second], interleaved(trials), lambda _: None))
+        found.append((list(one.trials), list(other.trials)))
+        progress(f"comparison {index + 1} of {comparisons}")
+    return found
+
+
+def checked(found: Sequence[Measurement]) -> Sequence[Measurement]:
+    """End the benchmark where a measurement failed."""
+    for measurement in found:
+        if measurement.failure is not None:
+            sys.exit(f"{measurement.failure.stage}: {measurement.failure.reason}")
+    return found
+
+
+def progress(text: str) -> None:
+    """Show on standard error how far it is."""
+    print(f"\r{text} ", end="", file=sys.stderr, flush=True)
+
+
+def verdict(holds: bool, text: str) -> int:
+    """Print the figure, and turn it into an exit code."""
+    print(f"{'holds' if holds else 'FALLS SHORT'}: {text}")
+    return 0 if holds else 1

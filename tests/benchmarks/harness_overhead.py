@@ -1,0 +1,132 @@
+"""The agent's loop against a bare loop of the same runtime, window by window in one process.
+
+Wanted: 1 % at most for models of 1 ms and more, 3 µs at most for one of about 20 µs.
+Beside it, what MLPerf LoadGen and `litert-benchmark` say of the same files.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cells import arguments, bundle, checked, session, subject, verdict, workplace
+
+from edgebench.agent import rt_onnxruntime, rt_tflite
+from edgebench.agent.loop import Loop, calls_per_sample, warm_up
+from edgebench.bundle import read_bundle
+from edgebench.measure import Pass
+from edgebench.schema import Scenario
+from edgebench.session import run_job
+
+RUNTIMES: dict[str, Any] = {"onnx": rt_onnxruntime, "tflite": rt_tflite}
+TINY = """
+import torch
+
+def net(classes, channels, size):
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(channels, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(), torch.nn.Linear(8, classes))
+"""
+
+
+def bare(infer: Callable[[Any], Any], inputs: list[Any], seconds: float) -> float:
+    """Time single inferences as a script would; returns the median in nanoseconds."""
+    samples, end, index = [], time.perf_counter() + seconds, 0
+    while time.perf_counter() < end:
+        tensor = inputs[index % len(inputs)]
+        begin = time.perf_counter_ns()
+        infer(tensor)
+        samples.append(time.perf_counter_ns() - begin)
+        index += 1
+    return float(np.median(samples))
+
+
+def interleaved(folder: Path, format: str, rounds: int, seconds: float) -> tuple[list[float], list[float]]:
+    """Alternate windows of the agent's loop and of the bare loop; medians in nanoseconds."""
+    made = read_bundle(folder)
+    job = {name: getattr(made, name).model_dump(mode="json") for name in ("input", "output", "preprocessing")}
+    runtime = RUNTIMES[format].Runtime(job)
+    runtime.load(str(folder / made.entry), 1)
+    draw = np.random.default_rng(0)
+    shape = [1, made.preprocessing.height, made.preprocessing.width, made.preprocessing.channels]
+    inputs = [runtime.prepare(draw.integers(0, 256, shape, dtype=np.uint8).tobytes(), shape) for _ in range(32)]
+    loop = Loop(runtime.infer, inputs)
+    warm, _ = warm_up(loop, 0.1)
+    loop.calls = calls_per_sample(warm, 60.0)
+    own, theirs = [], []
+    for index in range(rounds):
+        turns: list[Callable[[], None]] = [
+            lambda: own.append(float(np.median(loop.window(seconds)))),
+            lambda: theirs.append(bare(runtime.infer, inputs, seconds)),
+        ]
+        for turn in turns if index % 2 == 0 else turns[::-1]:
+            turn()
+    return own, theirs
+
+
+def by_loadgen(folder: Path, made: Path) -> str:
+    """Let LoadGen ask through the agent."""
+    opened = session(folder)
+    cell = subject(opened, made, Scenario(threads=1, loadgen=True))
+    [found] = checked(run_job(opened, [cell], [Pass("trial"), Pass("loadgen")], lambda _: None))
+    agent = float(np.median(found.trials[0].samples_ns)) / 1e3
+    assert found.loadgen is not None
+    return (
+        f"agent in its own process {agent:.1f} µs; LoadGen {found.loadgen['median_ns'] / 1e3:.1f} µs ({found.loadgen['result']})"
+    )
+
+
+def by_litert_benchmark(made: Path) -> str:
+    """Let LiteRT's own tool time the same file, where it is installed."""
+    tool = shutil.which("litert-benchmark") or str(Path(sys.executable).parent / "litert-benchmark")
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        command = [tool, "--model", str(made / "model.tflite"), "--num_runs", "500", "--warmup_runs", "100"]
+        try:
+            subprocess.run(
+                [*command, "--num_threads", "1", "--result_json", str(out)], check=True, capture_output=True, timeout=300
+            )
+            content = json.loads(out.read_text())
+        except (OSError, subprocess.SubprocessError, ValueError) as error:
+            return f"litert-benchmark: not to be had ({str(error)[:80]})"
+    return f"litert-benchmark {json.dumps(content)[:400]}"
+
+
+def main() -> int:
+    """Compare three models in both runtimes."""
+    parser = arguments(__doc__)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--seconds", type=float, default=0.3)
+    given = parser.parse_args()
+    short = []
+    with workplace() as folder:
+        (folder / "benchnet.py").write_text(TINY)
+        sys.path.insert(0, str(folder))
+        for architecture, size, least_ns in (("benchnet:net", 24, 0.0), ("mobilenet_v2", 96, 1e6), ("resnet18", 64, 1e6)):
+            for format in ("onnx", "tflite"):
+                made = bundle(folder / architecture.partition(":")[0], architecture, size, format)
+                own, theirs = interleaved(made, format, given.rounds, given.seconds)
+                extra = float(np.median(np.array(own) - np.array(theirs)))
+                share = extra / float(np.median(theirs))
+                holds = share <= 0.01 if np.median(theirs) >= least_ns > 0 else extra <= 3000
+                short += [] if holds else [f"{architecture} {format}"]
+                print(
+                    f"{architecture} {format}: bare {np.median(theirs) / 1e3:.1f} µs, agent {np.median(own) / 1e3:.1f} µs "
+                    f"({extra / 1e3:+.2f} µs, {100 * share:+.2f} %)"
+                )
+                print(f"    {by_loadgen(folder, made)}")
+                if format == "tflite":
+                    print(f"    {by_litert_benchmark(made)}")
+    return verdict(not short, "the agent's loop costs no more than it may" if not short else f"too slow: {', '.join(short)}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

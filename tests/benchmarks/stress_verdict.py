@@ -1,0 +1,82 @@
+"""Beside a load on every core the verdict is UNSTABLE and says why; alone it is VALID in 9 of 10 runs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from cells import arguments, bundle, checked, progress, session, subject, verdict, workplace
+
+from edgebench import stats
+from edgebench import verdict as judging
+from edgebench.measure import Pass
+from edgebench.records import Subject
+from edgebench.schema import Verdict
+from edgebench.session import Session, run_job
+
+REASON = "for a core that other processes used"
+
+
+def burn() -> None:
+    """Compute for ever."""
+    while True:
+        pass
+
+
+@contextmanager
+def stressed() -> Iterator[None]:
+    """Load every core, as `stress --cpu N` does."""
+    fork = multiprocessing.get_context("spawn")
+    loads = [fork.Process(target=burn, daemon=True) for _ in range(os.cpu_count() or 1)]
+    for load in loads:
+        load.start()
+    try:
+        yield
+    finally:
+        for load in loads:
+            load.kill()
+            load.join()
+
+
+def judged(opened: Session, cell: Subject) -> Verdict:
+    """Measure once and judge."""
+    passes = [Pass("trial", index) for index in range(opened.spec.trials)]
+    [found] = checked(run_job(opened, [cell], passes, lambda _: None))
+    summary = stats.summarize(found.trials)
+    return judging.judge(cell.cell, summary, found.trials, found.conditions, opened.spec.min_samples, None)
+
+
+def main() -> int:
+    """Judge runs alone and beside the load."""
+    parser = arguments(__doc__)
+    parser.add_argument("--runs", type=int, default=10)
+    given = parser.parse_args()
+    with workplace() as folder:
+        opened = session(folder)
+        cell = subject(opened, bundle(folder))
+        alone = []
+        for index in range(given.runs):
+            alone.append(judged(opened, cell))
+            progress(f"alone {index + 1} of {given.runs}")
+        with stressed():
+            beside = []
+            for index in range(3):
+                beside.append(judged(opened, cell))
+                progress(f"beside the load {index + 1} of 3")
+    print()
+    for name, found in (("alone", alone), ("beside the load", beside)):
+        for each in found:
+            print(f"{name}: {each.word} {'; '.join(reason.reason for reason in each.reasons)}")
+    valid = sum(each.word == "VALID" for each in alone)
+    right = sum(each.word == "UNSTABLE" and any(REASON in reason.reason for reason in each.reasons) for each in beside)
+    text = (
+        f"alone VALID in {valid} of {len(alone)} runs; beside the load UNSTABLE for the right reason in {right} of {len(beside)}"
+    )
+    return verdict(valid >= 0.9 * len(alone) and right == len(beside), text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Whether numbers can be relied on, and what is said where they cannot."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from factory import make_cell
+from test_stats import steady, trial
+
+from edgebench import stats, verdict
+from edgebench.schema import Scenario, Trial, Verdict
+
+SECOND = 10**9
+
+
+def judge(
+    trials: list[Trial], conditions: Any = (), least: int = 1024, agreement: float | None = 1.0, serving: Any = None, **cell: Any
+) -> Verdict:
+    return verdict.judge(make_cell(**cell), stats.summarize(trials), trials, conditions, least, agreement, serving)
+
+
+def calm() -> list[Trial]:
+    return [trial(steady(seed), seed) for seed in range(5)]
+
+
+def test_steady_trials_are_valid() -> None:
+    assert judge(calm()).word == "VALID"
+
+
+@pytest.mark.parametrize(
+    ("trials", "reason"),
+    [
+        ([trial(steady(0)), trial(steady(1, 1.2e6), 1)], "apart"),
+        ([trial(steady(0)), trial(steady(1), 1, settled=False)], "never settled"),
+        ([trial(steady(0, count=500)), trial(steady(1), 1)], "500 samples"),
+        ([trial([*steady(0, 1e6), *steady(0, 1.5e6)])], "scatter"),
+        ([trial([*steady(0, count=1900), *[1.6e6] * 100]) for _ in range(9)] + [trial([1.6e6] * 2000)], "apart"),
+    ],
+)
+def test_what_makes_a_result_unstable_is_said(trials: list[Trial], reason: str) -> None:
+    found = judge(trials)
+    assert found.word == "UNSTABLE"
+    assert any(reason in item.reason for item in found.reasons)
+    assert all(item.recommendation for item in found.reasons)
+
+
+def during(sampling: bool = True, **last: Any) -> list[dict[str, Any]]:
+    """Two snapshots ten seconds apart; `last` changes the second."""
+    first = {
+        "trial": 0,
+        "sampling": sampling,
+        "t_ns": 0,
+        "cpu_jiffies": 1000,
+        "steal_jiffies": 0,
+        "swapped_pages": 7,
+        "worker_wait_ns": 0,
+        "cpu_pressure_us": 0,
+        "throttle_events": 3,
+        "throttled": 0,
+        "khz_real": 1_500_000,
+        "khz_limit": 6_000_000,
+        "governor": "schedutil",
+        "power_mode": "pmode:0000",
+    }
+    return [first, {**first, "t_ns": 10 * SECOND, "cpu_jiffies": 2000, **last}]
+
+
+@pytest.mark.parametrize(
+    ("last", "word", "reason"),
+    [
+        ({}, "VALID", ""),
+        ({"steal_jiffies": 71}, "UNSTABLE", "7.1 % of the samples' time was stolen by the hypervisor"),
+        ({"worker_wait_ns": 3 * SECOND}, "UNSTABLE", "waited 30 % of the samples' time for a core"),
+        ({"worker_wait_ns": SECOND // 10}, "VALID", ""),
+        ({"cpu_pressure_us": 9_000_000}, "VALID", ""),  # its own threads' waiting is known better
+        ({"swapped_pages": 8}, "INVALID", "1 pages were swapped"),
+        ({"throttle_events": 4}, "INVALID", "cut its clocks"),
+        ({"throttled": 4}, "INVALID", "cut its clocks"),
+        ({"khz_real": 1_300_000}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
+        ({"khz_real": 1_400_000}, "VALID", ""),
+        ({"khz_limit": 4_000_000}, "INVALID", "upper limit changed"),
+        ({"governor": "powersave"}, "INVALID", "the governor changed"),
+        ({"power_mode": "pmode:0001"}, "INVALID", "the power mode changed"),
+        ({"power_profile": "low-power"}, "INVALID", "saving power"),
+        (dict.fromkeys(("steal_jiffies", "swapped_pages", "worker_wait_ns", "khz_real", "throttled")), "VALID", ""),
+    ],
+)
+def test_conditions_during_the_samples_decide(last: dict[str, Any], word: str, reason: str) -> None:
+    found = judge(calm(), during(**last))
+    assert found.word == word
+    assert reason in "; ".join(item.reason for item in found.reasons)
+
+
+def test_what_happened_before_the_samples_does_not_count() -> None:
+    assert judge(calm(), during(sampling=False, swapped_pages=99, steal_jiffies=500)).word == "VALID"
+
+
+def test_pressure_counts_where_the_model_s_own_waiting_is_unknown() -> None:
+    found = judge(calm(), [{**row, "worker_wait_ns": None} for row in during(cpu_pressure_us=2_000_000)])
+    assert (found.word, "20 % of the samples' time" in found.reasons[0].reason) == ("UNSTABLE", True)
+
+
+def test_counters_rise_within_trials_and_never_between_them() -> None:
+    rows = [{"trial": index, "x": value} for index, value in [(0, 1), (0, 3), (1, 100), (1, None), (1, 101)]]
+    assert verdict.rise(rows, "x") == 3
+
+
+def test_other_decisions_than_on_the_host_are_invalid() -> None:
+    assert judge(calm(), agreement=0.9).word == "INVALID"
+
+
+def test_heat_is_what_sustained_measures() -> None:
+    slower = [trial([*steady(0), *steady(1, 1.6e6)])]
+    assert judge(slower, during(throttled=1, khz_real=900_000), mode="sustained").word == "VALID"
+    assert judge(slower, during(swapped_pages=8), mode="sustained").word == "INVALID"
+
+
+@pytest.mark.parametrize(
+    ("rates", "word", "reason"),
+    [
+        ([100.0, 101.0, 102.0], "VALID", ""),
+        ([None, None, None], "UNSTABLE", "no rate kept"),
+        ([50.0, 100.0, 150.0], "UNSTABLE", "±"),
+    ],
+)
+def test_a_server_is_judged_by_its_rates(rates: list[float | None], word: str, reason: str) -> None:
+    trials = [dataclasses.replace(trial(steady(0, 1e6 * (1 + i)), i), rate=rate) for i, rate in enumerate(rates)]
+    found = judge(trials, serving=stats.server(trials, 1e7), scenario=Scenario(kind="server", bound_ms=10))
+    assert found.word == word
+    assert reason in "; ".join(item.reason for item in found.reasons)
