@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo
 TYPES := build/types
 
-.PHONY: demo test lint types unit slow wheel twins schema results clean
+.PHONY: demo test lint types unit slow bench wheel twins schema results clean
 
 # Train, export, run and compare on real digits. `make demo ARGS=--repeat` measures again.
 demo: $(VENV)/.demo
@@ -27,6 +27,7 @@ types: $(VENV)/.dev
 	ln -s $(CURDIR)/exporters $(CURDIR)/targets $(CURDIR)/profiles $(TYPES)/edgebench/
 	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/setup.cfg -p edgebench
 	MYPYPATH=$(TYPES):tests $(BIN)/mypy --config-file setup.cfg tests/*.py
+	MYPYPATH=$(TYPES):tests/benchmarks $(BIN)/mypy --config-file setup.cfg tests/benchmarks/*.py
 
 unit: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)
@@ -34,6 +35,11 @@ unit: $(VENV)/.dev
 # resnet50, mobilenet_v3_small and densenet121 to every ONNX and TFLite variant.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow --no-cov -n 0 -v $(ARGS)
+
+# What is promised of the measuring, shown; BENCH names some of the scripts, for instance make bench BENCH=energy.
+BENCH ?= aa_false_alarms detects_slowdown harness_overhead coverage server_search energy meter_cost stress_verdict
+bench: $(VENV)/.dev
+	set -e; for name in $(BENCH); do echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py; done
 
 # Without torch, without the checkout: what a wheel must be able to do.
 wheel: $(VENV)/.dev

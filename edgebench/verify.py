@@ -45,9 +45,9 @@ def check(path: Path) -> Checked:
     except (EdgebenchError, ValueError, KeyError, TypeError) as error:
         return Checked(path, 0, (str(error),))
     wrong = [
-        f"{name}: {stored[name]} is written, the samples give {computed[name]}"
-        for name in computed
-        if not _same(stored.get(name), computed[name])
+        f"{name}: {stored.get(name)} is written, the samples give {computed.get(name)}"
+        for name in sorted(stored.keys() | computed.keys())
+        if not _same(stored.get(name), computed.get(name))
     ]
     return Checked(path, len(computed), tuple(wrong))
 

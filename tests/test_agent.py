@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from array import array
 from pathlib import Path
 from typing import Any
@@ -111,15 +112,13 @@ def test_warm_up_that_never_settles_is_flagged_and_ends() -> None:
 def test_sampling_stops_at_the_counts_or_at_the_cap() -> None:
     taken: list[int] = []
     mode = {"min_samples": 30, "min_seconds": 0.02, "cap_seconds": 10, "window_seconds": 0.01}
-    loop.sample(loop.Loop(lambda _: None, [0]), mode, None, lambda window, begin, end: taken.append(len(window)))
+    loop.sample(loop.Loop(lambda _: None, [0]), mode, None, lambda window, *_: taken.append(len(window)))
     assert sum(taken) >= 30
-    import time
-
     begin = time.monotonic()
     windows: list[Any] = []
     slow = loop.Loop(lambda _: time.sleep(0.02), [0])
     mode = {"min_samples": 10_000, "min_seconds": 0.05, "cap_seconds": 0.2, "window_seconds": 0.05}
-    loop.sample(slow, mode, None, lambda window, begin, end: windows.append(window))
+    loop.sample(slow, mode, None, lambda window, *_: windows.append(window))
     assert time.monotonic() - begin < 5
     assert 0 < sum(map(len, windows)) < 10_000
 
@@ -158,6 +157,111 @@ def test_what_a_system_does_not_say_is_null(tmp_path: Path) -> None:
     assert {key for key, value in snapshot.items() if value is not None} == {"t_ns"}
 
 
+def lay(root: Path, files: dict[str, str]) -> None:
+    """Write files below a root."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_clocks_are_asked_for_real_and_limited(tmp_path: Path) -> None:
+    cpu = "sys/devices/system/cpu"
+    for core, (asked, real) in enumerate([("1400000", "1200000"), ("1600000", "1500000")]):
+        lay(
+            tmp_path,
+            {
+                f"{cpu}/cpu{core}/cpufreq/scaling_cur_freq": asked,
+                f"{cpu}/cpu{core}/cpufreq/cpuinfo_cur_freq": real,
+                f"{cpu}/cpu{core}/cpufreq/scaling_max_freq": "1600000",
+                f"{cpu}/cpu{core}/cpufreq/scaling_governor": "performance",
+                f"{cpu}/cpu{core}/thermal_throttle/core_throttle_count": "3",
+            },
+        )
+    found = conditions.snapshot(str(tmp_path))
+    assert (found["khz"], found["khz_real"], found["khz_limit"]) == (1_500_000, 1_500_000, 3_200_000)
+    assert (found["governor"], found["throttle_events"]) == ("performance", 6)
+
+
+def test_real_clocks_come_from_cpuinfo_where_no_file_has_them(tmp_path: Path) -> None:
+    lay(tmp_path, {"proc/cpuinfo": "cpu MHz\t\t: 2100.5\ncpu MHz : 3000.0\n"})
+    assert conditions.snapshot(str(tmp_path))["khz_real"] is None  # without cpufreq it is a constant of the hypervisor
+    lay(tmp_path, {"sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "3000000"})
+    assert conditions.snapshot(str(tmp_path))["khz_real"] == 3_000_000
+
+
+def test_heat_is_read_zone_by_zone_and_cooling_is_throttling(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        {
+            "sys/class/thermal/thermal_zone0/type": "CPU-therm",
+            "sys/class/thermal/thermal_zone0/temp": "61000",
+            "sys/class/thermal/thermal_zone1/type": "PMIC-Die",
+            "sys/class/thermal/thermal_zone1/temp": "100000",
+            "sys/class/thermal/thermal_zone2/type": "../x y",
+            "sys/class/thermal/thermal_zone2/temp": "30500",
+            "sys/class/thermal/thermal_zone3/type": "GPU-therm",
+            "sys/class/thermal/cooling_device0/type": "thermal-cpufreq-0",
+            "sys/class/thermal/cooling_device0/cur_state": "2",
+            "sys/class/thermal/cooling_device1/type": "pwm-fan",
+            "sys/class/thermal/cooling_device1/cur_state": "7",
+            "sys/class/hwmon/hwmon2/fan1_input": "2300",
+        },
+    )
+    (tmp_path / "sys/class/thermal/thermal_zone3/temp").mkdir()  # unreadable
+    found = conditions.snapshot(str(tmp_path))
+    assert {name: value for name, value in found.items() if "celsius" in name} == {
+        "celsius": 61.0,
+        "celsius.CPU-therm": 61.0,
+        "celsius.---x-y": 30.5,
+    }
+    assert (found["throttled"], found["fan_rpm"]) == (2, 2300)
+
+
+@pytest.mark.parametrize(
+    ("flags", "clock", "expected"),
+    [
+        (
+            "throttled=0x50005\n",
+            "frequency(48)=1500398464\n",
+            {"throttled": 5.0, "throttled_since_boot": 5.0, "khz_real": 1500398.464},
+        ),
+        ("throttled=0x0", None, {"throttled": 0.0, "throttled_since_boot": 0.0}),
+        ("throttled=0x80000", "error=1", {"throttled": 0.0, "throttled_since_boot": 8.0}),
+        ("VCHI initialization failed", None, {}),
+        (None, None, {}),
+    ],
+)
+def test_a_raspberry_pi_s_flags_are_read(flags: str | None, clock: str | None, expected: dict[str, float]) -> None:
+    assert conditions.raspberry(flags, clock) == expected
+
+
+def test_a_raspberry_pi_s_flags_are_read_from_its_file(tmp_path: Path) -> None:
+    lay(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": "20002\n"})
+    assert conditions.snapshot(str(tmp_path))["throttled"] == 2
+
+
+def test_power_modes_batteries_and_memory_are_read(tmp_path: Path) -> None:
+    lay(
+        tmp_path,
+        {
+            "var/lib/nvpmodel/status": "pmode:0000 fmode:fanNull\n",
+            "sys/firmware/acpi/platform_profile": "low-power\n",
+            "sys/class/power_supply/BAT0/type": "Battery\n",
+            "sys/class/power_supply/BAT0/capacity": "80\n",
+            "sys/class/power_supply/BAT0/status": "Discharging\n",
+            "proc/meminfo": "MemTotal: 100 kB\nMemAvailable:   64 kB\n",
+            "proc/pressure/memory": "some avg10=0.00 total=12\n",
+            "proc/77/task/77/schedstat": "100 5 9\n",
+            "proc/77/task/78/schedstat": "50 7 9\n",
+        },
+    )
+    found = conditions.snapshot(str(tmp_path), pid=77)
+    assert found["power_mode"] == "pmode:0000 fmode:fanNull"
+    assert (found["power_profile"], found["battery_percent"], found["battery_state"]) == ("low-power", 80, "Discharging")
+    assert (found["available_bytes"], found["memory_pressure_us"]) == (65536, 12)
+    assert (found["worker_ns"], found["worker_wait_ns"]) == (150, 12)
+
+
 def test_conditions_come_from_counters(tmp_path: Path) -> None:
     files = {
         "proc/stat": "cpu  10 20 30 400 50 6 7 8 9 9\ncpu0 1 2 3\n",
@@ -192,6 +296,19 @@ def test_the_peak_of_memory_is_counted_from_the_reset() -> None:
     block = np.ones(60_000_000, np.uint8)
     assert (memory.status_bytes("VmHWM") or 0) - low > 50_000_000
     assert block.any()
+
+
+def test_the_peak_is_looked_for_where_it_cannot_be_reset(tmp_path: Path) -> None:
+    (tmp_path / "clear_refs").mkdir()  # cannot be written
+    peak = memory.Peak(clear_refs=str(tmp_path / "clear_refs"))
+    assert peak.method == "sampler"
+    before = memory.status_bytes("VmRSS") or 0
+    block = np.ones(60_000_000, np.uint8)
+    time.sleep(0.1)
+    del block
+    assert (peak.stop() or 0) - before > 50_000_000
+    unknown = memory.Peak(str(tmp_path / "none"), str(tmp_path / "clear_refs"))
+    assert (unknown.method, unknown.stop()) == (None, None)
 
 
 def test_memory_that_cannot_be_read_is_none(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from array import array
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import Cli
 from test_measure import BRIEF, Bundles, run
 
-from edgebench import api, energy, stats
+from edgebench import api, energy, plan, stats
 from edgebench.agent import loop, server
+from edgebench.agent.clock import now_ns
 from edgebench.agent.loadgen import figures
 from edgebench.errors import ExportError, InputError
 from edgebench.schema import Measurement, MeterSpec, Scenario
@@ -206,6 +209,45 @@ def test_a_meter_that_is_not_there_leaves_its_reason(here: Path, tiny_bundles: B
     assert "/nowhere/watts" in str(headline.reason)
 
 
+# ---------------------------------------------------------------- records
+
+
+@pytest.mark.parametrize(
+    ("mode", "options", "circumstances"),
+    [
+        ("quick", ("--scenario", "server", "--bound-ms", "20"), "scenario *server* (Poisson arrivals, p99 under 20.0 ms)"),
+        ("quick", ("--scenario", "offline", "--batches", "1,2"), "scenario *offline*"),
+        ("quick", ("--scenario", "multi-stream", "--streams", "2"), "(2 samples a query)"),
+        ("quick", ("--scenario", "paced", "--rate", "50"), "(50 per second)"),
+        ("sustained", (), "mode *sustained*"),
+    ],
+)
+def test_each_scenario_ends_in_a_record_that_holds_and_a_table_of_its_own(
+    here: Path,
+    tiny_bundles: Bundles,
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    mode: str,
+    options: tuple[str, ...],
+    circumstances: str,
+) -> None:
+    monkeypatch.setenv("EDGEBENCH_SLEEP", "0.001")
+    for name in ("quick", "sustained"):
+        monkeypatch.setitem(plan.MODES, name, dataclasses.replace(BRIEF, trials=1, adaptive=name == "quick", cap_seconds=3))
+    folder = tiny_bundles["onnx", "fp32"]
+    code, out, err = cli("run", folder, "--target", "sleeper.yaml", "--mode", mode, *options, "--json")
+    assert code == 0, err
+    [record] = json.loads(out)["records"]
+    assert (record["server"] is None) == ("server" not in options)
+    assert len(record["throughput"]) == ("offline" in options)
+    assert (record["sustained"] is None) == (mode != "sustained")
+    assert record["latency"]["batch"] == (2 if "multi-stream" in options else 1)
+    assert api.verify(Path("results"))[0].wrong == ()
+    assert circumstances in api.leaderboard(Path("results"))
+    code, out, _ = cli("run", folder, "--target", "sleeper.yaml", "--mode", mode, *options)
+    assert (code, "cached" in out) == (0, True)
+
+
 # ---------------------------------------------------------------- parts
 
 
@@ -219,7 +261,7 @@ def test_the_interval_of_windows_needs_six_and_narrows() -> None:
 
 def test_arrivals_count_from_when_they_were_due() -> None:
     """A query that finds the model busy has waited, though it was picked up late."""
-    busy = server.Server(lambda _: server.wait_until(server.now_ns() + 1_000_000), [0], seed=1)
+    busy = server.Server(lambda _: server.wait_until(now_ns() + 1_000_000), [0], seed=1)
     calm = busy.serve(rate=50, queries=40)
     overloaded = busy.serve(rate=2000, queries=40)
     assert np.median(calm) < 3e6

@@ -16,7 +16,7 @@ import pytest
 from conftest import Cli
 
 from edgebench import deploy
-from edgebench.agent import tuning
+from edgebench.agent import knobs, tuning
 from edgebench.errors import InputError, MeasureError
 from edgebench.profile import read_target
 from edgebench.tune import tune
@@ -224,11 +224,11 @@ def test_a_governor_that_is_not_offered_is_not_set(board: Device) -> None:
 # ---------------------------------------------------------------- refusals
 
 
-def knobs_of(device: Device, mode: int | None = None) -> list[tuning.Knob]:
+def knobs_of(device: Device, mode: int | None = None) -> list[knobs.Knob]:
     return tuning.known(str(device.root), str(device.state), mode)
 
 
-def refusing(knob: tuning.Knob, part: str, number: int) -> tuning.Knob:
+def refusing(knob: knobs.Knob, part: str, number: int) -> knobs.Knob:
     """Make a knob whose device refuses to write some keys."""
 
     def write(key: str, value: str) -> None:
@@ -408,7 +408,7 @@ def test_a_mode_that_the_board_does_not_have_is_a_failure(jetson: Device) -> Non
 
 def test_a_program_that_hangs_is_ended(jetson: Device, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDGEBENCH_JETSON_FAULT", "lock-hang")
-    monkeypatch.setattr(tuning, "PROGRAM_SECONDS", 0.5)
+    monkeypatch.setattr(knobs, "PROGRAM_SECONDS", 0.5)
     rows, last = jetson.do("apply")
     assert last["event"] == "failed"
     assert "no end after" in rows["jetson-clocks"]["error"]
@@ -431,7 +431,7 @@ def test_clocks_that_do_not_come_back_keep_their_store(jetson: Device, monkeypat
 
 KILLED = """
 import os, signal, sys
-from edgebench.agent import tuning
+from edgebench.agent import knobs, tuning
 root, state, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 def deadly(knob):

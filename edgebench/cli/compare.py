@@ -23,7 +23,7 @@ def command(
     kind: options.Kind = None,
     threads: options.Threads = None,
     affinity: options.Affinity = None,
-    precision: options.Precision = None,
+    half_width: options.HalfWidth = None,
     rate: options.Rate = None,
     idle_ms: options.IdleMs = None,
     streams: options.Streams = None,
@@ -37,7 +37,7 @@ def command(
 
     limit = None if fail_if_slower is None else options.share("--fail-if-slower", fail_if_slower)
     wishes = options.scenario(
-        kind=kind, threads=threads, affinity=affinity, precision=precision, rate=rate, idle_ms=idle_ms, streams=streams
+        kind=kind, threads=threads, affinity=affinity, precision=half_width, rate=rate, idle_ms=idle_ms, streams=streams
     )
     with console.progress() as progress:
         suite = api.compare(

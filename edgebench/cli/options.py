@@ -18,7 +18,9 @@ Kind = Annotated[
 ]
 Threads = Annotated[int | None, typer.Option(help="Threads per inference; all cores unless given.", min=1)]
 Affinity = Annotated[str | None, typer.Option(help="Cores that the model may use, for instance 0,2-3.")]
-Precision = Annotated[str | None, typer.Option(help="A trial stops when its median is known so well; 1% unless given.")]
+HalfWidth = Annotated[
+    str | None, typer.Option(help="A trial may stop once its median's 95 % interval is so narrow; 1% unless given.")
+]
 Rate = Annotated[float | None, typer.Option(help="paced: inferences per second.")]
 IdleMs = Annotated[float | None, typer.Option(help="paced: pause after each inference.")]
 BoundMs = Annotated[float | None, typer.Option(help="server: the bound that p99 must stay under.")]
@@ -39,7 +41,7 @@ def scenario(**given: Any) -> dict[str, Any]:
     if "batches" in wishes:
         wishes["batches"] = _numbers("--batches", wishes["batches"])
     if "precision" in wishes:
-        wishes["precision"] = share("--precision", wishes["precision"])
+        wishes["precision"] = share("--half-width", wishes["precision"])
     return wishes
 
 

@@ -12,9 +12,12 @@ HEADER = """# Leaderboard
 Made by `edgebench leaderboard` from the records beside it, and from nothing else.
 ● marks rows that no other row beats in metric, latency and size at once.
 Δ is the difference to the same model in torch FP32; reduction and retained compare with the teacher in FP32.
-Latency is one inference, batch 1, host tensor to host tensor; p50 is the median over trials.
+Latency is one inference, batch 1 unless said otherwise, host tensor to host tensor; p50 is the median over trials.
+Rows that share a rank do not differ by more than 2 % or the device's own noise, whichever is larger.
 """
 
+METER_COST = 0.02
+"""A meter that lengthens an inference by more is named beside its figure."""
 Column = tuple[str, str, Callable[[Row], str]]
 
 
@@ -72,7 +75,10 @@ def _energy(row: Row) -> str:
     energy = row.record.energy
     if energy.joules is None:
         return energy.reason or ""
-    return f"{energy.joules.value * 1e3:.3g} ({energy.provenance}{', short' if energy.short else ''})"
+    flags = [str(energy.provenance)] + (["short"] if energy.short else [])
+    if (energy.meter_cost or 0) > METER_COST:
+        flags.append(f"metering costs {100 * (energy.meter_cost or 0):.0f} %")
+    return f"{energy.joules.value * 1e3:.3g} ({', '.join(flags)})"
 
 
 def _number(value: float | None, form: str) -> str:

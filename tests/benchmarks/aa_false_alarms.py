@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from cells import arguments, bundle, pairs, session, subject, verdict, workplace
+from cells import arguments, bundle, medians, pairs, session, subject, verdict, workplace
 from scipy import stats as scipy_stats
 
 from edgebench import stats
@@ -38,11 +38,6 @@ def main() -> int:
         print(f"pooled samples, {name}: {wrong} of {len(found)} called different ({100 * wrong / len(found):.0f} %)")
     share = alarms / len(found)
     return verdict(share <= 0.05, f"by trials {alarms} of {len(found)} called different ({100 * share:.1f} %; 5 % allowed)")
-
-
-def medians(trials: list[Trial]) -> list[float]:
-    """Return the medians of the trials."""
-    return [float(np.median(trial.samples_ns)) for trial in trials]
 
 
 def pool(trials: list[Trial]) -> np.ndarray:

@@ -30,7 +30,7 @@ def independent(draw: np.random.Generator) -> np.ndarray:
 def correlated(draw: np.random.Generator) -> np.ndarray:
     """Draw an AR(1) series (0.98): neighbours are alike, as samples of one process are."""
     noise = signal.lfilter([np.sqrt(1 - 0.98**2)], [1, -0.98], draw.standard_normal(SAMPLES + 300))[300:]
-    return CENTRE * np.exp(0.05 * noise + 0.01 * draw.standard_normal())
+    return np.asarray(CENTRE * np.exp(0.05 * noise + 0.01 * draw.standard_normal()))
 
 
 def drifting(draw: np.random.Generator) -> np.ndarray:
@@ -57,7 +57,7 @@ def truth(series: Draw, draw: np.random.Generator) -> float:
 
 def share_covered(medians: Callable[[], np.ndarray], true: float, repeats: int) -> float:
     """Return how often the interval of one measurement covers the truth."""
-    found = [stats.interval(medians()) for _ in range(repeats)]
+    found = [stats.interval(medians().tolist()) for _ in range(repeats)]
     return float(np.mean([(item.low or 0) <= true <= (item.high or 0) for item in found]))
 
 

@@ -10,11 +10,10 @@ import os
 import sys
 
 import numpy as np
-from cells import arguments, bundle, checked, pairs, session, subject, verdict, workplace
+from cells import arguments, bundle, checked, medians, pairs, session, subject, verdict, workplace
 
 from edgebench import stats
 from edgebench.measure import Pass
-from edgebench.schema import Trial
 from edgebench.session import run_job
 
 
@@ -46,11 +45,6 @@ def main() -> int:
             rates[delay] += wrong / len(compared) if delay == 0 else 0
     text = f"5 % found in {100 * rates[0.05]:.1f} % (90 % wanted), 0 % called different in {100 * rates[0.0]:.1f} % (5 % allowed)"
     return verdict(rates[0.05] >= 0.9 and rates[0.0] <= 0.05, text)
-
-
-def medians(trials: list[Trial]) -> list[float]:
-    """Return the medians of the trials."""
-    return [float(np.median(trial.samples_ns)) for trial in trials]
 
 
 if __name__ == "__main__":

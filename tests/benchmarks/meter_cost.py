@@ -46,7 +46,8 @@ def main() -> int:
     ratio = stats.compare(off, on, paired=True, floor=None).ratio
     low, high = (100 * ((value or 1) - 1) for value in (ratio.low, ratio.high))
     print(
-        f"\n{spec.name}, {readings} readings: metering lengthens an inference by {100 * (ratio.value - 1):+.2f} % [{low:+.2f}, {high:+.2f}]"
+        f"\n{spec.name}, {readings} readings: metering lengthens an inference by "
+        f"{100 * (ratio.value - 1):+.2f} % [{low:+.2f}, {high:+.2f}]"
     )
     return 0 if readings else 1
 
