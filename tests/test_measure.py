@@ -19,13 +19,15 @@ from edgebench.bundle import read_bundle
 from edgebench.errors import TransportError
 from edgebench.plan import ModeSpec
 from edgebench.profile import read_target
-from edgebench.schema import Measurement, Scenario
+from edgebench.schema import Measurement, MeterSpec, Scenario
 
 BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)
 Bundles = dict[tuple[str, str], Path]
 
 
-def run(folder: Path, target: str, runtime: str, spec: ModeSpec = BRIEF, meters: Any = (), **wishes: Any) -> Measurement:
+def run(
+    folder: Path, target: str, runtime: str, spec: ModeSpec = BRIEF, meters: Any = (), heard: Any = bool, **wishes: Any
+) -> Measurement:
     """Measure a bundle briefly on a target; `wishes` change the scenario."""
     from edgebench.data import open_dataset
 
@@ -37,7 +39,7 @@ def run(folder: Path, target: str, runtime: str, spec: ModeSpec = BRIEF, meters:
     scenario = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **wishes})
     cell = measure.cell_job(bundle, runtime, deployed, images.shape, scenario)
     job = measure.job([cell], measure.all_passes(spec, scenario, bundle.dynamic_batch), spec, scenario, meters)
-    [found] = measure.measure(transport, deployed.agent, job, lambda _: None)
+    [found] = measure.measure(transport, deployed.agent, job, heard)
     return found
 
 
@@ -172,6 +174,29 @@ def test_the_agent_ends_with_the_host(here: Path, tiny_bundles: Bundles) -> None
     while agents(here) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert agents(here) == []
+
+
+def test_a_meter_s_program_ends_with_the_agent(here: Path, tiny_bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the host stops in the middle, and though the program is in a session of its own."""
+    monkeypatch.setenv("EDGEBENCH_SLEEP", "0.05")
+    code = "import os, time; open('meter.pid', 'w').write(str(os.getpid())); print(5.0, flush=True); time.sleep(600)"
+    (here / "watts.py").write_text(code)
+    meter = MeterSpec(name="command", options={"arguments": [sys.executable, str(here / "watts.py")]})
+
+    class Enough(Exception):
+        pass
+
+    def heard(event: Any) -> None:
+        if event["event"] == "samples":
+            raise Enough
+
+    with pytest.raises(Enough):
+        run(tiny_bundles["onnx", "fp32"], "sleeper.yaml", "sleep", meters=[meter], heard=heard)
+    pid = int((here / "meter.pid").read_text())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
 
 
 class Script:

@@ -131,7 +131,7 @@ class Reader(threading.Thread):
             self._period = float(module.PERIOD_S)
             self.channels = self._meter.start()
         except Exception as error:
-            self._stop_meter()
+            self.release()
             self._describe(_reason(error))
             return
         self._describe()
@@ -144,7 +144,7 @@ class Reader(threading.Thread):
             self._read_on_schedule()
         except Exception as error:
             reason = _reason(error)
-        self._stop_meter()
+        self.release()
         self._flush()
         self._describe(reason)
 
@@ -189,7 +189,8 @@ class Reader(threading.Thread):
         except (OSError, ValueError):
             pass  # the host has left, which the supervisor notices itself
 
-    def _stop_meter(self) -> None:
+    def release(self) -> None:
+        """Stop the meter itself."""
         try:
             if self._meter is not None:
                 self._meter.stop()
@@ -238,6 +239,11 @@ class Sampler(object):
     def own_clock(self) -> bool:
         """Say whether some meter wants marks."""
         return any(item["own_clock"] for reader in self._readers for item in reader.channels)
+
+    def abandon(self) -> None:
+        """Let go of every meter at once; what it started ends with it."""
+        for reader in self._readers:
+            reader.release()
 
     def stop(self) -> None:
         """Take a last reading of each, send what is left, and end the threads."""

@@ -158,14 +158,15 @@ def cell(job: Dict[str, Any], events: Events) -> int:
         pid=os.getpid(),
     )
     workers: "List[subprocess.Popen[str]]" = []
-    when_host_leaves(lambda: _leave(workers))
+    sampler = Sampler(job["meters"], events)
+    when_host_leaves(lambda: _leave(workers, sampler))
+    signal.signal(signal.SIGTERM, lambda *_: _leave(workers, sampler))
     for each in job["cells"]:
         changed = [path for path, expected in each["files"] if sha256(path) != expected]
         if changed:
             os.unlink(changed[0])
             events.emit("failed", stage="deploy", reason=changed[0] + " was changed on the device; it was removed")
             return 1
-    sampler = Sampler(job["meters"], events)
     sampler.start()
     try:
         failure = _passes(job, events, workers, sampler)
@@ -205,10 +206,11 @@ def _around(job: Dict[str, Any], events: Events, sampler: Sampler) -> None:
         events.emit("idle", begin_ns=begin, end_ns=clock.now_ns())
 
 
-def _leave(workers: "List[subprocess.Popen[str]]") -> None:
-    """End the worker and this process at once."""
+def _leave(workers: "List[subprocess.Popen[str]]", sampler: Sampler) -> None:
+    """End the worker, the programs of meters, and this process."""
     for process in workers:
         process.kill()
+    sampler.abandon()
     os._exit(3)
 
 
