@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgebench import store
 from edgebench.build import Order, accepted, build_bundle, check_drop, exporter
+from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
 from edgebench.files import write_atomic
@@ -16,7 +17,7 @@ from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
 from edgebench.profile import read_dataset, read_profile, read_target
 from edgebench.recipes import Job, make_model
 from edgebench.records import Subject
-from edgebench.schema import Bundle, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario
+from edgebench.schema import Bundle, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
 from edgebench.session import RunResult, Session, measure_all
 from edgebench.sources import Source, open_source
 
@@ -205,7 +206,7 @@ def compare(
 
 
 def noise(
-    bundle: Path,
+    bundle: Path | None = None,
     *,
     target: str = "cpu",
     mode: Mode = "standard",
@@ -217,13 +218,26 @@ def noise(
     work: Path = WORK,
     progress: Progress = no_progress,
 ) -> tuple[Path, Noise]:
-    """Measure a target's own noise by comparing a bundle with itself; `compare` and the leaderboard use it from then on."""
+    """Measure a target's own noise by comparing a bundle with itself; `compare` and the leaderboard use it from then on.
+
+    Without a bundle it takes one of those that were exported or made by a run.
+    """
     from edgebench import comparison
 
+    bundle = bundle or _any_bundle(read_target(target), Path(work))
     session = Session(mode, True, False, Path(results), Path(work), progress, dict(scenario or {}), meters)
     [subject] = _subjects(session, [Path(bundle)], target, dataset)
     found = comparison.measure_noise(session, subject, comparisons)
     return store.save_noise(session.results, found), found
+
+
+def _any_bundle(target: Target, work: Path) -> Path:
+    """Find a bundle that the target runs, in the folders where exports and runs leave them."""
+    for manifest in sorted([*Path("bundles").glob("*/bundle.json"), *(work / "bundles").glob("*/bundle.json")]):
+        found = read_bundle(manifest.parent)
+        if found.model.lineage.dataset is not None and target.accepted(found.format, found.precision):
+            return manifest.parent
+    raise InputError(f"no bundle for {target.name} in bundles/ or {work}/bundles; name one, or make one with `edgebench export`")
 
 
 def _subjects(session: Session, folders: Sequence[Path], target: str, dataset: str | None) -> list[Subject]:

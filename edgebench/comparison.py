@@ -15,7 +15,7 @@ from edgebench.build import scores_of
 from edgebench.errors import InputError, MeasureError
 from edgebench.measure import Pass
 from edgebench.records import Subject
-from edgebench.schema import Comparison, LatencySummary, Measurement, Noise, Paired, Record, Verdict
+from edgebench.schema import Comparison, Interval, LatencySummary, Measurement, Noise, Paired, Record, Verdict
 from edgebench.session import Session, now, run_job
 
 Arrays = np.ndarray[Any, Any]
@@ -75,9 +75,9 @@ class Suite:
 # ---------------------------------------------------------------- by running
 
 
-def interleaved(trials: int, repeats: int = 1) -> list[Pass]:
+def interleaved(trials: int) -> list[Pass]:
     """Order the trials of two cells A B B A A B B A …, so that drift hits both alike."""
-    order = [(0, 1) if pair % 2 == 0 else (1, 0) for pair in range(trials * repeats)]
+    order = [(0, 1) if pair % 2 == 0 else (1, 0) for pair in range(trials)]
     return [Pass("trial", index, 1, cell) for index, pair in enumerate(order) for cell in pair]
 
 
@@ -213,16 +213,22 @@ def _recorded_accuracy(first: tuple[Path, Record], second: tuple[Path, Record]) 
 
 
 def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise:
-    """Compare a bundle with itself many times, interleaved as `compare` does; and measure what meters cost."""
-    trials = session.spec.trials
-    found = _run(session, [subject, subject], interleaved(trials, comparisons), f"measure the noise of {subject.cell.target}")
-    medians = [_medians(measurement) for measurement in found]
-    ratios = [
-        stats.compare(one, other, paired=True, floor=None).ratio.value
-        for one, other in zip(*(_groups(each, trials) for each in medians), strict=True)
-    ]
-    meters = session.meters or subject.target.meters
-    names, cost = _meter_cost(session, subject) if meters else ((), None)
+    """Compare a bundle with itself many times, interleaved as `compare` does; and measure what meters cost.
+
+    Interrupted after two comparisons or more, it returns the noise of those.
+    """
+    ratios: list[float] = []
+    names: tuple[str, ...] = ()
+    cost: Interval | None = None
+    try:
+        for index in range(comparisons):
+            label = f"measure the noise of {subject.cell.target}, comparison {index + 1} of {comparisons}"
+            one, other = _run(session, [subject, subject], interleaved(session.spec.trials), label)
+            ratios.append(stats.compare(_medians(one), _medians(other), paired=True, floor=None).ratio.value)
+        names, cost = _meter_cost(session, subject)
+    except KeyboardInterrupt:
+        if len(ratios) < 2:
+            raise
     return Noise(
         schema_version=1,
         target=subject.cell.target,
@@ -243,17 +249,13 @@ def _medians(measurement: Measurement) -> list[float]:
     return [float(np.median(stats.samples_of(trial))) for trial in measurement.trials]
 
 
-def _groups(values: Sequence[float], size: int) -> list[Sequence[float]]:
-    return [values[start : start + size] for start in range(0, len(values), size)]
-
-
-def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], Any]:
+def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], Interval | None]:
     """Measure trials with the meters off and on, in turn; the share by which they lengthen an inference."""
     off: list[float] = []
     on: list[float] = []
     names: set[str] = set()
     meters = session.meters or subject.target.meters
-    for pair in range(session.spec.trials):
+    for pair in range(session.spec.trials if meters else 0):
         for metered in (False, True) if pair % 2 == 0 else (True, False):
             label = f"measure the cost of metering, pair {pair + 1} of {session.spec.trials}"
             session.progress(label, pair, session.spec.trials)
@@ -262,6 +264,8 @@ def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], An
                 raise MeasureError(found.failure.stage, found.failure.reason, found.failure.remedy)
             (on if metered else off).extend(_medians(found))
             names |= {trace.meter for trace in found.power.traces}
+        if not names:
+            return (), None  # none of them can be read here
     if not names:
         return (), None
     ratio = stats.compare(off, on, paired=True, floor=None).ratio

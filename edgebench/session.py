@@ -211,7 +211,7 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
 def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
     """Measure what is not done yet, one cell after the other; each result is on disk before the next begins."""
     todo = list({subject.key: subject for subject in subjects}.values())
-    done = {} if session.repeat else {s.key: store.find_done(session.results, s.cell.target, s.key) for s in todo}
+    done = {} if session.repeat else {subject.key: _done(session, subject) for subject in todo}
     missing = [subject.key for subject in todo if not done.get(subject.key)]
     started = time.monotonic()
     for subject in todo:
@@ -230,6 +230,14 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
             reason = f"{record.failed_stage}: {record.failure.reason}" if record.failure else ""
             session.note(name, record.status, reason, record.seconds)
     return session.result
+
+
+def _done(session: Session, subject: Subject) -> Record | None:
+    """Find a cell's finished record; one without the meters that are asked for does not count."""
+    record = store.find_done(session.results, subject.cell.target, subject.key)
+    if record is not None and {spec.name for spec in session.meters} - {rail.meter for rail in (record.energy, *record.rails)}:
+        return None
+    return record
 
 
 def _measure_one(session: Session, subject: Subject, before: float, total: float) -> Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,37 @@ def test_noise_is_measured_and_used_from_then_on(here: Path, brief: None, tiny_b
     assert found["meter_cost"] is None
     _, out, _ = cli("compare", folder, folder, *arguments)
     assert json.loads(out)["pairs"][0]["latency"]["floor"] == found["floor"]
+
+
+def test_interrupted_noise_keeps_the_comparisons_that_are_done(here: Path, brief: None, tiny_bundles: Bundles) -> None:
+    def interrupt(what: str, done: float, total: float) -> None:
+        if "comparison 3 of 9" in what:
+            raise KeyboardInterrupt
+
+    shutil.copytree(tiny_bundles["onnx", "fp32"], "bundles/tiny.onnx.fp32")
+    path, found = api.noise(target="sleeper.yaml", mode="quick", comparisons=9, progress=interrupt)
+    assert len(found.ratios) == 2
+    assert (found.bundle, path.exists()) == ("tiny.onnx.fp32", True)
+    with pytest.raises(KeyboardInterrupt):
+        api.noise(target="sleeper.yaml", mode="quick", comparisons=9, progress=lambda *_: interrupt("comparison 3 of 9", 0, 0))
+
+
+def test_noise_wants_a_bundle(here: Path, cli: Cli) -> None:
+    code, _, err = cli("noise", "--target", "sleeper.yaml")
+    assert (code, "no bundle for sleeper in bundles/" in err) == (2, True)
+
+
+def test_a_meter_that_is_asked_for_is_not_answered_from_the_cache(
+    here: Path, brief: None, tiny_bundles: Bundles, cli: Cli
+) -> None:
+    arguments = ("run", tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml")
+    assert "done" in cli(*arguments)[1]
+    assert "cached" in cli(*arguments)[1]
+    (here / "watts.sh").write_text("#!/bin/sh\nwhile echo 5; do sleep 0.1; done\n")
+    (here / "watts.sh").chmod(0o755)
+    metered = (*arguments, "--meter", f"command:{here / 'watts.sh'}")
+    assert "done" in cli(*metered)[1]
+    assert "cached" in cli(*metered)[1]
 
 
 @pytest.mark.parametrize(

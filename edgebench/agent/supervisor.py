@@ -61,10 +61,10 @@ class Pass(object):
     def run(self) -> bool:
         """Forward the worker's events until it ends; say whether the pass finished."""
         watchers = [threading.Thread(target=self._drain), threading.Thread(target=self._watch)]
+        self._events.emit("started", **self._place)
         for thread in watchers:
             thread.daemon = True
             thread.start()
-        self._events.emit("started", **self._place)
         finished = self._forward()
         code = self.process.wait()
         self._over.set()

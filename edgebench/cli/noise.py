@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from edgebench.cli import console, options
 
+if TYPE_CHECKING:
+    from edgebench.schema import Noise
+
 
 def command(
-    bundle: Annotated[Path, typer.Argument(help="The bundle folder to compare with itself; one like those you measure.")],
+    bundle: Annotated[
+        Path | None, typer.Argument(help="The bundle to compare with itself, like those you measure; any unless given.")
+    ] = None,
     target: Annotated[str, typer.Option(help="Whose noise: a target's name or YAML file.")] = "cpu",
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="For which mode.")] = "standard",
     comparisons: Annotated[int, typer.Option(help="How many A/A comparisons.", min=2)] = 20,
@@ -41,7 +46,13 @@ def command(
         )
     if json:
         console.print_json({"path": str(path), **found.model_dump(mode="json", by_alias=True)})
-        return
+    else:
+        _print(path, found)
+    if len(found.ratios) < comparisons:  # interrupted, and the noise of what was finished is kept
+        raise typer.Exit(130)
+
+
+def _print(path: Path, found: Noise) -> None:
     count, floor = len(found.ratios), 100 * found.floor
     print(f"{found.target}, mode {found.mode}: 95 % of {count} A/A comparisons differ by {floor:.1f} % at most")
     if found.meter_cost is not None:
