@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebench import metrics, records, stats, store
+from edgebench import records, stats, store
 from edgebench.build import scores_of
 from edgebench.errors import InputError, MeasureError
 from edgebench.measure import Pass
@@ -133,12 +133,8 @@ def _accuracy(first: Subject, one: Measurement, second: Subject, other: Measurem
         return None
     if first.cell.evaluation_sha256 != second.cell.evaluation_sha256:
         return None
-    hits = [
-        metrics.decisions(task, scores_of(found.predictions.values, found.predictions.columns)) == labels
-        for found in (one, other)
-        if found.predictions is not None
-    ]
-    return stats.paired_difference(hits[0], hits[1])
+    before, after = (scores_of(found.values, found.columns) for found in (one.predictions, other.predictions))
+    return stats.paired_difference(records.hits(task, before, labels), records.hits(task, after, labels))
 
 
 # ---------------------------------------------------------------- from records
@@ -205,7 +201,7 @@ def _recorded_accuracy(first: tuple[Path, Record], second: tuple[Path, Record]) 
         arrays = store.read_samples(place, each)
         if "labels" not in arrays or "predictions" not in arrays:
             return None
-        hits.append(metrics.decisions(record.model.task, arrays["predictions"]) == arrays["labels"])
+        hits.append(records.hits(record.model.task, arrays["predictions"], arrays["labels"]))
     return stats.paired_difference(hits[0], hits[1])
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edgebench import __version__, energy, metrics, stats, verdict
+from edgebench import __version__, energy, metrics, stats, store, verdict
 from edgebench.build import scores_of
 from edgebench.plan import ModeSpec
 from edgebench.schema import (
@@ -23,16 +24,21 @@ from edgebench.schema import (
     Measurement,
     Memory,
     MeterSpec,
+    Paired,
     Predictions,
     Reason,
     Record,
     Role,
     Target,
+    Task,
     Trial,
 )
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
+
+
+Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,29 @@ def make_record(
         **found,
     }
     return record.model_copy(update=update)
+
+
+def compared(record: Record, measurement: Measurement, labels: Labels, references: Iterable[tuple[Path, Record]]) -> Record:
+    """Compare its decisions with those of the same model in torch FP32, and of its teacher, on the same samples."""
+    model, predictions = record.model, measurement.predictions
+    if record.accuracy is None or model is None or predictions is None or model.task == "multi-label":
+        return record
+    own = hits(model.task, scores_of(predictions.values, predictions.columns), labels)
+    found: dict[str, Paired] = {}
+    for path, other in references:
+        if other.model is None or other.key == record.key:
+            continue
+        same, teacher = other.model.sha256 == model.sha256, other.model.sha256 in model.lineage.parents
+        arrays = store.read_samples(path, other) if same or teacher else {}
+        if "predictions" in arrays:
+            paired = stats.paired_difference(hits(model.task, arrays["predictions"], labels), own)
+            found["to_fp32" if same else "to_teacher"] = paired.model_copy(update={"reference": other.key})
+    return record.model_copy(update={"accuracy": record.accuracy.model_copy(update=found)})
+
+
+def hits(task: Task, scores: metrics.Scores, labels: Labels) -> NDArray[np.bool_]:
+    """Say of each sample whether it is decided rightly; scores: [n, classes]."""
+    return np.asarray(metrics.decisions(task, scores) == labels)
 
 
 def counted(cell: Cell, trials: Sequence[Trial]) -> Sequence[Trial]:

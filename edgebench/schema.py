@@ -580,16 +580,6 @@ class Comparison(Frozen):
     paired: bool = Field(description="the trials were interleaved")
 
 
-class Paired(Frozen):
-    """Two models' decisions on the same samples, second less first."""
-
-    samples: int
-    difference: Interval = Field(description="of the share decided rightly, with its 95 % bootstrap interval")
-    gained: int = Field(description="samples that the second alone decides rightly")
-    lost: int = Field(description="samples that the first alone decides rightly")
-    mcnemar_p: float = Field(description="McNemar's exact test: how likely so uneven a split is by chance")
-
-
 class Noise(Frozen):
     """A target's own noise, from A/A comparisons of one bundle with itself."""
 
@@ -624,6 +614,17 @@ class Verdict(Frozen):
     reasons: tuple[Reason, ...] = ()
 
 
+class Paired(Frozen):
+    """Two models' decisions on the same samples, second less first."""
+
+    samples: int
+    difference: Interval = Field(description="of the share decided rightly, with its 95 % bootstrap interval")
+    gained: int = Field(description="samples that the second alone decides rightly")
+    lost: int = Field(description="samples that the first alone decides rightly")
+    mcnemar_p: float = Field(description="McNemar's exact test: how likely so uneven a split is by chance")
+    reference: str = Field("", description="key of the record that it was compared with")
+
+
 class Accuracy(Frozen):
     """Measured from the device's own outputs."""
 
@@ -631,6 +632,8 @@ class Accuracy(Frozen):
     headline: str = Field(description="which of the metrics ranks models of this task")
     metrics: dict[str, float]
     host_agreement: float | None = Field(description="share of parity samples decided as on the exporting host")
+    to_fp32: Paired | None = Field(None, description="against the same model in torch FP32, measured on the same target")
+    to_teacher: Paired | None = Field(None, description="against the teacher in torch FP32, measured on the same target")
 
 
 class Sidecar(Frozen):

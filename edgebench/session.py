@@ -255,7 +255,9 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
     cost = store.meter_cost(session.results, subject.cell)
     meters = session.meters or subject.target.meters
     record = records.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
-    return store.save(session.results, record, measurement, subject.data.read("test").labels)
+    labels = subject.data.read("test").labels
+    record = records.compared(record, measurement, labels, store.find_references(session.results, subject.cell))
+    return store.save(session.results, record, measurement, labels)
 
 
 def run_job(

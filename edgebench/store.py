@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +278,17 @@ def find_done(results: Path, target: str, key: str) -> Record | None:
         if record.key == key and record.status == "done":
             return record
     return None
+
+
+def find_references(results: Path, cell: Cell) -> Iterator[tuple[Path, Record]]:
+    """Yield the finished torch FP32 records of a cell's target, mode and evaluation split; unreadable ones are passed over."""
+    for path in sorted((results / FOLDER / cell.target).glob(f"*.torch.fp32.{cell.mode}.*.json")):
+        try:
+            record = read_record(path)
+        except RecordError:
+            continue  # `edgebench verify` and the leaderboard name it
+        if record.status == "done" and record.samples and record.cell.evaluation_sha256 == cell.evaluation_sha256:
+            yield path, record
 
 
 def json_schema() -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_noise_wants_a_bundle(here: Path, cli: Cli) -> None:
 def test_a_meter_that_is_asked_for_is_not_answered_from_the_cache(
     here: Path, brief: None, tiny_bundles: Bundles, cli: Cli
 ) -> None:
-    arguments = ("run", tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml")
+    arguments = ("run", tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml", "--half-width", "50%")
     assert "done" in cli(*arguments)[1]
     assert "cached" in cli(*arguments)[1]
     (here / "watts.sh").write_text("#!/bin/sh\nwhile echo 5; do sleep 0.1; done\n")

@@ -51,7 +51,8 @@ def test_a_cell_yields_everything_that_a_record_needs(here: Path, tiny_bundles: 
         assert trial.complete
         assert len(trial.samples_ns) * trial.calls_per_sample >= 20
         assert min(trial.samples_ns) > 0
-        assert trial.load_ns > trial.first_ns > 0
+        assert trial.load_ns > 0
+        assert trial.first_ns > 0
         assert len(trial.prepare_ns) == len(trial.scores_ns) == 32
         assert len(trial.warmup_ns) >= 10
     assert found.predictions is not None

@@ -31,13 +31,14 @@ models:
 variants:
   - {format: torch, precisions: [fp32]}
   - {format: onnx, precisions: [fp32, int8]}
+scenario: {precision: 0.5}
 goals: {max_drop: 0.5}
 """
 Bundles = dict[tuple[str, str], Path]
 
 
 def run_json(cli: Cli, *arguments: Any) -> Any:
-    code, out, err = cli("run", *arguments, "--json")
+    code, out, err = cli("run", *arguments, "--half-width", "50%", "--json")
     assert code in (0, 1), err
     return json.loads(out)
 
@@ -66,6 +67,14 @@ def test_a_profile_goes_from_training_to_leaderboard_and_is_not_done_twice(here:
     rows = json.loads(cli("leaderboard", "results", "--json")[1])[0]["rows"]
     assert {row["role"] for row in rows} == {"teacher", "student"}
     assert all(row["retained"] is not None and row["peak_bytes"] for row in rows)
+    for row in rows:
+        reference = row["format"] == "torch"
+        assert (row["to_fp32"] is None) == reference
+        assert row["role"] != "student" or row["to_teacher"]["samples"] == 360
+        if not reference:
+            gained, lost = row["to_fp32"]["gained"], row["to_fp32"]["lost"]
+            assert row["to_fp32"]["difference"]["value"] == pytest.approx((gained - lost) / 360)
+            assert row["metric_delta"] == pytest.approx(row["to_fp32"]["difference"]["value"], abs=1e-5)
     made = json.loads(cli("models", "--json")[1])
     assert [model["model"] for model in made["models"]] == ["student", "teacher"]
 
@@ -105,13 +114,22 @@ def test_an_image_folder_goes_the_whole_way(here: Path, cli: Cli) -> None:
 
 def start(bundles: Bundles, *arguments: str) -> subprocess.Popen[str]:
     """Start `edgebench run` on two bundles whose runtime sleeps."""
-    command = [sys.executable, "-m", "edgebench", "run", str(bundles["onnx", "fp32"]), str(bundles["onnx", "int8"])]
+    command = [
+        sys.executable,
+        "-m",
+        "edgebench",
+        "run",
+        "--half-width",
+        "50%",
+        *map(str, (bundles["onnx", "fp32"], bundles["onnx", "int8"])),
+    ]
     return subprocess.Popen(
         [*command, "--target", "sleeper.yaml", *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "EDGEBENCH_SLEEP": "0.01"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
 
 
@@ -175,7 +193,7 @@ def test_scores_that_are_not_finite_fail_the_cell(
     here: Path, cli: Cli, tiny_bundles: Bundles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EDGEBENCH_FAULT", "nan")
-    code, out, _ = cli("run", tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml")
+    code, out, _ = cli("run", tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml", "--half-width", "50%")
     assert (code, "not finite" in out) == (1, True)
     code, out, _ = cli("leaderboard")
     assert "failed: tiny onnx fp32: predictions: 360 scores are not finite" in out

@@ -49,7 +49,7 @@ def columns(table: Table) -> list[Column]:
         ("precision", "-", lambda row: row.record.cell.precision),
         ("runtime", "-", lambda row: row.record.cell.runtime_version),
         (f"{table.headline} %", "-:", lambda row: percent(row.metric)),
-        ("Δ points", "-:", lambda row: percent(row.metric_delta, sign=True)),
+        ("Δ points", "-:", _delta),
         ("AUROC", "-:", lambda row: _number(row.values()["auroc"], ".4f")),
         ("p50 ms", "-:", lambda row: milliseconds(row.values()["median_ns"])),
         ("p90 ms", "-:", lambda row: milliseconds(row.values()["p90_ns"])),
@@ -63,6 +63,16 @@ def columns(table: Table) -> list[Column]:
         ("energy mJ", "-:", _energy),
         ("verdict", "-", lambda row: row.values()["verdict"]),
     ]
+
+
+def _delta(row: Row) -> str:
+    """Print the difference to FP32, with its interval where both were measured on the same samples."""
+    accuracy = row.record.accuracy
+    paired = accuracy.to_fp32 if accuracy else None
+    if paired is None or accuracy is None or accuracy.headline != "accuracy":
+        return percent(row.metric_delta, sign=True)
+    low, high = paired.difference.low, paired.difference.high
+    return f"{percent(paired.difference.value, sign=True)} [{percent(low, sign=True)}, {percent(high, sign=True)}]"
 
 
 def _reduction(row: Row) -> str:

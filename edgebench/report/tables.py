@@ -9,7 +9,7 @@ from typing import Any
 
 from edgebench import stats
 from edgebench.errors import UnknownName
-from edgebench.schema import Record, Scenario
+from edgebench.schema import Paired, Record, Scenario
 
 GROUPS: dict[str, Callable[[Record], str]] = {
     "dataset": lambda record: str(record.cell.dataset),
@@ -57,6 +57,8 @@ class Row:
             "metric": record.accuracy.headline,
             "metric_value": self.metric,
             "metric_delta": self.metric_delta,
+            "to_fp32": _paired(record.accuracy.to_fp32),
+            "to_teacher": _paired(record.accuracy.to_teacher),
             "auroc": record.accuracy.metrics.get("auroc"),
             "median_ns": latency.median_ns.value,
             "median_low_ns": latency.median_ns.low,
@@ -77,6 +79,10 @@ class Row:
             "verdict": record.verdict.word,
             "record": self.path,
         }
+
+
+def _paired(paired: Paired | None) -> dict[str, Any] | None:
+    return None if paired is None else paired.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
