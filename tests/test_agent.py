@@ -13,6 +13,13 @@ import pytest
 from edgebench.agent import clock, conditions, facts, loop, memory, preprocess
 
 
+def lay(root: Path, files: dict[str, str]) -> None:
+    """Write files below a root."""
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
 def spec(size: int, channels: int, layout: str = "nhwc", mean: float = 0.0, std: float = 1.0) -> dict[str, Any]:
     return {
         "height": size,
@@ -139,9 +146,7 @@ def test_facts_come_from_the_files_of_a_board(tmp_path: Path) -> None:
         "etc/os-release": 'PRETTY_NAME="Ubuntu 18.04.6 LTS"\n',
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "schedutil\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    lay(tmp_path, files)
     found = facts.environment(str(tmp_path))
     assert found["board"] == "NVIDIA Jetson Nano Developer Kit"
     assert found["cpu"] == "ARMv8 Processor rev 1 (v8l)"
@@ -155,13 +160,6 @@ def test_what_a_system_does_not_say_is_null(tmp_path: Path) -> None:
     assert found["board"] is None
     snapshot = conditions.snapshot(str(tmp_path))
     assert {key for key, value in snapshot.items() if value is not None} == {"t_ns"}
-
-
-def lay(root: Path, files: dict[str, str]) -> None:
-    """Write files below a root."""
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
 
 
 def test_clocks_are_asked_for_real_and_limited(tmp_path: Path) -> None:
@@ -271,9 +269,7 @@ def test_conditions_come_from_counters(tmp_path: Path) -> None:
         "sys/class/thermal/thermal_zone1/temp": "41500\n",
         "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq": "1479000\n",
     }
-    for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
+    lay(tmp_path, files)
     found = conditions.snapshot(str(tmp_path))
     assert (found["cpu_jiffies"], found["idle_jiffies"], found["steal_jiffies"]) == (531, 450, 8)
     assert (found["cpu_pressure_us"], found["swapped_pages"]) == (1234, 7)
