@@ -16,7 +16,6 @@ from edgebench.files import write_atomic
 from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
 from edgebench.profile import read_dataset, read_profile, read_target
 from edgebench.recipes import Job, make_model
-from edgebench.records import Subject
 from edgebench.schema import Bundle, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
 from edgebench.session import RunResult, Session, measure_all
 from edgebench.sources import Source, open_source
@@ -200,8 +199,9 @@ def compare(
         if not all(bundles):
             raise InputError(f"{sides[bundles.index(False)]}: no bundle; compare two bundles, or two records")
         session = Session(mode, True, False, Path(results), Path(work), progress, dict(scenario or {}))
-        subjects = _subjects(session, sides, target, dataset)
-        return comparison.run_pair(session, subjects[0], subjects[1])
+        device = read_target(target)
+        one, other = (tie_bundle(session, side, device, dataset) for side in sides)
+        return comparison.run_pair(session, one, other)
     return comparison.compare_records(*(store.record_paths(side) for side in sides))
 
 
@@ -224,10 +224,10 @@ def noise(
     """
     from edgebench import comparison
 
-    bundle = bundle or _any_bundle(read_target(target), Path(work))
+    device = read_target(target)
+    folder = Path(bundle) if bundle else _any_bundle(device, Path(work))
     session = Session(mode, True, False, Path(results), Path(work), progress, dict(scenario or {}), meters)
-    [subject] = _subjects(session, [Path(bundle)], target, dataset)
-    found = comparison.measure_noise(session, subject, comparisons)
+    found = comparison.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
     return store.save_noise(session.results, found), found
 
 
@@ -238,12 +238,6 @@ def _any_bundle(target: Target, work: Path) -> Path:
         if found.model.lineage.dataset is not None and target.accepted(found.format, found.precision):
             return manifest.parent
     raise InputError(f"no bundle for {target.name} in bundles/ or {work}/bundles; name one, or make one with `edgebench export`")
-
-
-def _subjects(session: Session, folders: Sequence[Path], target: str, dataset: str | None) -> list[Subject]:
-    """Tie bundles to a device; the first that does not fit raises."""
-    device = read_target(target)
-    return [tie_bundle(session, folder, device, dataset) for folder in folders]
 
 
 def verify(results: Path = RESULTS) -> list[Checked]:

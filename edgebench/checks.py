@@ -32,8 +32,7 @@ def check_formats() -> Rows:
 def check_runtimes() -> Rows:
     """Check which of the agent's runtimes can run here."""
     rows = []
-    known = [name[3:] for name in discovery.names("edgebench.agent") if name.startswith("rt-")]
-    for name, found in facts.runtimes(known).items():
+    for name, found in facts.runtimes(discovery.on_device("rt")).items():
         remedy = f"{found['reason']}; python -m pip install {INSTALL.get(name, name)}"
         works = found["version"] is not None
         rows.append(_row("runtime", name, works, "" if works else remedy, version=found["version"] or ""))
@@ -42,8 +41,7 @@ def check_runtimes() -> Rows:
 
 def check_meters() -> Rows:
     """Check which of the agent's power meters can be read here."""
-    known = [name[6:] for name in discovery.names("edgebench.agent") if name.startswith("meter-")]
-    return [_check_meter(name) for name in known]
+    return [_check_meter(name) for name in discovery.on_device("meter")]
 
 
 def _check_meter(name: str) -> dict[str, Any]:

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from edgebench import records, stats, store
 from edgebench.build import scores_of
 from edgebench.errors import InputError, MeasureError
-from edgebench.measure import Pass
+from edgebench.measure import Pass, batches
 from edgebench.records import Subject
 from edgebench.schema import Comparison, Interval, LatencySummary, Measurement, Noise, Paired, Record, Verdict
 from edgebench.session import Session, now, run_job
-
-Arrays = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -75,10 +70,10 @@ class Suite:
 # ---------------------------------------------------------------- by running
 
 
-def interleaved(trials: int) -> list[Pass]:
+def interleaved(trials: int, batch: int = 1) -> list[Pass]:
     """Order the trials of two cells A B B A A B B A …, so that drift hits both alike."""
     order = [(0, 1) if pair % 2 == 0 else (1, 0) for pair in range(trials)]
-    return [Pass("trial", index, 1, cell) for index, pair in enumerate(order) for cell in pair]
+    return [Pass("trial", index, batch, cell) for index, pair in enumerate(order) for cell in pair]
 
 
 def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
@@ -86,9 +81,9 @@ def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
     scenario = first.cell.scenario
     if scenario.kind in ("offline", "server"):
         raise InputError(f"compare runs single-stream, multi-stream and paced; compare records of the scenario {scenario.kind}")
-    batch = scenario.streams if scenario.kind == "multi-stream" else 1
-    once = [Pass(name, 0, 1, cell) for name in ("accuracy",) for cell in (0, 1)]
-    turns = [dataclasses.replace(each, batch=batch) for each in interleaved(session.spec.trials)]
+    [batch] = batches(scenario, first.bundle.dynamic_batch)
+    once = [Pass("accuracy", cell=cell) for cell in (0, 1)]
+    turns = interleaved(session.spec.trials, batch)
     label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
     one, other = _run(session, [first, second], [*once, *turns], label)
     sides = [_measured(subject, found, session) for subject, found in ((first, one), (second, other))]
@@ -220,7 +215,8 @@ def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise
         for index in range(comparisons):
             label = f"measure the noise of {subject.cell.target}, comparison {index + 1} of {comparisons}"
             one, other = _run(session, [subject, subject], interleaved(session.spec.trials), label)
-            ratios.append(stats.compare(_medians(one), _medians(other), paired=True, floor=None).ratio.value)
+            middles = stats.medians(one.trials), stats.medians(other.trials)
+            ratios.append(stats.compare(*middles, paired=True, floor=None).ratio.value)
         names, cost = _meter_cost(session, subject)
     except KeyboardInterrupt:
         if len(ratios) < 2:
@@ -241,10 +237,6 @@ def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise
     )
 
 
-def _medians(measurement: Measurement) -> list[float]:
-    return [float(np.median(stats.samples_of(trial))) for trial in measurement.trials]
-
-
 def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], Interval | None]:
     """Measure trials with the meters off and on, in turn; the share by which they lengthen an inference."""
     off: list[float] = []
@@ -258,7 +250,7 @@ def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], In
             [found] = run_job(session, [subject], [Pass("trial", pair)], lambda _: None, meters if metered else ())
             if found.failure is not None:
                 raise MeasureError(found.failure.stage, found.failure.reason, found.failure.remedy)
-            (on if metered else off).extend(_medians(found))
+            (on if metered else off).extend(stats.medians(found.trials))
             names |= {trace.meter for trace in found.power.traces}
         if not names:
             return (), None  # none of them can be read here

@@ -20,6 +20,12 @@ def names(package: str, suffix: str = ".py") -> tuple[str, ...]:
     return tuple(sorted(stem.replace("_", "-") for stem in stems))
 
 
+def on_device(kind: str) -> tuple[str, ...]:
+    """List the agent's plugins of a kind: `rt` for runtimes, `meter` for power meters."""
+    found = (name.partition("-") for name in names("edgebench.agent"))
+    return tuple(name for prefix, _, name in found if prefix == kind and name)
+
+
 def load(package: str, name: str, kind: str) -> ModuleType:
     """Import one plugin by its command-line name; `UnknownName` offers the nearest."""
     known = names(package)

@@ -117,6 +117,11 @@ def _outliers(samples: Samples, centre: float, deviation: float) -> int:
 # ---------------------------------------------------------------- scenarios
 
 
+def medians(trials: Sequence[Trial]) -> list[float]:
+    """Return each trial's median; nanoseconds."""
+    return [float(np.median(samples_of(trial))) for trial in trials]
+
+
 def by_batch(trials: Sequence[Trial]) -> dict[int, list[Trial]]:
     """Group trials by the inferences in one of their samples."""
     found: dict[int, list[Trial]] = {}
@@ -129,9 +134,9 @@ def throughput(trials: Sequence[Trial]) -> tuple[BatchPoint, ...]:
     """Return inferences per second at each batch size (scenario offline)."""
     points = []
     for batch, members in by_batch(trials).items():
-        medians = [float(np.median(samples_of(trial))) for trial in members]
-        rates = interval([1e9 * batch / median for median in medians])
-        points.append(BatchPoint(batch=batch, per_second=rates, median_ns=float(np.median(medians))))
+        middles = medians(members)
+        rates = interval([1e9 * batch / middle for middle in middles])
+        points.append(BatchPoint(batch=batch, per_second=rates, median_ns=float(np.median(middles))))
     return tuple(points)
 
 

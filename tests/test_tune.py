@@ -17,6 +17,7 @@ from conftest import Cli
 
 from edgebench import deploy
 from edgebench.agent import knobs, tuning
+from edgebench.agent.events import Events
 from edgebench.errors import InputError, MeasureError
 from edgebench.profile import read_target
 from edgebench.tune import tune
@@ -26,7 +27,7 @@ GOVERNORS = {0: "schedutil", 1: "schedutil", 2: "powersave", 3: "performance"}
 CPUS = "sys/devices/system/cpu"
 
 
-class Said:
+class Said(Events):
     """Events in a list, in place of the agent's output."""
 
     def __init__(self) -> None:
@@ -60,7 +61,7 @@ class Device:
         """Run an action here; returns the rows by name, and the last event."""
         said = Said()
         job = {"action": action, "root": str(self.root), "state": str(self.state), "wanted": wanted}
-        code = tuning.tune(job, said)  # type: ignore[arg-type]
+        code = tuning.tune(job, said)
         assert code == (said.events[-1]["event"] == "failed")
         rows = [row for event in said.events if event["event"] == "tuned" for row in event["knobs"]]
         return {row["name"]: row for row in rows}, said.events[-1]
@@ -242,7 +243,7 @@ def refusing(knob: knobs.Knob, part: str, number: int) -> knobs.Knob:
 def test_interrupts_that_refuse_are_left_alone_and_named(board: Device) -> None:
     knobs = [refusing(knob, "irq/9/", errno.EIO) for knob in knobs_of(board)]
     before = tuning.Before(str(board.state), "first", knobs)
-    rows = {row["name"]: row for row in tuning.apply(knobs, before, Said())}  # type: ignore[arg-type]
+    rows = {row["name"]: row for row in tuning.apply(knobs, before, Said())}
     assert rows["irq-affinity"]["error"] is None
     assert "1 stay where they are: proc/irq/9/smp_affinity" in rows["irq-affinity"]["reason"]
     assert board.files()["proc/irq/0/smp_affinity"] == "1"
@@ -253,7 +254,7 @@ def test_interrupts_that_refuse_are_left_alone_and_named(board: Device) -> None:
 def test_a_core_that_refuses_is_an_error_and_the_rest_is_done(board: Device) -> None:
     knobs = [refusing(knob, "cpu1/", errno.EBUSY) for knob in knobs_of(board)]
     before = tuning.Before(str(board.state), "first", knobs)
-    rows = {row["name"]: row for row in tuning.apply(knobs, before, Said())}  # type: ignore[arg-type]
+    rows = {row["name"]: row for row in tuning.apply(knobs, before, Said())}
     assert "cpu1" in rows["governor"]["error"]
     assert rows["turbo"]["changed"]
     assert board.files()[f"{CPUS}/cpu0/cpufreq/scaling_governor"] == "performance"
@@ -432,6 +433,7 @@ def test_clocks_that_do_not_come_back_keep_their_store(jetson: Device, monkeypat
 KILLED = """
 import os, signal, sys
 from edgebench.agent import knobs, tuning
+from edgebench.agent.events import Events
 root, state, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
 
 def deadly(knob):

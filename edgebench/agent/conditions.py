@@ -76,9 +76,9 @@ def _clocks(root: str) -> Dict[str, Any]:
     """Read clocks in kHz: asked for (mean), real (fastest core), and their upper limits (sum), and what sets them."""
     asked = _numbers(os.path.join(root, CPU + "cpufreq/scaling_cur_freq"))
     real = _numbers(os.path.join(root, CPU + "cpufreq/cpuinfo_cur_freq"))
-    if not real:
+    if asked and not real:  # without cpufreq it is a constant
         megahertz = re.findall(r"^cpu MHz\s*:\s*([\d.]+)", read(os.path.join(root, "proc/cpuinfo")) or "", re.MULTILINE)
-        real = [float(value) * 1000 for value in megahertz] if asked else []  # without cpufreq it is a constant
+        real = [float(value) * 1000 for value in megahertz]
     limits = _numbers(os.path.join(root, CPU + "cpufreq/scaling_max_freq"))
     governors = {read(path) or "" for path in glob.glob(os.path.join(root, CPU + "cpufreq/scaling_governor"))}
     return {

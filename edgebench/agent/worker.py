@@ -66,9 +66,9 @@ class Worker(object):
     @property
     def infer(self) -> Callable[[Any], Any]:
         """Answer one query; a bundle of batch 1 answers its images one after the other."""
-        one = self.runtime.infer
+        one: Callable[[Any], Any] = self.runtime.infer
         if not self.serial:
-            return one  # type: ignore[no-any-return]
+            return one
 
         def each(tensors: List[Any]) -> Any:
             for tensor in tensors:

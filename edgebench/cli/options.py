@@ -80,7 +80,7 @@ def meters(given: list[str] | None) -> list[MeterSpec]:
     from edgebench.errors import UnknownName
     from edgebench.schema import MeterSpec
 
-    known = [name.removeprefix("meter-") for name in discovery.names("edgebench.agent") if name.startswith("meter-")]
+    known = discovery.on_device("meter")
     found = []
     for text in given or ():
         name, _, rest = text.partition(":")

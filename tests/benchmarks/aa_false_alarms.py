@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from cells import arguments, bundle, medians, pairs, session, subject, verdict, workplace
+from cells import arguments, bundle, pairs, session, subject, verdict, workplace
 from scipy import stats as scipy_stats
 
 from edgebench import stats
@@ -27,7 +27,7 @@ def main() -> int:
         spec = opened.spec
         print(f"{given.comparisons} A/A comparisons; {spec.trials} trials of {spec.min_seconds} s for each side, A B B A")
         found = pairs(opened, cell, cell, given.comparisons)
-    compared = [stats.compare(medians(one), medians(other), paired=True, floor=None) for one, other in found]
+    compared = [stats.compare(stats.medians(one), stats.medians(other), paired=True, floor=None) for one, other in found]
     alarms = sum(item.word != "same" for item in compared)
     shifts = sorted(abs(item.ratio.value - 1) for item in compared)
     print(

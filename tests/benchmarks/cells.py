@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 import edgebench
 from edgebench.comparison import interleaved
 from edgebench.plan import ModeSpec
@@ -97,11 +95,6 @@ def pairs(opened: Session, first: Subject, second: Subject, comparisons: int) ->
         found.append((list(one.trials), list(other.trials)))
         progress(f"comparison {index + 1} of {comparisons}")
     return found
-
-
-def medians(trials: Sequence[Trial]) -> list[float]:
-    """Return the trials' medians; nanoseconds."""
-    return [float(np.median(np.asarray(trial.samples_ns))) for trial in trials]
 
 
 def checked(found: Sequence[Measurement]) -> Sequence[Measurement]:

@@ -10,7 +10,7 @@ import os
 import sys
 
 import numpy as np
-from cells import arguments, bundle, checked, medians, pairs, session, subject, verdict, workplace
+from cells import arguments, bundle, checked, pairs, session, subject, verdict, workplace
 
 from edgebench import stats
 from edgebench.measure import Pass
@@ -28,13 +28,13 @@ def main() -> int:
         made = bundle(folder)
         first, second = subject(opened, made), subject(opened, made, runtime="delayed")
         [calibration] = checked(run_job(opened, [first], [Pass("trial", index) for index in range(5)], lambda _: None))
-        median_ns = float(np.median(medians(calibration.trials)))
+        median_ns = float(np.median(stats.medians(calibration.trials)))
         spec = opened.spec
         print(f"{spec.trials} trials of {spec.min_seconds} s a side, A B B A; p50 {median_ns / 1e3:.0f} µs")
         for delay in (0.05, 0.0):
             os.environ["EDGEBENCH_DELAY_NS"] = str(int(delay * median_ns))
             found = pairs(opened, first, second, given.comparisons)
-            compared = [stats.compare(medians(one), medians(other), paired=True, floor=None) for one, other in found]
+            compared = [stats.compare(stats.medians(one), stats.medians(other), paired=True, floor=None) for one, other in found]
             rates[delay] = sum(item.word == "slower" for item in compared) / len(compared)
             wrong = sum(item.word == "faster" for item in compared)
             ratios = [item.ratio.value for item in compared]
