@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo
 TYPES := build/types
 
-.PHONY: demo test lint types unit slow bench wheel twins schema results clean
+.PHONY: demo test lint types unit slow bench wheel twins arm64 schema results clean
 
 # Train, export, run and compare on real digits. `make demo ARGS=--repeat` measures again.
 demo: $(VENV)/.demo
@@ -58,6 +58,10 @@ build/twins/py36/.done:
 	tests/twins.sh 3.6 build/twins/py36 onnxruntime==1.10.0
 build/twins/py37/.done:
 	tests/twins.sh 3.7 build/twins/py37 tflite-runtime==2.11.0
+
+# An arm64 Debian under QEMU as a device (root, some minutes); the tests that need it are skipped without.
+arm64:
+	tests/arm64.sh build/arm64
 
 # The committed records: the same job, measured longer.
 results: $(VENV)/.demo

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,7 @@ WORK = Path(".edgebench")
 RESULTS = Path("results")
 
 
-def no_progress(what: str, done: float, total: float) -> None:
+def no_progress(what: str, done: float, total: float, lane: str = "") -> None:
     """Report nothing."""
 
 
@@ -142,14 +143,17 @@ def run(
     profile: str | None = None,
     *,
     bundle: Sequence[Path] = (),
-    target: Sequence[str] = (),
+    target: Sequence[str | Target] = (),
     mode: Mode = "quick",
     repeat: bool = False,
+    resume: bool = False,
     only: str | None = None,
     dataset: str | None = None,
     scenario: Mapping[str, Any] | None = None,
     meters: Sequence[MeterSpec] = (),
     dry_run: bool = False,
+    accept_new_host_key: bool = False,
+    reconnect_seconds: float = 60.0,
     results: Path = RESULTS,
     work: Path = WORK,
     progress: Progress = no_progress,
@@ -162,17 +166,38 @@ def run(
     """
     if (profile is None) == (not bundle):
         raise InputError("run: give a profile or one or more bundle folders, and not both")
-    session = Session(mode, repeat, dry_run, Path(results), Path(work), progress, dict(scenario or {}), meters)
+    session = Session(
+        mode,
+        repeat,
+        dry_run,
+        Path(results),
+        Path(work),
+        progress,
+        dict(scenario or {}),
+        meters,
+        accept_new_host_key=accept_new_host_key,
+        reconnect_seconds=reconnect_seconds,
+        resume=resume,
+    )
     session.scenario(Scenario())  # refuse what does not fit together before anything long begins
-    if profile is not None:
-        plan = read_profile(profile)
-        devices = [read_target(name) for name in target or plan.targets]
-        subjects = prepare_profile(session, plan, open_images(plan.dataset), devices, only)
-    else:
-        folders = [Path(folder) for folder in bundle]
-        devices = [read_target(name) for name in target or ("cpu",)]
-        subjects = prepare_bundles(session, folders, devices, only, dataset)
-    return measure_all(session, subjects)
+    plan = None if profile is None else read_profile(profile)
+    devices = read_devices(target or (("cpu",) if plan is None else plan.targets))
+    with session:
+        session.connect(devices)
+        if plan is not None:
+            subjects = prepare_profile(session, plan, open_images(plan.dataset), devices, only)
+        else:
+            subjects = prepare_bundles(session, [Path(folder) for folder in bundle], devices, only, dataset)
+        return measure_all(session, subjects)
+
+
+def read_devices(given: Sequence[str | Target]) -> list[Target]:
+    """Read targets by name or path; each device needs a name of its own."""
+    found = [read_target(item) if isinstance(item, str) else item for item in given]
+    doubled = [name for name, count in Counter(target.name for target in found).items() if count > 1]
+    if doubled:
+        raise InputError(f"two devices are called {doubled[0]}; give each a `name:` in a target file, or in the fleet file")
+    return found
 
 
 # ---------------------------------------------------------------- compare, noise, verify
@@ -182,10 +207,11 @@ def compare(
     first: Path,
     second: Path,
     *,
-    target: str = "cpu",
+    target: str | Target = "cpu",
     mode: Mode = "standard",
     dataset: str | None = None,
     scenario: Mapping[str, Any] | None = None,
+    accept_new_host_key: bool = False,
     results: Path = RESULTS,
     work: Path = WORK,
     progress: Progress = no_progress,
@@ -198,22 +224,26 @@ def compare(
     if any(bundles):
         if not all(bundles):
             raise InputError(f"{sides[bundles.index(False)]}: no bundle; compare two bundles, or two records")
-        session = Session(mode, True, False, Path(results), Path(work), progress, dict(scenario or {}))
-        device = read_target(target)
-        one, other = (tie_bundle(session, side, device, dataset) for side in sides)
-        return comparison.run_pair(session, one, other)
+        [device] = read_devices([target])
+        wishes = dict(scenario or {})
+        with Session(
+            mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key
+        ) as session:
+            one, other = (tie_bundle(session, side, device, dataset) for side in sides)
+            return comparison.run_pair(session, one, other)
     return comparison.compare_records(*(store.record_paths(side) for side in sides))
 
 
 def noise(
     bundle: Path | None = None,
     *,
-    target: str = "cpu",
+    target: str | Target = "cpu",
     mode: Mode = "standard",
     comparisons: int = 20,
     dataset: str | None = None,
     scenario: Mapping[str, Any] | None = None,
     meters: Sequence[MeterSpec] = (),
+    accept_new_host_key: bool = False,
     results: Path = RESULTS,
     work: Path = WORK,
     progress: Progress = no_progress,
@@ -224,11 +254,14 @@ def noise(
     """
     from edgebench import comparison
 
-    device = read_target(target)
+    [device] = read_devices([target])
     folder = Path(bundle) if bundle else _any_bundle(device, Path(work))
-    session = Session(mode, True, False, Path(results), Path(work), progress, dict(scenario or {}), meters)
-    found = comparison.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
-    return store.save_noise(session.results, found), found
+    wishes = dict(scenario or {})
+    with Session(
+        mode, True, False, Path(results), Path(work), progress, wishes, meters, accept_new_host_key=accept_new_host_key
+    ) as session:
+        found = comparison.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
+        return store.save_noise(session.results, found), found
 
 
 def _any_bundle(target: Target, work: Path) -> Path:

@@ -27,6 +27,7 @@ from edgebench.schema import (
     Exported,
     Exporter,
     ExportRequest,
+    Link,
     Model,
     Network,
     Parity,
@@ -230,9 +231,9 @@ def _torch_outputs(network: Network, images: Array) -> Array:
 
 def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Array:
     """Run a bundle through the agent on this computer; returns float32 scores [n, classes]."""
-    host = target.model_copy(update={"transport": "local", "python": None})
+    host = target.model_copy(update={"transport": "local", "host": None, "python": None})
     with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
-        transport = deploy.connect(host, Path(root))
+        transport = deploy.connect(host, Link(Path(root)))
         deployed = deploy.deploy(host, transport, folder, bundle, images)
         cell = measure.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario())
         passes = [measure.Pass("accuracy", batch=4 if bundle.dynamic_batch else 1)]

@@ -11,7 +11,7 @@ from edgebench import deploy, discovery, measure
 from edgebench.agent import facts
 from edgebench.errors import EdgebenchError
 from edgebench.profile import read_target
-from edgebench.schema import Target
+from edgebench.schema import Link, Target
 
 Rows = list[dict[str, Any]]
 NAMED_BY_THE_USER = {"command": "'command:PROGRAM ARGS'", "csv": "csv:FILE"}
@@ -67,7 +67,7 @@ def _check_target(target: Target) -> dict[str, Any]:
         return _row("target", target.name, False, "not probed: it needs an address")
     try:
         with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
-            transport = deploy.connect(target, Path(root))
+            transport = deploy.connect(target, Link(Path(root)))
             found = measure.probe(transport, deploy.deploy_agent(target, transport))
     except EdgebenchError as error:
         return _row("target", target.name, False, str(error))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-import tempfile
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import discovery
-from edgebench.errors import MeasureError
-from edgebench.files import inside, storage, write_atomic
-from edgebench.schema import Bundle, Target, Transport
+from edgebench.files import inside
+from edgebench.schema import Bundle, Link, Progress, Target, Transport
 
 MAIN = "import sys\nfrom edgebench_agent.supervisor import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
+STAY_HERE = frozenset({"parity.npz"})
+"""Files of a bundle that no device needs."""
+
+Sent = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,26 @@ class Deployed:
     """(path, sha256) of what the agent checks before it starts."""
 
 
-def connect(target: Target, root: Path) -> Transport:
-    """Open the target's transport; `root` is the device's cache folder where that is a local one."""
+def connect(target: Target, link: Link) -> Transport:
+    """Open the target's transport."""
     plugin = discovery.load("edgebench.targets.transports", target.transport, "transport")
-    transport: Transport = plugin.connect(target, root)
+    transport: Transport = plugin.connect(target, link)
     return transport
+
+
+def unheard(done: int, total: int) -> None:
+    """Tell nobody what is sent."""
+
+
+def said(progress: Progress, target: Target) -> Sent:
+    """Show what is sent to a device, with its rate."""
+    begin = time.monotonic()
+
+    def sent(done: int, total: int) -> None:
+        rate = done / max(time.monotonic() - begin, 1e-3) / 2**20
+        progress(f"push {total / 2**20:.1f} MiB to {target.name} ({rate:.1f} MiB/s)", done, total, target.name)
+
+    return sent
 
 
 def pack_agent(plugins: Sequence[str] = ()) -> bytes:
@@ -62,37 +80,28 @@ def pack_agent(plugins: Sequence[str] = ()) -> bytes:
     return buffer.getvalue()
 
 
-def deploy_agent(target: Target, transport: Transport) -> str:
+def deploy_agent(target: Target, transport: Transport, sent: Sent = unheard) -> str:
     """Push the agent unless the device has it; returns its path there."""
     content = pack_agent(target.agent_plugins)
-    return _push_bytes(transport, f"agents/{_short(content)}.pyz", content)
+    return transport.push(content, f"agents/{hashlib.sha256(content).hexdigest()[:16]}.pyz", sent)
 
 
-def deploy(target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8]) -> Deployed:
-    """Push whatever of agent, bundle and evaluation set the device does not have yet."""
+def deploy(
+    target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8], sent: Sent = unheard
+) -> Deployed:
+    """Push whatever of agent, bundle and evaluation set the device does not have yet.
+
+    Raises `TransportError` where it does not arrive, `StorageError` where a
+    local cache folder cannot hold it.
+    """
     content = np.ascontiguousarray(images).tobytes()
-    home = f"bundles/{bundle.sha256[:16]}"
-    with storage(Path(transport.path(""))):
-        agent = deploy_agent(target, transport)
-        for name in bundle.files:
-            if not transport.has(f"{home}/{name}"):
-                transport.push(inside(folder, name), f"{home}/{name}")
-        evaluation = _push_bytes(transport, f"sets/{_short(content)}.u8", content)
-    files = [(transport.path(f"{home}/{name}"), entry.sha256) for name, entry in bundle.files.items()]
-    files.append((evaluation, hashlib.sha256(content).hexdigest()))
-    return Deployed(agent, transport.path(f"{home}/{bundle.entry}"), evaluation, tuple(files))
-
-
-def _short(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _push_bytes(transport: Transport, destination: str, content: bytes) -> str:
-    if not transport.has(destination):
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder) / "content"
-            write_atomic(source, content)
-            transport.push(source, destination)
-    if not transport.has(destination):
-        raise MeasureError("deploy", f"{destination} did not arrive on the device", "check its free space and run again")
-    return transport.path(destination)
+    digest = hashlib.sha256(content).hexdigest()
+    agent = deploy_agent(target, transport, sent)
+    there = {
+        name: transport.push(inside(folder, name), f"bundles/{bundle.sha256[:16]}/{name}", sent)
+        for name in bundle.files
+        if name not in STAY_HERE
+    }
+    evaluation = transport.push(content, f"sets/{digest[:16]}.u8", sent)
+    files = [(there[name], bundle.files[name].sha256) for name in there]
+    return Deployed(agent, there[bundle.entry], evaluation, (*files, (evaluation, digest)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from edgebench.plan import WARMUP_SECONDS, ModeSpec
 from edgebench.schema import (
     Bundle,
     Failure,
+    Keep,
     Measurement,
     MeterSpec,
     Power,
@@ -112,15 +114,18 @@ def batches(scenario: Scenario, dynamic_batch: bool) -> list[int]:
     return [1]
 
 
-def measure(transport: Transport, agent: str, job: Mapping[str, Any], heard: Heard) -> list[Measurement]:
+def measure(transport: Transport, agent: str, job: Mapping[str, Any], heard: Heard, resume: bool = False) -> list[Measurement]:
     """Run a job on a device and collect what it says; a measurement for each of its cells.
 
     A stream that ends without `done` is a failure, and what arrived before is
-    kept. The agent is gone when this returns, however it returns.
+    kept. The agent is gone when this returns, however it returns, unless the
+    device was lost: then it goes on there, and `resume` takes it up.
     """
     collected = Collected(len(job["cells"]))
+    line = json.dumps(job) + "\n"
+    name = hashlib.sha256(f"{agent}\n{line}".encode()).hexdigest()[:32]
     try:
-        stream = transport.run([agent, "cell"], json.dumps(job) + "\n")
+        stream = transport.run([agent, "cell"], line, Keep(name, resume))
     except TransportError as error:
         collected.failure = Failure("start", str(error), "check the target and run again")
         return collected.measurements()
@@ -136,6 +141,13 @@ def measure(transport: Transport, agent: str, job: Mapping[str, Any], heard: Hea
         reason = "the agent ended before it was done" + last_words(stream)
         collected.failure = Failure(collected.stage, reason, "run again: only this cell is measured anew")
     return collected.measurements()
+
+
+def failed(failure: Failure) -> Measurement:
+    """Return the measurement of a cell whose agent never started."""
+    collected = Collected(1)
+    collected.failure = failure
+    return collected.measurements()[0]
 
 
 def events(stream: Stream) -> Iterator[dict[str, Any]]:

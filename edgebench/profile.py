@@ -1,10 +1,16 @@
-"""Read and check `profiles/*.yaml` and `targets/*.yaml`."""
+"""Read and check `profiles/*.yaml`, `targets/*.yaml`, and the user's own targets and fleets.
+
+A user's target may name another one under `extends`, in the catalogue or in a
+file beside it, and says only what differs: mappings are merged key by key, lists
+and all else replace, and null brings back the default.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib.resources
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,7 +18,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgebench import discovery
-from edgebench.errors import ProfileError, UnknownName
+from edgebench.errors import InputError, ProfileError, UnknownName
+from edgebench.files import write_atomic
 from edgebench.schema import DatasetRef, Profile, Target
 
 T = TypeVar("T", bound=BaseModel)
@@ -43,15 +50,119 @@ def _ancestors(profile: Profile, name: str) -> set[str]:
     return found
 
 
-def read_target(name_or_path: str) -> Target:
-    """Read a target by name or path; its own plugin files are named relative to it."""
-    target = _read(name_or_path, "edgebench.targets", "target", Target)
-    folder = Path(name_or_path).resolve().parent
-    plugins = tuple(str(folder / plugin) for plugin in target.agent_plugins)
-    for plugin in plugins:
-        if not Path(plugin).is_file():
-            raise ProfileError(f"{name_or_path}: agent_plugins: no file {plugin}")
-    return target.model_copy(update={"agent_plugins": plugins})
+def read_target(name_or_path: str, host: str | None = None) -> Target:
+    """Read a target by name or path, and give it the `host` of the command line, if any.
+
+    `ProfileError` names the file, and the key and the nearest known key. A
+    target's own plugin files are named relative to the file that lists them.
+    """
+    content = _target_content(name_or_path, ())
+    if host is None:
+        return _as_target(content, name_or_path)
+    return _as_target({**content, "host": host}, f"{name_or_path}, --host")
+
+
+def read_fleet(path: Path) -> list[Target]:
+    """Read a list of devices: `devices: [{target: jetson-nano, host: nano@jetson.local, name: nano-2}, …]`.
+
+    Each entry may override what a file that extends its target may. Raises
+    `ProfileError` where two have the same name.
+    """
+    content = _mapping(str(path), _file_text(str(path), "fleet"), "fleet", "{devices: [{target: …, host: …}]}")
+    devices = content.get("devices")
+    if set(content) != {"devices"} or not isinstance(devices, list) or not devices:
+        raise ProfileError(f"{path}: a fleet has one key, devices, with a list of {{target: …, host: …}}")
+    fleet = [_device(entry, f"{path}: devices.{number}", path.parent) for number, entry in enumerate(devices)]
+    names = [target.name for target in fleet]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ProfileError(f"{path}: {names.count(twice)} devices are named {twice!r}; give each a name: of its own")
+    return fleet
+
+
+def _device(entry: object, place: str, folder: Path) -> Target:
+    """Build one device of a fleet."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("target"), str) or "extends" in entry:
+        raise ProfileError(f"{place}: a device is a mapping with target: and what a target file may have, without extends:")
+    own = {key: value for key, value in entry.items() if key != "target"}
+    return _as_target(_extended({**own, "extends": entry["target"]}, place, folder, ()), place)
+
+
+def write_target(path: Path, base: str, changes: Mapping[str, Any], replace: bool = False) -> Target:
+    """Write a user's own target file that extends `base`, and read it back.
+
+    Raises `ProfileError` where it would not be a target (then nothing is written), `InputError`
+    where there is a file already that is not to be replaced.
+    """
+    if path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"{path}: a target file ends in .yaml")
+    if path.exists() and not replace:
+        raise InputError(f"{path}: is there already; choose another file, or replace it with --force")
+    known = discovery.names("edgebench.targets", ".yaml")
+    if base not in known and Path(base).suffix not in {".yaml", ".yml"}:
+        raise UnknownName("target", base, known)
+    content = {"extends": base if base in known else os.path.relpath(os.path.realpath(base), path.parent.resolve()), **changes}
+    _as_target(_extended(content, str(path), path.parent, ()), str(path))
+    write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    return read_target(str(path.absolute()))
+
+
+def _target_content(name_or_path: str, before: tuple[str, ...]) -> dict[str, Any]:
+    """Load a target with all that it extends; its plugins' paths are absolute."""
+    named = name_or_path in discovery.names("edgebench.targets", ".yaml")
+    identity = name_or_path if named else os.path.realpath(name_or_path)
+    if identity in before:
+        raise ProfileError(f"{name_or_path}: extends itself: {' → '.join([*map(_shown, before), _shown(identity)])}")
+    content = _mapping(name_or_path, _text(name_or_path, "edgebench.targets", "target"), "target", "targets/cpu.yaml")
+    return _extended(content, name_or_path, Path(name_or_path).resolve().parent, (*before, identity))
+
+
+def _extended(content: dict[str, Any], place: str, folder: Path, before: tuple[str, ...]) -> dict[str, Any]:
+    """Put a target's own keys over those of the target that it extends, which is checked by itself."""
+    own = {key: value for key, value in content.items() if key != "extends"}
+    if "agent_plugins" in own:
+        own["agent_plugins"] = _plugins(own["agent_plugins"], place, folder)
+    if "extends" not in content:
+        return own
+    base = content["extends"]
+    if not isinstance(base, str):
+        raise ProfileError(f"{place}: extends: name one target, or a file relative to this one")
+    origin = base if base in discovery.names("edgebench.targets", ".yaml") else os.path.normpath(folder.resolve() / base)
+    if origin != base and Path(base).suffix not in {".yaml", ".yml"}:
+        raise ProfileError(f"{place}: extends: {UnknownName('target', base, discovery.names('edgebench.targets', '.yaml'))}")
+    inherited = _target_content(origin, before)
+    _as_target(inherited, origin)
+    merged = {**inherited, **{key: _over(inherited.get(key), value) for key, value in own.items()}}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _over(inherited: object, own: object) -> object:
+    """Lay one value over another: mappings key by key, where null takes a key away."""
+    if isinstance(inherited, dict) and isinstance(own, dict):
+        return {key: value for key, value in {**inherited, **own}.items() if value is not None}
+    return own
+
+
+def _plugins(given: object, place: str, folder: Path) -> object:
+    """Name plugin files absolutely; `ProfileError` where one is missing."""
+    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+        return given  # its type says what is wrong
+    found = [str(folder / item) for item in given]
+    for path in found:
+        if not Path(path).is_file():
+            raise ProfileError(f"{place}: agent_plugins: no file {path}")
+    return found
+
+
+def _as_target(content: dict[str, Any], place: str) -> Target:
+    try:
+        return Target.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{place}: {explain(error, Target, ('extends',))}") from error
+
+
+def _shown(identity: str) -> str:
+    return os.path.basename(identity)
 
 
 def read_dataset(text: str) -> DatasetRef:
@@ -71,18 +182,23 @@ def read_dataset(text: str) -> DatasetRef:
 
 def _read(name_or_path: str, package: str, kind: str, type_: type[T]) -> T:
     """Load one YAML file and check it against its type."""
-    text = _text(name_or_path, package, kind)
-    try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        line = str(error).replace("\n", " ")
-        raise ProfileError(f"{name_or_path}: not valid YAML: {line}") from error
-    if not isinstance(content, dict):
-        raise ProfileError(f"{name_or_path}: a {kind} is a mapping of keys; see profiles/digits.yaml")
+    content = _mapping(name_or_path, _text(name_or_path, package, kind), kind, "profiles/digits.yaml")
     try:
         return type_.model_validate(content)
     except ValidationError as error:
         raise ProfileError(f"{name_or_path}: {explain(error, type_)}") from error
+
+
+def _mapping(place: str, text: str, kind: str, example: str) -> dict[str, Any]:
+    """Read YAML that holds one mapping."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = str(error).replace("\n", " ")
+        raise ProfileError(f"{place}: not valid YAML: {line}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{place}: a {kind} is a mapping of keys; see {example}")
+    return content
 
 
 def _text(name_or_path: str, package: str, kind: str) -> str:
@@ -90,26 +206,30 @@ def _text(name_or_path: str, package: str, kind: str) -> str:
     known = discovery.names(package, ".yaml")
     if name_or_path in known:
         return importlib.resources.files(package).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    path = Path(name_or_path)
-    if path.suffix not in {".yaml", ".yml"} and "/" not in name_or_path:
+    if Path(name_or_path).suffix not in {".yaml", ".yml"} and "/" not in name_or_path:
         raise UnknownName(kind, name_or_path, known)
+    return _file_text(name_or_path, kind)
+
+
+def _file_text(path: str, kind: str) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ProfileError(f"{name_or_path}: cannot be read ({error}); give a {kind}'s name or a YAML file") from error
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"{path}: cannot be read ({error}); give a {kind}'s name or a YAML file") from error
 
 
-def explain(error: ValidationError, type_: type[BaseModel]) -> str:
-    """Say the first thing that is wrong, with its place and the nearest known key."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the file"
+def explain(error: ValidationError, type_: type[BaseModel], more_keys: Sequence[str] = ()) -> str:
+    """Say the first thing that is wrong, with its place and the nearest known key, one of `more_keys` at the top."""
+    found = error.errors()
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])  # a misspelt key is missing as well
+    place = ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
-        known = _keys(type_, first["loc"][:-1])
+        known = _keys(type_, first["loc"][:-1]) + (list(more_keys) if len(first["loc"]) == 1 else [])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown key {place!r}: {hint}known: {', '.join(known)}{more}"
-    return f"{place}: {first['msg']}{more}"
+        return f"unknown key {place!r}: {hint}known: {', '.join(sorted(known))}{more}"
+    return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{more}"
 
 
 def _keys(type_: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

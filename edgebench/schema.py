@@ -7,12 +7,21 @@ Everything is frozen, units stand in the names, and each type has one JSON form.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 RECORD_SCHEMA = 2
 BUNDLE_SCHEMA = 1
@@ -141,6 +150,14 @@ class Limits(Frozen):
     ir: int | None = Field(None, description="highest ONNX IR version")
     activations: Literal["uint8", "int8"] = Field("int8", description="signedness of ONNX INT8 activations")
     per_channel: bool = Field(True, description="one weight scale per output channel")
+    operators: dict[str, int] = Field(
+        {}, description="highest version of each TFLite operator, 0: none; `*` stands for any end of a name; empty: no limit"
+    )
+
+    @model_serializer(mode="wrap")
+    def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out operators where there are none: bundles made before there were any keep their keys."""
+        return {name: value for name, value in write(self).items() if name != "operators" or value}
 
 
 class Bundle(Frozen):
@@ -201,18 +218,108 @@ class MeterSpec(Frozen):
     options: dict[str, Any] = Field({}, description="the meter's own options")
 
 
+class Expected(Frozen):
+    """What a device must be to count as its target; a device that is something else is refused."""
+
+    machine: tuple[str, ...] = Field((), description="what `uname -m` says; empty: any")
+    board: str | None = Field(None, description="regular expression within /proc/device-tree/model")
+    usb: tuple[str, ...] = Field((), description="vendor:product, one of which must be plugged in")
+    gpu: str | None = Field(None, description="regular expression within the name of an NVIDIA GPU's")
+    os: str | None = Field(None, description="regular expression within the system's name; another is told, not refused")
+    python: str | None = Field(None, description="the system's Python, for instance 3.6; another is told, not refused")
+
+
+class Install(Frozen):
+    """What `edgebench targets setup` brings to the device."""
+
+    requirements: tuple[str, ...] = Field((), description="as pip reads them, for instance onnxruntime==1.10.0")
+    system_site_packages: bool = Field(False, description="the environment sees what the system installed (TensorRT)")
+
+
+class Cache(Frozen):
+    """Where a device keeps what was pushed."""
+
+    path: str = Field("~/.edgebench", description="absolute, or below the home folder")
+    mebibytes: int = Field(4096, ge=1, description="least recently used content goes first")
+
+    @field_validator("path")
+    @classmethod
+    def _is_a_folder_of_its_own(cls, path: str) -> str:
+        if not re.match(r"(~/|/)[^/]", path) or ".." in path.split("/") or not path.isprintable() or len(path.encode()) > 1024:
+            raise ValueError(f"{path[:300]!r} is not an absolute path or one below ~/, without .. and control characters")
+        return path
+
+
+HOST = re.compile(
+    r"(?P<ssh>ssh://)?(?:(?P<user>[A-Za-z0-9_][A-Za-z0-9_.-]{0,63})@)?"
+    r"(?:(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)|\[(?P<ipv6>[0-9A-Fa-f:][0-9A-Fa-f:.]*(?:%[A-Za-z0-9_.-]+)?)\])"
+    r"(?::(?P<port>[0-9]{1,5}))?"
+)
+"""How a device is addressed; nothing in it is special to a shell or looks like an option."""
+PYTHON = re.compile(r"(~/)?[A-Za-z0-9_./+][A-Za-z0-9_./+-]*")
+USB = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
+
+
+def split_host(host: str) -> tuple[str | None, str, int | None]:
+    """Take an address apart into user, name (of a host, or an IPv6 address without brackets) and port.
+
+    `user@host`, `host`, or `ssh://user@host:port`, the user and the port where
+    wanted. Raises `ValueError` for everything else, hostile or not.
+    """
+    found = HOST.fullmatch(host) if len(host) <= 400 else None
+    name = (found["name"] or found["ipv6"]) if found else ""
+    port = int(found["port"]) if found and found["port"] else None
+    if not found or len(name) > 253 or (port is not None and not (found["ssh"] and 0 < port < 65536)):
+        shown = host if len(host) <= 80 else f"{host[:80]}…"
+        raise ValueError(f"{shown!r} is not user@host, a name of ~/.ssh/config, or ssh://user@host:port (IPv6 in brackets)")
+    return found["user"], name, port
+
+
 class Target(Frozen):
-    """A kind of device. Addresses are never part of it."""
+    """A kind of device; with `host`, one device. No target of the catalogue has an address."""
 
     name: str = Field(pattern=NAME)
     description: str
     transport: str
-    python: str | None = Field(None, description="interpreter on the device; null for the host's own")
+    host: str | None = Field(None, description="user@host, or a name of ~/.ssh/config; in the user's own file alone")
+    python: str | None = Field(None, description="interpreter on the device; null: the host's own, or python3 there")
+    expects: Expected = Expected()
+    setup: Install = Install()
+    cache: Cache = Cache()
     accepts: tuple[Accepts, ...]
     meters: tuple[MeterSpec, ...] = Field((), description="the first that can be read gives the headline")
     tuning: dict[str, Any] = Field({}, description="what `edgebench tune` wants beyond its defaults")
     agent_plugins: tuple[str, ...] = Field((), description="own `rt_*.py` or `meter_*.py` files, beside this file")
     notes: str = ""
+    sources: tuple[str, ...] = Field((), description="where the facts of this file come from")
+
+    @field_validator("host")
+    @classmethod
+    def _host_is_an_address(cls, host: str | None) -> str | None:
+        if host is not None:
+            split_host(host)
+        return host
+
+    @field_validator("python")
+    @classmethod
+    def _python_is_a_plain_path(cls, python: str | None) -> str | None:
+        if python is not None and (not PYTHON.fullmatch(python) or len(python) > 1024):
+            raise ValueError(f"{python[:300]!r} is not an interpreter's path: letters, digits and ./+-_, ~/ at its start")
+        return python
+
+    @model_validator(mode="after")
+    def _keys_go_together(self) -> Target:
+        if self.transport == "local" and self.host is not None:
+            raise ValueError("transport local is this computer: leave host (--host) out, or choose a target with transport ssh")
+        for key in ("board", "gpu", "os"):
+            try:
+                re.compile(getattr(self.expects, key) or "")
+            except re.error as error:
+                raise ValueError(f"expects.{key}: not a regular expression: {error}") from error
+        wrong = [item for item in self.expects.usb if not USB.fullmatch(item)]
+        if wrong:
+            raise ValueError(f"expects.usb: {wrong[0]!r} is not vendor:product, for instance 1a6e:089a")
+        return self
 
     def accepted(self, format: str, precision: str) -> Accepts | None:
         """Find how this target runs a format in a precision, or None."""
@@ -754,21 +861,47 @@ class Stream(Protocol):
         """Return the end of what it wrote to its standard error."""
 
 
+@dataclass(frozen=True)
+class Link:
+    """How to connect to devices."""
+
+    root: Path
+    """Cache folder of a local device."""
+    accept_new_host_key: bool = False
+    """Trust a device that was never seen before; a changed key is refused all the same."""
+    reconnect_seconds: float = 60.0
+    """How long to look for a device that was lost."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Asks that a program outlives the connection: it goes on, and its output is kept on the device."""
+
+    name: str
+    """The same program has the same name: hexadecimal."""
+    resume: bool = False
+    """Take up what an earlier connection started under this name, if there is anything."""
+
+
 class Transport(Protocol):
-    """A way to a device: `targets/transports/<name>.py` makes one with `connect(target, root)`."""
+    """A way to a device: `targets/transports/<name>.py` makes one with `connect(target, link)`."""
 
-    def run(self, arguments: Sequence[str], stdin: str) -> Stream:
-        """Start the device's Python with these arguments."""
+    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Stream:
+        """Start the device's Python with these arguments; an environment made by `setup` goes first."""
 
-    def push(self, source: Path, destination: str) -> None:
-        """Copy a file below the device's cache folder, whole or not at all."""
+    def push(self, source: Path | bytes, destination: str, sent: Callable[[int, int], None]) -> str:
+        """Bring a file below the device's cache folder, whole or not at all; returns its path there.
 
-    def has(self, destination: str) -> bool:
-        """Say whether a file is below the device's cache folder."""
+        Names carry the hash of the content: a file that is there is not sent
+        again. `sent` hears of bytes sent and bytes in all.
+        """
 
-    def path(self, destination: str) -> str:
-        """Name a file below the device's cache folder as the device sees it."""
+    def close(self) -> None:
+        """End the connection; programs that are kept go on."""
 
 
-Progress = Callable[[str, float, float], None]
-"""What is being done, how much of it is done, how much there is; the units cancel."""
+class Progress(Protocol):
+    """Hears how long work goes on."""
+
+    def __call__(self, what: str, done: float, total: float, lane: str = "") -> None:
+        """Take what is being done, how much of it is done, how much there is; lanes go on side by side."""

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import datetime
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from edgebench import deploy, measure, records, store
+from edgebench import deploy, inspection, measure, records, store
 from edgebench.build import accepted
-from edgebench.errors import EdgebenchError, InputError, MeasureError
-from edgebench.files import sha256_json, storage
+from edgebench.errors import EdgebenchError, InputError, MeasureError, TransportError
+from edgebench.files import sha256_json
 from edgebench.plan import MODES, ModeSpec, cell_key
 from edgebench.records import Subject
 from edgebench.schema import (
     Bundle,
     Cell,
     Failure,
+    Link,
     Measurement,
     MeterSpec,
     Mode,
@@ -80,8 +83,21 @@ class Session:
     """What the command line asks of the scenario, over what a profile says."""
     meters: Sequence[MeterSpec] = ()
     """Power meters to use instead of the target's own."""
+    accept_new_host_key: bool = False
+    reconnect_seconds: float = 60.0
+    resume: bool = False
+    """Take up what devices went on measuring after the connection to them was lost."""
     result: RunResult = field(default_factory=RunResult)
     devices: dict[str, Device] = field(default_factory=dict)
+    interrupted: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the connections."""
+        for device in self.devices.values():
+            device.close()
 
     @property
     def spec(self) -> ModeSpec:
@@ -91,8 +107,19 @@ class Session:
     def device(self, target: Target) -> Device:
         """Connect to a target once."""
         if target.name not in self.devices:
-            self.devices[target.name] = Device(target, self.work / "device" / target.name)
+            link = Link(self.work / "device" / target.name, self.accept_new_host_key, self.reconnect_seconds)
+            self.devices[target.name] = Device(target, link)
         return self.devices[target.name]
+
+    def connect(self, targets: Sequence[Target]) -> None:
+        """Look at all devices at once; one that cannot be reached, or is another, fails its own cells."""
+        side_by_side(self, [self.device(target).look for target in targets if target.transport != "local"])
+
+    def report(self, what: str, done: float, total: float, lane: str = "") -> None:
+        """Show progress; the place where a lane notices that the run was interrupted."""
+        if self.interrupted.is_set():
+            raise KeyboardInterrupt
+        self.progress(what, done, total, lane)
 
     def scenario(self, base: Scenario) -> Scenario:
         """Apply the command line's wishes to a profile's scenario."""
@@ -152,19 +179,43 @@ class Device:
     """A connected target, and what it said of itself."""
 
     target: Target
-    root: Path
+    link: Link
+    _found: dict[str, Any] = field(default_factory=dict)
+    _error: EdgebenchError | None = None
 
     @cached_property
     def transport(self) -> Transport:
-        """Open the connection."""
-        return deploy.connect(self.target, self.root)
+        """Prepare the connection."""
+        return deploy.connect(self.target, self.link)
 
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """Probe the device once."""
-        with storage(self.root):
+    def look(self) -> None:
+        """Probe the device once; what is wrong with it is remembered."""
+        if self._found or self._error:
+            return
+        try:
             agent = deploy.deploy_agent(self.target, self.transport)
-        return measure.probe(self.transport, agent)
+            found = measure.probe(self.transport, agent)
+            inspection.refuse(self.target, found)
+            self._found = found
+        except EdgebenchError as error:
+            self._error = error
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what the device says of itself.
+
+        Raises `TransportError` where it cannot be reached, `MeasureError` where
+        it is not what its target says.
+        """
+        self.look()
+        if self._error is not None:
+            raise self._error
+        return self._found
+
+    def close(self) -> None:
+        """End the connection."""
+        if "transport" in self.__dict__:
+            self.transport.close()
 
     @property
     def identity(self) -> str:
@@ -182,9 +233,10 @@ class Device:
         return str(found["version"])
 
 
-def now() -> str:
-    """Return the time as records write it."""
-    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+def now(ago: float = 0.0) -> str:
+    """Return the time, or the time some seconds ago, as records write it."""
+    then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=ago)
+    return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> Subject:
@@ -209,8 +261,43 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
 
 
 def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
-    """Measure what is not done yet, one cell after the other; each result is on disk before the next begins."""
+    """Measure what is not done yet: remote devices side by side, then this computer's, each cell after the other.
+
+    Each result is on disk before the device's next cell begins.
+    """
     todo = list({subject.key: subject for subject in subjects}.values())
+    lanes: dict[str, list[Subject]] = {}
+    for subject in todo:
+        lanes.setdefault(subject.cell.target, []).append(subject)
+    remote = [lane for lane in lanes.values() if lane[0].target.transport != "local"]
+    here = [lane for lane in lanes.values() if lane[0].target.transport == "local"]
+    side_by_side(session, [partial(_measure_lane, session, lane) for lane in remote])
+    for lane in here:  # with nothing else at work on this computer
+        _measure_lane(session, lane)
+    order = {subject.key: index for index, subject in enumerate(todo)}
+    session.result.records.sort(key=lambda record: order[record.key])
+    return session.result
+
+
+def side_by_side(session: Session, lanes: Sequence[Callable[[], None]]) -> None:
+    """Do several things at once; an interruption reaches each of them, and is waited for."""
+    if len(lanes) < 2:
+        for lane in lanes:
+            lane()
+        return
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        futures = [pool.submit(lane) for lane in lanes]
+        try:
+            wait(futures)
+        except KeyboardInterrupt:
+            session.interrupted.set()
+            raise
+    for future in futures:
+        future.result()
+
+
+def _measure_lane(session: Session, todo: Sequence[Subject]) -> None:
+    """Measure the cells of one device."""
     done = {} if session.repeat else {subject.key: _done(session, subject) for subject in todo}
     missing = [subject.key for subject in todo if not done.get(subject.key)]
     started = time.monotonic()
@@ -229,7 +316,6 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
             session.result.records.append(record)
             reason = f"{record.failed_stage}: {record.failure.reason}" if record.failure else ""
             session.note(name, record.status, reason, record.seconds)
-    return session.result
 
 
 def _done(session: Session, subject: Subject) -> Record | None:
@@ -244,14 +330,18 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
     scenario = subject.cell.scenario
     passes = measure.all_passes(session.spec, scenario, subject.bundle.dynamic_batch)
-    started_at, begin = now(), time.monotonic()
-    session.progress(label, before, total)
+    lane, begin, earlier = subject.cell.target, time.monotonic(), 0.0
+    session.report(label, before, total, lane)
 
     def heard(event: Mapping[str, Any]) -> None:
-        session.progress(label, before + min(time.monotonic() - begin, session.spec.seconds(scenario)), total)
+        nonlocal earlier
+        if event["event"] == "resumed":  # by the device's own reckoning: its clock may be set to any time
+            earlier = max(0.0, float(event["age_seconds"]))
+        session.report(label, before + min(time.monotonic() - begin, session.spec.seconds(scenario)), total, lane)
 
     [measurement] = run_job(session, [subject], passes, heard)
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - begin + earlier
+    started_at = now(seconds)
     cost = store.meter_cost(session.results, subject.cell)
     meters = session.meters or subject.target.meters
     record = records.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
@@ -270,11 +360,16 @@ def run_job(
     """Deploy cells of one device and run their passes there, in the given order; a measurement for each."""
     first, cells = subjects[0], []
     transport = session.device(first.target).transport
+    sent = deploy.said(session.report, first.target)
     for subject in subjects:
         images = subject.data.read("test").images
-        deployed = deploy.deploy(subject.target, transport, subject.folder, subject.bundle, images)
+        try:
+            deployed = deploy.deploy(subject.target, transport, subject.folder, subject.bundle, images, sent)
+        except TransportError as error:
+            lost = Failure("deploy", str(error), "look at the device and run again: what has arrived there is not sent again")
+            return [measure.failed(lost) for _ in subjects]
         scenario = subject.cell.scenario
         cells.append(measure.cell_job(subject.bundle, subject.cell.runtime, deployed, images.shape, scenario))
     chosen = (session.meters or first.target.meters) if meters is None else meters
     job = measure.job(cells, passes, session.spec, first.cell.scenario, chosen)
-    return measure.measure(transport, deployed.agent, job, heard)
+    return measure.measure(transport, deployed.agent, job, heard, session.resume)

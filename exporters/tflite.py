@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import importlib.metadata
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgebench.errors import ExportError
-from edgebench.schema import Exported, ExportRequest, Network, TensorSpec
+from edgebench.schema import Exported, ExportRequest, Limits, Network, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 DYNAMIC_BATCH = False
@@ -139,7 +140,8 @@ def _describe(request: ExportRequest, path: Path) -> Exported:
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     graph = model.subgraphs[0]
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
-    operators = {f"{names[max(code.builtinCode, code.deprecatedBuiltinCode)]} v{code.version}" for code in model.operatorCodes}
+    versions = [(names[max(code.builtinCode, code.deprecatedBuiltinCode)], code.version) for code in model.operatorCodes]
+    check_operators(request.network.model.name, versions, request.limits)
     return Exported(
         entry="model.tflite",
         runtime="tflite",
@@ -147,8 +149,21 @@ def _describe(request: ExportRequest, path: Path) -> Exported:
         output=_tensor(graph.tensors[graph.outputs[0]]),
         layout="nhwc",
         calibration_method="min-max",
-        details={"operators": sorted(operators), "nodes": len(graph.operators)},
+        details={"operators": sorted({f"{name} v{version}" for name, version in versions}), "nodes": len(graph.operators)},
     )
+
+
+def check_operators(model: str, versions: Iterable[tuple[str, int]], limits: Limits) -> None:
+    """Raise `ExportError` for the first operator that is newer than the target's runtime knows, or that it does not know."""
+    for name, version in sorted(versions):
+        known = [pattern for pattern in limits.operators if fnmatch.fnmatchcase(name, pattern)]
+        highest = limits.operators[max(known, key=len)] if known else None
+        if highest is not None and version > highest:
+            knows = f"version {highest} at most" if highest else "no such operator"
+            raise ExportError(
+                f"{model}: the file has {name} version {version}, the target's runtime knows {knows}; "
+                "choose another architecture, format or precision, or a target with a newer runtime"
+            )
 
 
 def _tensor(tensor: Any) -> TensorSpec:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sshd as bed
 
 from edgebench.cli import execute
 
@@ -25,6 +26,7 @@ with contextlib.suppress(ImportError):
     load_torchvision()
 
 DOUBLES = Path(__file__).parent / "doubles"
+ARM64 = Path(__file__).parent.parent / "build" / "arm64" / "root"
 TINY = """
 import torch
 
@@ -109,3 +111,32 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Iterator[Cli]:
         return code, captured.out, captured.err
 
     yield call
+
+
+Devices = Callable[..., bed.Sshd]
+
+
+@pytest.fixture
+def sshd(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Devices]:
+    """Make devices on loopback, each a real OpenSSH server; nothing may be left running on them at the end."""
+    if reason := bed.missing():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("devices")
+    monkeypatch.setenv("EDGEBENCH_SSH", f"ssh -F {bed.combined(folder)}")
+    devices: list[bed.Sshd] = []
+
+    def make(name: str = "board", **options: Any) -> bed.Sshd:
+        devices.append(bed.serve(folder / name, name, **options))
+        return devices[-1]
+
+    yield make
+    strays = {device.name: left for device in devices if (left := device.close())}
+    assert not strays, f"left running on the devices: {strays}"
+
+
+@pytest.fixture
+def arm64(sshd: Devices) -> bed.Sshd:
+    """Start an arm64 Debian as a device: its own programs under QEMU, in a network of its own (`make arm64` makes it)."""
+    if reason := bed.unusable(ARM64):
+        pytest.skip(reason)
+    return sshd("arm64", root=ARM64)

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from edgebench.bundle import read_bundle
 from edgebench.errors import TransportError
 from edgebench.plan import ModeSpec
 from edgebench.profile import read_target
-from edgebench.schema import Measurement, MeterSpec, Scenario
+from edgebench.schema import Keep, Link, Measurement, MeterSpec, Scenario
 
 BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)
 Bundles = dict[tuple[str, str], Path]
@@ -34,7 +34,7 @@ def run(
     bundle, device = read_bundle(folder), read_target(target)
     assert bundle.model.lineage.dataset is not None
     images = open_dataset(bundle.model.lineage.dataset).read("test").images[:70]
-    transport = deploy.connect(device, Path("device"))
+    transport = deploy.connect(device, Link(Path("device")))
     deployed = deploy.deploy(device, transport, folder, bundle, images)
     scenario = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **wishes})
     cell = measure.cell_job(bundle, runtime, deployed, images.shape, scenario)
@@ -131,7 +131,7 @@ def test_a_second_deployment_pushes_nothing(here: Path, tiny_bundles: Bundles) -
     folder = tiny_bundles["torch", "fp32"]
     bundle, device = read_bundle(folder), read_target("cpu")
     images = np.zeros((4, 8, 8, 1), np.uint8)
-    transport = deploy.connect(device, Path("device"))
+    transport = deploy.connect(device, Link(Path("device")))
     first = deploy.deploy(device, transport, folder, bundle, images)
     before = {path: path.stat().st_mtime_ns for path in Path("device").rglob("*") if path.is_file()}
     assert deploy.deploy(device, transport, folder, bundle, images) == first
@@ -207,7 +207,7 @@ class Script:
         self.script = lines
         self.stopped = False
 
-    def run(self, arguments: Sequence[str], stdin: str) -> Script:
+    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Script:
         return self
 
     def lines(self, silence_seconds: float) -> Iterator[str]:
@@ -222,13 +222,10 @@ class Script:
     def stderr(self) -> str:
         return "first\nSegmentation fault"
 
-    def push(self, source: Path, destination: str) -> None: ...
-
-    def has(self, destination: str) -> bool:
-        return True
-
-    def path(self, destination: str) -> str:
+    def push(self, source: Path | bytes, destination: str, sent: Callable[[int, int], None]) -> str:
         return destination
+
+    def close(self) -> None: ...
 
 
 def event(kind: str, **fields: Any) -> str:

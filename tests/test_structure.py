@@ -28,6 +28,9 @@ MAY_IMPORT = {
     "edgebench/deploy.py": PURE,
     "edgebench/measure.py": PURE | {"edgebench.plan", "edgebench.deploy"},
     "edgebench/tune.py": PURE | {"edgebench.measure"},
+    "edgebench/inspection.py": PURE | {"edgebench.measure", "edgebench.profile"},
+    "edgebench/wheelhouse.py": PURE,
+    "edgebench/provision.py": PURE | {"edgebench.deploy", "edgebench.measure", "edgebench.wheelhouse"},
     "edgebench/bundle.py": PURE,
     "edgebench/store.py": PURE,
     "edgebench/report/": {"edgebench.schema", "edgebench.stats", "edgebench.errors", "edgebench.report"},
@@ -37,7 +40,7 @@ MAY_IMPORT = {
     "edgebench/recipes/": PURE
     | {"edgebench.recipes", "edgebench.data", "edgebench.models", "edgebench.agent", "edgebench.profile"},
     "exporters/": {"edgebench.schema", "edgebench.errors"},
-    "targets/": {"edgebench.schema", "edgebench.errors"},
+    "targets/": {"edgebench.schema", "edgebench.errors", "edgebench.files", "edgebench.targets"},
 }
 HEAVY = {"torch", "tensorflow", "coremltools", "tensorrt", "matplotlib", "lightning", "onnx", "litert_torch"}
 

@@ -20,6 +20,7 @@ from edgebench.agent import knobs, tuning
 from edgebench.agent.events import Events
 from edgebench.errors import InputError, MeasureError
 from edgebench.profile import read_target
+from edgebench.schema import Link
 from edgebench.tune import tune
 
 DOUBLES = Path(__file__).parent / "doubles"
@@ -577,7 +578,7 @@ def test_an_agent_that_is_killed_is_an_error_and_its_device_is_restored(
 ) -> None:
     before = jetson.files()
     device = read_target(str(laid_out()))
-    transport = deploy.connect(device, tmp_path / "cache")
+    transport = deploy.connect(device, Link(tmp_path / "cache"))
     agent = deploy.deploy_agent(device, transport)
     monkeypatch.setenv("EDGEBENCH_JETSON_FAULT", "lock-hang")
     killer = subprocess.Popen([sys.executable, "-c", KILL_WHEN_LOCKING, agent, str(jetson.root)])
@@ -612,6 +613,6 @@ sys.exit(1)
 
 
 def test_an_unknown_tuning_key_is_bad_input(tmp_path: Path) -> None:
-    transport = deploy.connect(read_target("cpu"), tmp_path)
+    transport = deploy.connect(read_target("cpu"), Link(tmp_path))
     with pytest.raises(InputError, match="frequency"):
         tune(transport, "agent.pyz", "show", "/nowhere", {"frequency": 1}, "")

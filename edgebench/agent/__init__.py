@@ -3,7 +3,7 @@
 It is packed into one file and started as `python agent.pyz cell`, with a job as
 one line of JSON on standard input; events come out as lines of JSON:
 
-    hello         environment facts, runtime version, clock
+    hello         environment facts, what the device is, runtime version, clock; all that it has (inspect)
     started       a pass begins: accuracy, memory, or a trial
     loaded        load and first-inference time
     warm          warm-up samples, and whether they settled
@@ -18,6 +18,9 @@ one line of JSON on standard input; events come out as lines of JSON:
     memory        resident memory of a process of its own
     finished      a pass is over
     tuning, tuned a knob is being set; a row for each knob
+    device        what an environment must fit, and what is there (setup)
+    verifying, making, unpacking, checking   how far the setup is
+    installed, removed   what came of it
     done, failed  the last event; a stream without it is a failure
 """
 

@@ -15,7 +15,7 @@ import threading
 import time
 from typing import Any, Deque, Dict, List, Optional
 
-from . import PROTOCOL, clock, conditions, facts, tuning
+from . import PROTOCOL, clock, conditions, environments, facts, inventory, tuning
 from .events import Events
 from .hangup import when_host_leaves
 from .meters import Sampler, pulses
@@ -215,23 +215,29 @@ def _leave(workers: "List[subprocess.Popen[str]]", sampler: Sampler) -> None:
 
 
 def main() -> int:
-    """Do what the first argument says: `cell`, `probe`, `tune` or `worker`."""
+    """Do what the first argument says: `cell`, `inspect`, `probe`, `setup`, `tune` or `worker`."""
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     if command == "worker":
         return worker_main()
+    if command == "setup":
+        return environments.main(known_runtimes())
     events = Events()
-    if command == "probe":
+    if command in ("inspect", "probe"):
+        more = {"device": inventory.inspect(json.loads(sys.stdin.readline()))} if command == "inspect" else {}
         events.emit(
             "hello",
             protocol=PROTOCOL,
             environment=facts.environment(),
+            identity=inventory.identity(),
             runtimes=facts.runtimes(known_runtimes()),
             clock=clock.describe(),
+            wall_s=time.time(),
+            **more,
         )
         return 0
     if command == "tune":
         return tuning.tune(json.loads(sys.stdin.readline()), events)
     if command != "cell":
-        sys.stderr.write("usage: python agent.pyz cell|probe|tune < job.json\n")
+        sys.stderr.write("usage: python agent.pyz cell|inspect|probe|setup|tune < job.json\n")
         return 2
     return cell(json.loads(sys.stdin.readline()), events)

@@ -27,8 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, export, run, compare, leaderboard, verify, noise, tune, models, targets, formats, doctor):
+for command in (train, export, run, compare, leaderboard, verify, noise, tune, models, formats, doctor):
     app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
+app.add_typer(targets.app, name="targets")
 
 
 def _print_version(wanted: bool) -> None:

@@ -17,6 +17,8 @@ def command(
     first: Annotated[Path, typer.Argument(help="A bundle folder, a record, or a results folder.")],
     second: Annotated[Path, typer.Argument(help="Another of the same kind; it is compared with the first.")],
     target: Annotated[str, typer.Option(help="Where bundles run: a target's name or YAML file.")] = "cpu",
+    host: options.Host = None,
+    accept_new_host_key: options.AcceptNewHostKey = False,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long bundles run.")] = "standard",
     fail_if_slower: Annotated[str | None, typer.Option(help="Exit with 1 where the second is slower by more, as 5%.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
@@ -34,6 +36,7 @@ def command(
 ) -> None:
     """Compare two bundles by running them in turn, or two sets of records."""
     from edgebench import api
+    from edgebench.profile import read_target
 
     limit = None if fail_if_slower is None else options.share("--fail-if-slower", fail_if_slower)
     wishes = options.scenario(
@@ -43,7 +46,8 @@ def command(
         suite = api.compare(
             first,
             second,
-            target=target,
+            target=read_target(target, host),
+            accept_new_host_key=accept_new_host_key,
             mode=mode,
             dataset=dataset,
             scenario=wishes,

@@ -59,10 +59,11 @@ def progress() -> Iterator[Progress]:
         return
     said: set[str] = set()
 
-    def line(what: str, done: float, total: float) -> None:
-        if what not in said:
-            said.add(what)
-            print(f"edgebench: {what}", file=sys.stderr, flush=True)
+    def line(what: str, done: float, total: float, lane: str = "") -> None:
+        head = what.partition(" (")[0]  # what follows changes: a rate
+        if head not in said:
+            said.add(head)
+            print(f"edgebench: {head}", file=sys.stderr, flush=True)
 
     yield line
 
@@ -76,12 +77,18 @@ def _bar() -> Iterator[Progress]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TextColumn("left"))
     with Progress(*columns, TimeRemainingColumn(), console=Console(file=screen, force_terminal=True), transient=True) as bars:
         tasks: dict[str, Any] = {}
+        heads: dict[str, str] = {}
 
-        def report(what: str, done: float, total: float) -> None:
-            if what not in tasks:
-                for task in tasks.values():
-                    bars.update(task, visible=False)
-                tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=total, visible=True)
+        def report(what: str, done: float, total: float, lane: str = "") -> None:
+            """Show each lane's latest work; work without a lane gives way to lanes."""
+            head = what.partition(" (")[0]
+            if lane and "" in tasks:
+                bars.remove_task(tasks.pop(""))
+            if heads.get(lane) != head and lane in tasks:
+                bars.remove_task(tasks.pop(lane))
+            heads[lane] = head
+            if lane not in tasks:
+                tasks[lane] = bars.add_task(what, total=total)
+            bars.update(tasks[lane], description=what, completed=done, total=total)
 
         yield report

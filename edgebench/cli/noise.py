@@ -18,6 +18,8 @@ def command(
         Path | None, typer.Argument(help="The bundle to compare with itself, like those you measure; any unless given.")
     ] = None,
     target: Annotated[str, typer.Option(help="Whose noise: a target's name or YAML file.")] = "cpu",
+    host: options.Host = None,
+    accept_new_host_key: options.AcceptNewHostKey = False,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="For which mode.")] = "standard",
     comparisons: Annotated[int, typer.Option(help="How many A/A comparisons.", min=2)] = 20,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
@@ -30,11 +32,13 @@ def command(
 ) -> None:
     """Measure how much a target differs from itself; comparisons and the leaderboard count less as a tie."""
     from edgebench import api
+    from edgebench.profile import read_target
 
     with console.progress() as progress:
         path, found = api.noise(
             bundle,
-            target=target,
+            target=read_target(target, host),
+            accept_new_host_key=accept_new_host_key,
             mode=mode,
             comparisons=comparisons,
             dataset=dataset,

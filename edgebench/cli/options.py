@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -10,7 +11,7 @@ import typer
 from edgebench.errors import InputError
 
 if TYPE_CHECKING:
-    from edgebench.schema import MeterSpec
+    from edgebench.schema import MeterSpec, Target
 
 Kind = Annotated[
     Literal["single-stream", "multi-stream", "offline", "server", "paced"] | None,
@@ -31,6 +32,24 @@ Meter = Annotated[
     list[str] | None,
     typer.Option(help="Power meter instead of the target's: rapl, ina3221, 'command:PROGRAM ARGS', csv:FILE, …; repeatable."),
 ]
+
+Host = Annotated[
+    str | None, typer.Option(help="The device's address: user@host, ssh://user@host:port, or a name of ~/.ssh/config.")
+]
+AcceptNewHostKey = Annotated[
+    bool, typer.Option("--accept-new-host-key", help="Trust a device that was never seen before; its key is remembered.")
+]
+
+
+def devices(target: list[str] | None, host: list[str] | None, fleet: Path | None) -> list[str | Target]:
+    """Read `--target`, each with its `--host` where it needs one, and `--fleet`; `InputError` where they do not pair."""
+    from edgebench.profile import read_fleet, read_target
+
+    names, hosts = target or [], host or []
+    if hosts and len(hosts) != len(names):
+        raise InputError(f"{len(hosts)} --host for {len(names)} --target: give one for each, in the same order, or a fleet file")
+    alone = [read_target(name, hosts[index] if hosts else None) for index, name in enumerate(names)]
+    return [*alone, *(read_fleet(fleet) if fleet else ())]
 
 
 def scenario(**given: Any) -> dict[str, Any]:

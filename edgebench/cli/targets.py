@@ -1,16 +1,34 @@
-"""`edgebench targets`."""
+"""`edgebench targets`, and what goes with a target: show, add, probe, setup."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgebench.cli import console
+from edgebench.cli import console, probe, setup
+
+if TYPE_CHECKING:
+    from edgebench.schema import Accepts, Target
+
+app = typer.Typer(
+    name="targets",
+    help="List the kinds of device, show one, write your own, look at a device, and bring it what it lacks.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+)
+app.command(name="probe")(probe.command)
+app.command(name="setup")(setup.command)
 
 
-def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@app.callback()
+def listing(context: typer.Context, json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the kinds of device, and what each runs."""
+    if context.invoked_subcommand is not None:
+        return
     from edgebench import discovery
     from edgebench.profile import read_target
 
@@ -28,3 +46,94 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
         for target in known
     ]
     console.print_table("Targets", rows)
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="Target name or YAML file.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show all that is known of one target."""
+    from edgebench.profile import read_target
+
+    target = read_target(name)
+    if json:
+        console.print_json(target.model_dump(mode="json"))
+        return
+    console.print_table(f"{target.name}: {target.description}", _facts(target))
+    console.print_table("Formats", [_format(accepts) for accepts in target.accepts])
+    for accepts in target.accepts:
+        if accepts.limits.operators:
+            versions = ", ".join(f"{operator} {version}" for operator, version in accepts.limits.operators.items())
+            _print_text(f"Operators that {accepts.format} may have, in their highest version (0: none)", [versions])
+    meters = [
+        {
+            "meter": spec.name,
+            "rail": spec.rail or "its first",
+            "covers": spec.provenance or "as it says",
+            "options": spec.options or "",
+        }
+        for spec in target.meters
+    ]
+    console.print_table("Power meters, the first that can be read gives the headline", meters)
+    _print_text("Notes", [target.notes] if target.notes else [])
+    _print_text("Sources", target.sources)
+
+
+def _print_text(title: str, paragraphs: Sequence[str]) -> None:
+    print(f"{title}:" if paragraphs else f"{title}: none")
+    for paragraph in paragraphs:
+        print(textwrap.fill(paragraph, 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
+
+
+def _facts(target: Target) -> list[dict[str, Any]]:
+    """List what is one value each."""
+    expects = target.expects
+    facts = {
+        "transport": target.transport,
+        "host": target.host or ("this computer" if target.transport == "local" else "give --host"),
+        "interpreter": target.python or ("edgebench's own" if target.transport == "local" else "python3"),
+        "machine": " or ".join(expects.machine) or "any",
+        "board": expects.board or "any",
+        "usb": " or ".join(expects.usb) or "any",
+        "NVIDIA GPU": {None: "none needed", ".": "any"}.get(expects.gpu, expects.gpu),
+        "system": expects.os or "any",
+        "Python": expects.python or "any",
+        "setup brings": ", ".join(target.setup.requirements) or "nothing",
+        "": "the environment sees the system's packages" if target.setup.system_site_packages else None,
+        "cache": f"{target.cache.path}, {target.cache.mebibytes} MiB at most",
+        "tuning": ", ".join(f"{key} {value}" for key, value in target.tuning.items()) or "edgebench's defaults",
+        "own plugins": ", ".join(target.agent_plugins) or None,
+    }
+    return [{"what": what, "is": value} for what, value in facts.items() if value is not None]
+
+
+def _format(accepts: Accepts) -> dict[str, Any]:
+    limits, onnx = accepts.limits, accepts.format == "onnx"
+    return {
+        "format": accepts.format,
+        "precisions": "/".join(accepts.precisions),
+        "runtime": accepts.runtime,
+        "highest opset": limits.opset or "",
+        "highest IR": limits.ir or "",
+        "int8": f"{limits.activations} × int8, {'per channel' if limits.per_channel else 'per tensor'}" if onnx else "",
+        "operators": "as below" if limits.operators else "any that the runtime knows",
+    }
+
+
+@app.command()
+def add(
+    file: Annotated[Path, typer.Argument(help="The YAML file to write.")],
+    target: Annotated[str, typer.Option(help="What the device is: a target's name, or another file of your own.")],
+    host: Annotated[str, typer.Option(help="Its address: user@host, ssh://user@host:port, a name of ~/.ssh/config.")],
+    name: Annotated[str | None, typer.Option(help="What to call it in tables; as the target is called unless given.")] = None,
+    python: Annotated[str | None, typer.Option(help="Interpreter on the device; its python3 unless given.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Folder on the device for what is pushed there.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a file for one device of your own: a target of the catalogue, its address, and what is otherwise there."""
+    from edgebench.profile import write_target
+
+    given = {"name": name, "host": host, "python": python, "cache": {"path": cache} if cache else None}
+    written = write_target(file, target, {key: value for key, value in given.items() if value is not None}, force)
+    print(f"{file}: {written.name} at {written.host}; look at it with: edgebench targets probe --target {file}")

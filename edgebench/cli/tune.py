@@ -6,29 +6,36 @@ import shlex
 import shutil
 import sys
 import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from edgebench.cli import console
+from edgebench.cli.options import AcceptNewHostKey, Host
 
 
 def command(
     action: Annotated[Literal["show", "apply", "restore"], typer.Argument(help="What to do.")] = "show",
     target: Annotated[str, typer.Option(help="Target name or YAML file.")] = "cpu",
+    host: Host = None,
+    accept_new_host_key: AcceptNewHostKey = False,
     state: Annotated[str | None, typer.Option(help="Where the device keeps what was before.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Set a device's clocks and interrupts for steady timing, and put them back."""
     from edgebench import deploy
     from edgebench.profile import read_target
+    from edgebench.schema import Link
     from edgebench.tune import STATE, tune
 
-    device = read_target(target)
+    device = read_target(target, host)
     remedy = _as_root(["tune", action, "--target", target, *(["--state", state] if state else [])], device.transport == "local")
-    with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:  # as root, leave nothing of root's in the user's folder
-        transport = deploy.connect(device, Path(folder))
+    with (
+        tempfile.TemporaryDirectory(prefix="edgebench-") as folder,  # as root, leave nothing of root's in the user's folder
+        closing(deploy.connect(device, Link(Path(folder), accept_new_host_key))) as transport,
+    ):
         agent = deploy.deploy_agent(device, transport)
         path = str(Path(state).absolute()) if state and device.transport == "local" else state or STATE
         rows = tune(transport, agent, action, path, device.tuning, remedy)
@@ -45,7 +52,7 @@ def _as_root(arguments: list[str], local: bool) -> str:
     """Say how to do the same as root; sudo does not search the user's own PATH."""
     installed = shutil.which("edgebench")
     if not local:
-        return "connect as root, or run on the device: " + shlex.join(["sudo", "edgebench", *arguments])
+        return "log in there as root: --host root@…"
     return "run: " + shlex.join(["sudo", *([installed] if installed else [sys.executable, "-m", "edgebench"]), *arguments])
 
 

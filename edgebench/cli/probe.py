@@ -1,0 +1,106 @@
+"""`edgebench targets probe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgebench.cli import console
+from edgebench.cli.options import AcceptNewHostKey, Host
+
+if TYPE_CHECKING:
+    from edgebench.inspection import Difference
+
+
+def command(
+    target: Annotated[str, typer.Option(help="Target name or YAML file.")],
+    host: Host = None,
+    work: Annotated[Path, typer.Option(help="Where models, bundles and local devices' caches are kept.")] = Path(".edgebench"),
+    accept_new_host_key: AcceptNewHostKey = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Look at a device: what it is and has, and where it differs from its target."""
+    import dataclasses
+
+    from edgebench import deploy, inspection
+    from edgebench.profile import read_target
+    from edgebench.schema import Link
+
+    device = read_target(target, host)
+    with closing(deploy.connect(device, Link(work / "device" / device.name, accept_new_host_key))) as transport:
+        found = inspection.inspect(transport, deploy.deploy_agent(device, transport), device)
+    differences = inspection.differences(device, found)
+    refused = any(item.refuse for item in differences)
+    fits = inspection.fitting(found, device.transport) if refused else []
+    if json:
+        rows = [dataclasses.asdict(item) for item in differences]
+        console.print_json({"target": device.name, "found": found, "differences": rows, "refused": refused, "fits": fits})
+    else:
+        at = f" at {device.host}" if device.host else ""
+        console.print_table(f"The device{at}", [{"what": what, "is": value} for what, value in described(found)])
+        console.print_table(f"What differs from {device.name}", [_printed(item) for item in differences])
+    if refused:
+        if not json:
+            console.complain(_advice(device.name, fits))
+        raise typer.Exit(1)
+
+
+def _advice(name: str, fits: list[str]) -> str:
+    other = f"--target {' or '.join(fits)} describes it; or " if fits else ""
+    return f"nothing will be measured on it as {name}: {other}write your own file with extends: {name} and other expects:"
+
+
+def _printed(item: Difference) -> dict[str, str]:
+    consequence = "refused" if item.refuse else "measured all the same" if item.what != "runtime" else "its formats fail"
+    return {"what": item.what, "wanted": item.wanted, "found": item.found, "": consequence, "remedy": item.remedy}
+
+
+def described(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Write what a device said as pairs of words, what is not there left out or said to be missing."""
+    environment, identity, device = found["environment"], found["identity"], found["device"]
+    yield "board", identity["board"] or "no name of a board"
+    yield "processor", f"{environment['cpu'] or 'unknown'}, {environment['cores']} cores, {identity['machine']}"
+    yield "system", f"{identity['os'] or 'unknown'}, {identity['bits']} bit, {identity['system']} {environment['kernel']}"
+    if device["l4t"]:
+        yield "JetPack", f"{device['jetpack'] or 'unknown'} (L4T {device['l4t']})"
+    if device["mendel"]:
+        yield "Mendel", device["mendel"]
+    yield "Python", f"{identity['python']}, {environment['libc'] or 'unknown libc'}"
+    yield "NVIDIA GPU", "; ".join(device["gpu_driver"] or identity["gpus"]) or "none"
+    yield "USB", ", ".join(identity["usb"]) or "nothing"
+    yield "memory", f"{_gibibytes(environment['memory_bytes'])} GiB, {_gibibytes(device['available_bytes'])} available"
+    yield "disk", _disk(device["disk"])
+    yield "clock", _clock(device)
+    yield "temperature", "no sensor" if device["celsius"] is None else f"{device['celsius']:.1f} °C"
+    yield "time", f"{found['skew_seconds']:+.0f} s against this computer; no number rests on it"
+    for name, runtime in sorted(found["runtimes"].items()):
+        yield f"runtime {name}", runtime["version"] or f"no: {runtime['reason']}"
+    for meter in device["meters"]:
+        rails = ", ".join(f"{rail['rail']} ({rail['provenance']})" for rail in meter["rails"])
+        if rails or meter["wanted"]:
+            mark = "" if meter["wanted"] else "; not among the target's meters"
+            yield f"meter {meter['name']}", (rails or f"no: {meter['reason']}") + mark
+
+
+def _gibibytes(count: float | None) -> str:
+    return "?" if count is None else f"{count / (1 << 30):.1f}"
+
+
+def _disk(disk: Mapping[str, Any]) -> str:
+    if disk["free_bytes"] is None:
+        return f"unknown: {disk['reason']}"
+    reason = f"; {disk['reason']}" if disk["reason"] else ""
+    return f"{_gibibytes(disk['free_bytes'])} of {_gibibytes(disk['total_bytes'])} GiB free for the cache{reason}"
+
+
+def _clock(device: Mapping[str, Any]) -> str:
+    """Say what sets the clock, and where it stands."""
+    parts = [f"governor {device['governor']}" if device["governor"] else "no governor"]
+    parts += [f"power mode {device['power_mode']}"] if device["power_mode"] else []
+    parts += [f"{device['khz'] / 1e6:.2f} GHz"] if device["khz"] else []
+    parts += ["throttled now"] if device["throttled"] else []
+    return ", ".join(parts)

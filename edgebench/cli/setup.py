@@ -1,0 +1,137 @@
+"""`edgebench targets setup`."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from edgebench.cli import console
+from edgebench.cli.options import AcceptNewHostKey, Host
+
+if TYPE_CHECKING:
+    from edgebench.provision import Outcome, Plan
+    from edgebench.schema import Target, Transport
+
+
+def command(
+    target: Annotated[str, typer.Option(help="Target name or YAML file.")],
+    host: Host = None,
+    requirement: Annotated[
+        list[str] | None, typer.Option(help="What to bring beside or instead of the target's own, as pip reads it; repeatable.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Remove from the device what setup brought there.")] = False,
+    work: Annotated[Path, typer.Option(help="Where wheels, models and bundles are kept.")] = Path(".edgebench"),
+    accept_new_host_key: AcceptNewHostKey = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring a target's runtimes to a device, also to one without internet."""
+    from edgebench import deploy
+    from edgebench.profile import read_target
+    from edgebench.schema import Link
+
+    device = read_target(target, host)
+    link = Link(work / "device" / device.name, accept_new_host_key)
+    with closing(deploy.connect(device, link)) as transport:
+        agent = deploy.deploy_agent(device, transport)
+        if remove:
+            _remove(device, transport, agent, dry_run, json)
+        else:
+            _setup(device, transport, agent, requirement or [], dry_run, work, json)
+
+
+def _remove(device: Target, transport: Transport, agent: str, dry_run: bool, json: bool) -> None:
+    from edgebench import provision
+
+    if dry_run:
+        print(f"would remove the environments and wheels from {device.name}")
+        return
+    freed = provision.remove(transport, agent, device)
+    if json:
+        console.print_json({"target": device.name, "removed": True, "freed_bytes": freed})
+    else:
+        print(f"{device.name}: removed; {_mebibytes(freed)} MiB are free again")
+
+
+def _setup(
+    device: Target, transport: Transport, agent: str, requirements: list[str], dry_run: bool, work: Path, json: bool
+) -> None:
+    from edgebench import provision
+
+    house = work / "wheelhouse"
+    with console.progress() as progress:
+        plan = provision.plan(transport, agent, device, requirements, house, progress)
+    if not json:
+        _print_plan(plan, house)
+    outcome = None
+    if not dry_run:
+        with console.progress() as progress:
+            outcome = provision.install(transport, agent, plan, progress)
+    if json:
+        console.print_json({**_described(plan), "outcome": None if outcome is None else vars(outcome)})
+    elif outcome is not None:
+        _print_outcome(plan, outcome)
+
+
+def _print_plan(plan: Plan, house: Path) -> None:
+    """Print what will be done, before it is."""
+    lacks = {wheel.path for wheel in plan.missing}
+    rows = [
+        {
+            "wheel": wheel.path.name,
+            "MiB": _mebibytes(wheel.bytes),
+            "": "to be pushed" if wheel.path in lacks else "installed" if plan.done else "on the device",
+        }
+        for wheel in plan.house.wheels
+    ]
+    console.print_table(f"Set up {plan.target.name}: {', '.join(plan.requirements)}", rows, right=("MiB",))
+    print(f"device       {plan.python}; {plan.device['executable']}")
+    print(f"environment  {plan.device['root']}/env/{plan.name}: {_state(plan)}")
+    kept = f"kept from an earlier time; remove {house} to look for newer ones"
+    print(f"wheels       {kept if plan.house.kept else f'fetched now, kept in {house}'}")
+    space = f"{_mebibytes(plan.needed_bytes)} MiB needed, {_mebibytes(plan.device['free_bytes'])} MiB free"
+    print(f"push         {_mebibytes(plan.push_bytes)} MiB in {len(plan.missing)} files; {space}", flush=True)
+
+
+def _state(plan: Plan) -> str:
+    if plan.done:
+        return "is there already"
+    return "replaces the one in force" if plan.device["environment"] else "new"
+
+
+def _print_outcome(plan: Plan, outcome: Outcome) -> None:
+    wanted = {each.runtime for each in plan.target.accepts}
+    rows = [
+        {"runtime": name, "version": found["version"], "": found["reason"] or ""}
+        for name, found in sorted(outcome.runtimes.items())
+        if name in wanted or not found["reason"]
+    ]
+    console.print_table("Runtimes of the environment", rows)
+    what = "is set up" if outcome.made else "was set up already, and works"
+    pushed, freed = _mebibytes(outcome.pushed_bytes), _mebibytes(outcome.freed_bytes)
+    print(f"{plan.target.name} {what}; {pushed} MiB pushed, {freed} MiB freed of what is not needed any more")
+
+
+def _described(plan: Plan) -> dict[str, Any]:
+    wheels = [{"file": wheel.path.name, "bytes": wheel.bytes, "sha256": wheel.sha256} for wheel in plan.house.wheels]
+    return {
+        "target": plan.target.name,
+        "python": plan.python.version,
+        "abi": plan.python.abi,
+        "machine": plan.python.machine,
+        "glibc": plan.python.glibc,
+        "requirements": list(plan.requirements),
+        "environment": f"{plan.device['root']}/env/{plan.name}",
+        "done": plan.done,
+        "wheels": wheels,
+        "push_bytes": plan.push_bytes,
+        "needed_bytes": plan.needed_bytes,
+        "free_bytes": plan.device["free_bytes"],
+    }
+
+
+def _mebibytes(count: float) -> str:
+    return f"{count / (1 << 20):.1f}"
