@@ -1,0 +1,60 @@
+"""Push a file to a device on loopback, beside `scp` of the same file, in turn.
+
+The push also hashes the file on both sides, and writes it to the disk before it counts.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from boards import boards, target
+from cells import arguments, progress, verdict, workplace
+
+from edgebench import deploy
+from edgebench.profile import read_target
+from edgebench.schema import Link
+
+SHARE = 0.7
+
+
+def main() -> int:
+    """Print the rates and their ratio."""
+    parser = arguments(__doc__)
+    parser.add_argument("--mebibytes", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=7)
+    given = parser.parse_args()
+    ratios: list[float] = []
+    rates: list[tuple[float, float]] = []
+    with workplace() as folder, boards(folder / "devices", 1) as [device]:
+        source = folder / "content"
+        source.write_bytes(os.urandom(given.mebibytes << 20))
+        transport = deploy.connect(read_target(target(folder, "board", device.host)), Link(folder))
+        transport.push(b"warm", "sets/warm", deploy.unheard)
+        for index in range(given.rounds):
+            begin = time.monotonic()
+            there = transport.push(source, f"sets/{index}", deploy.unheard)
+            ours = time.monotonic() - begin
+            assert Path(there).stat().st_size == source.stat().st_size
+            command = ["scp", "-q", "-F", str(device.config), str(source), f"{device.host}:copy"]
+            begin = time.monotonic()
+            subprocess.run(command, check=True)
+            theirs = time.monotonic() - begin
+            for path in (there, device.home / "copy"):
+                Path(path).unlink()
+            ratios.append(theirs / ours)
+            rates.append((given.mebibytes / ours, given.mebibytes / theirs))
+            progress(f"round {index + 1} of {given.rounds}")
+        transport.close()
+    ours, theirs = (statistics.median(side) for side in zip(*rates, strict=True))
+    ratio = statistics.median(ratios)
+    text = f"push {ours:.0f} MiB/s, scp {theirs:.0f} MiB/s, ratio {ratio:.2f} ({min(ratios):.2f} … {max(ratios):.2f}); wanted {SHARE}"
+    return verdict(ratio >= SHARE, "\n" + text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
