@@ -1,8 +1,8 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `train`, `export`, `run`,
-`leaderboard`. They are imported when first used, so that `import edgebench`
-costs nothing.
+`leaderboard`; `read_target("jetson-nano", "nano@jetson.local")` for `run`.
+They are imported when first used, so that `import edgebench` costs nothing.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from edgebench.api import export, leaderboard, run, train
+    from edgebench.profile import read_target
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "export", "leaderboard", "run", "train"]
+__all__ = ["__version__", "export", "leaderboard", "read_target", "run", "train"]
 
 
 def __getattr__(name: str) -> Any:
