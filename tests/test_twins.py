@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from conftest import Cli
+from sshd import Sshd
 
-from edgebench import api
+from edgebench import api, store
+from edgebench.schema import Record
 
+Devices = Callable[..., Sshd]
 ROOT = Path(__file__).parent.parent
 TWINS = {"onnx": ("py36", "3.6", "onnxruntime 1.10.0"), "tflite": ("py37", "3.7", "tflite-runtime 2.11.0")}
 
@@ -53,3 +62,49 @@ def test_a_real_network_loads_and_mostly_decides_as_on_the_host(here: Path, form
     assert record.failure is None, record.failure
     assert record.accuracy is not None
     assert (record.accuracy.host_agreement or 0) >= 0.8
+
+
+OVER_SSH = """
+extends: BASE
+host: HOST
+expects: {machine: [x86_64], board: null, os: null}
+setup: {requirements: REQUIREMENTS}
+"""
+"""A catalogue's target, but for the processor of this computer."""
+BOARDS = {
+    "jetson-nano": ("onnx", "onnxruntime==1.10.0, numpy==1.19.4"),
+    "coral-dev-board": ("tflite", "tflite-runtime==2.11.0"),
+    "raspberry-pi-5": ("onnx", f"onnxruntime=={version('onnxruntime')}"),
+}
+
+
+@pytest.mark.parametrize("base", BOARDS)
+def test_a_twin_is_set_up_and_measured_over_ssh(here: Path, sshd: Devices, cli: Cli, base: str) -> None:
+    """A real sshd, the device's own Python without any package, wheels brought by `targets setup`."""
+    format, requirements = BOARDS[base]
+    same = twin(format, here) if base != "raspberry-pi-5" else "cpu"
+    python = Path(sys.executable) if same == "cpu" else ROOT / "build" / "twins" / TWINS[format][0] / "bin" / "python"
+    device = sshd("desk", python=python.resolve())
+    target = here / f"{base}.yaml"
+    target.write_text(OVER_SSH.replace("BASE", base).replace("HOST", device.host).replace("REQUIREMENTS", f"[{requirements}]"))
+    house = ROOT / "build" / "twins" / "work"  # kept, so that a later run needs no network
+    code, _, errors = cli("targets", "setup", "--target", target, "--work", house)
+    assert code == 0, errors
+    code, out, _ = cli("targets", "probe", "--target", target, "--json")
+    assert (code, json.loads(out)["refused"]) == (0, False)
+
+    changes = given("int8", size=16, channels=1, name="tiny")
+    made = api.export("tinynet:net", format=format, target=str(target), **changes).folder
+    [there] = api.run(bundle=[made], target=[str(target)], scenario={"precision": 0.5}, results=Path("there")).records
+    [near] = api.run(bundle=[made], target=[same], scenario={"precision": 0.5}, results=Path("near")).records
+    assert there.failure is None, there.failure
+    assert (there.verdict is not None, there.cell.target) == (True, base)
+    assert there.cell.runtime_version == near.cell.runtime_version
+    assert there.environment["python"].startswith(near.environment["python"][:4])
+    assert np.array_equal(predictions(Path("there"), there), predictions(Path("near"), near))
+
+
+def predictions(results: Path, record: Record) -> Any:
+    [(path, found)] = store.read_all(results)
+    assert found.key == record.key
+    return store.read_samples(path, found)["predictions"]
