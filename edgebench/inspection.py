@@ -94,10 +94,10 @@ def _runtimes(target: Target, runtimes: Mapping[str, Mapping[str, str | None]]) 
             remedy = f"name your rt_{name}.py under agent_plugins: in the target file"
             yield Difference("runtime", wanted, "this agent has none of that name", refuse=False, remedy=remedy)
         elif found["version"] is None:
-            yield Difference("runtime", wanted, found["reason"] or "none", refuse=False, remedy=_install(target, name))
+            yield Difference("runtime", wanted, found["reason"] or "none", refuse=False, remedy=install(target, name))
 
 
-def _install(target: Target, runtime: str) -> str:
+def install(target: Target, runtime: str) -> str:
     """Say how a runtime comes to a device."""
     packages = _packages(runtime)
     brought = {re.split(r"[^A-Za-z0-9-]", text.replace("_", "-"), maxsplit=1)[0].lower() for text in target.setup.requirements}
@@ -121,13 +121,12 @@ def refuse(target: Target, found: Mapping[str, Any]) -> None:
     wrong = [item for item in differences(target, found) if item.refuse]
     if not wrong:
         return
-    where = f" at {target.host}" if target.host else ""
     what = "; ".join(f"{item.what}: wanted {item.wanted}, found {item.found}" for item in wrong)
     hints = list(dict.fromkeys(item.remedy for item in wrong if item.remedy))
     others = fitting(found, target.transport)
     hints += [f"this device is what --target {' or '.join(others)} describes"] if others else []
     hints.append(f"or write your own file with extends: {target.name} and other expects: (docs/targets.md)")
-    raise MeasureError("probe", f"the device{where} is not a {target.name}: {what}", "; ".join(hints))
+    raise MeasureError("probe", f"the device is not a {target.name}: {what}", "; ".join(hints))
 
 
 def fitting(found: Mapping[str, Any], transport: str) -> list[str]:

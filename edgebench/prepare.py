@@ -131,6 +131,7 @@ def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[
 def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
     name = (slot.target.name, slot.model.name, slot.format, slot.precision)
     accepts = accepted(slot.target, slot.format, slot.precision)
+    session.check(slot.target)
     made = maker.existing(slot.model.name) if session.dry_run else maker.folder(slot.model.name)
     if made is None:
         session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.seconds(profile.scenario))

@@ -8,6 +8,7 @@ Everything is frozen, units stand in the names, and each type has one JSON form.
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -871,6 +872,8 @@ class Link:
     """Trust a device that was never seen before; a changed key is refused all the same."""
     reconnect_seconds: float = 60.0
     """How long to look for a device that was lost."""
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    """Set where nobody waits any longer."""
 
 
 @dataclass(frozen=True)

@@ -107,13 +107,22 @@ class Session:
     def device(self, target: Target) -> Device:
         """Connect to a target once."""
         if target.name not in self.devices:
-            link = Link(self.work / "device" / target.name, self.accept_new_host_key, self.reconnect_seconds)
+            root = self.work / "device" / target.name
+            link = Link(root, self.accept_new_host_key, self.reconnect_seconds, self.interrupted)
             self.devices[target.name] = Device(target, link)
         return self.devices[target.name]
 
     def connect(self, targets: Sequence[Target]) -> None:
-        """Look at all devices at once; one that cannot be reached, or is another, fails its own cells."""
+        """Look at all devices at once; one that cannot be reached, or is another, fails its own cells.
+
+        `InputError` where one has no address.
+        """
         side_by_side(self, [self.device(target).look for target in targets if target.transport != "local"])
+
+    def check(self, target: Target) -> None:
+        """Raise what is wrong with a device that was looked at, before anything is made for it."""
+        if target.name in self.devices:
+            self.devices[target.name].check()
 
     def report(self, what: str, done: float, total: float, lane: str = "") -> None:
         """Show progress; the place where a lane notices that the run was interrupted."""
@@ -156,7 +165,7 @@ class Session:
         self.note((cell.target, cell.model, cell.format, cell.precision), "failed", str(error))
         if self.dry_run:
             return
-        stage = error.stage if isinstance(error, MeasureError) else "export"
+        stage = error.stage if isinstance(error, MeasureError) else "connect" if isinstance(error, TransportError) else "export"
         record = records.skeleton(cell, cell_key(cell), role, now(), 0.0)
         store.save(self.results, records.failed(record, Failure(stage, str(error))), None)
 
@@ -197,6 +206,8 @@ class Device:
             found = measure.probe(self.transport, agent)
             inspection.refuse(self.target, found)
             self._found = found
+        except InputError:
+            raise
         except EdgebenchError as error:
             self._error = error
 
@@ -208,9 +219,13 @@ class Device:
         it is not what its target says.
         """
         self.look()
+        self.check()
+        return self._found
+
+    def check(self) -> None:
+        """Raise what was wrong when it was looked at."""
         if self._error is not None:
             raise self._error
-        return self._found
 
     def close(self) -> None:
         """End the connection."""
@@ -227,8 +242,7 @@ class Device:
         """Return the runtime's version there; `MeasureError` where it is missing."""
         found = self.facts["runtimes"].get(runtime, {"version": None, "reason": "this agent has no such runtime"})
         if found["version"] is None:
-            package = {"tflite": "ai-edge-litert"}.get(runtime, runtime)
-            remedy = f"install it on the device, for instance: python -m pip install {package}"
+            remedy = f"bring it with: {inspection.install(self.target, runtime)}"
             raise MeasureError("probe", f"{self.target.name} has no runtime {runtime}: {found['reason']}", remedy)
         return str(found["version"])
 
@@ -274,9 +288,20 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
     side_by_side(session, [partial(_measure_lane, session, lane) for lane in remote])
     for lane in here:  # with nothing else at work on this computer
         _measure_lane(session, lane)
-    order = {subject.key: index for index, subject in enumerate(todo)}
-    session.result.records.sort(key=lambda record: order[record.key])
+    _sort(session.result, todo)
     return session.result
+
+
+def _sort(result: RunResult, subjects: Sequence[Subject]) -> None:
+    """Order what lanes have done at the same time as it was asked for; what was noted before them stays first."""
+    order = {subject.key: index for index, subject in enumerate(subjects)}
+    result.records.sort(key=lambda record: order[record.key])
+    places = {
+        (cell.target, cell.model, cell.format, cell.precision): order[subject.key]
+        for subject in subjects
+        for cell in [subject.cell]
+    }
+    result.cells.sort(key=lambda cell: places.get((cell.target, cell.model, cell.format, cell.precision), -1))
 
 
 def side_by_side(session: Session, lanes: Sequence[Callable[[], None]]) -> None:
@@ -330,18 +355,18 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
     scenario = subject.cell.scenario
     passes = measure.all_passes(session.spec, scenario, subject.bundle.dynamic_batch)
-    lane, begin, earlier = subject.cell.target, time.monotonic(), 0.0
+    lane, begin, idle = subject.cell.target, time.monotonic(), 0.0
     session.report(label, before, total, lane)
 
     def heard(event: Mapping[str, Any]) -> None:
-        nonlocal earlier
+        nonlocal begin, idle
         if event["event"] == "resumed":  # by the device's own reckoning: its clock may be set to any time
-            earlier = max(0.0, float(event["age_seconds"]))
+            begin, idle = time.monotonic() - float(event["age_seconds"]), float(event["idle_seconds"])
         session.report(label, before + min(time.monotonic() - begin, session.spec.seconds(scenario)), total, lane)
 
     [measurement] = run_job(session, [subject], passes, heard)
-    seconds = time.monotonic() - begin + earlier
-    started_at = now(seconds)
+    age = time.monotonic() - begin
+    seconds, started_at = age - idle, now(age)
     cost = store.meter_cost(session.results, subject.cell)
     meters = session.meters or subject.target.meters
     record = records.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import foreign
 import pytest
 import sshd as bed
 
@@ -137,6 +138,6 @@ def sshd(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def arm64(sshd: Devices) -> bed.Sshd:
     """Start an arm64 Debian as a device: its own programs under QEMU, in a network of its own (`make arm64` makes it)."""
-    if reason := bed.unusable(ARM64):
+    if reason := foreign.unusable(ARM64):
         pytest.skip(reason)
     return sshd("arm64", root=ARM64)

@@ -12,34 +12,21 @@ import pwd
 import random
 import shlex
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-PROXY = Path(__file__).parent / "doubles" / "dropping_proxy.py"
-PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/lib/openssh", "/usr/lib/ssh", "/usr/libexec", "/usr/libexec/openssh")
+import foreign
+import processes
+from foreign import PROXY
+from processes import found
+
 START_SECONDS = 60.0
-SYSTEM_PORT = 22
-# Where a system of its own lives: private mounts and a private network, kept by a process that ends with its stdin.
-NAMESPACE = """
-set -e
-ip link set lo up
-mount -t proc proc "$1/proc"
-mount -t sysfs sysfs "$1/sys"
-mount -t tmpfs -o mode=755 tmpfs "$1/run"
-mount -t tmpfs -o mode=1777 tmpfs "$1/tmp"
-mkdir -p "$1/run/sshd" "$1$2"
-mount --bind "$2" "$1$2"
-[ ! -e "$2/cpuinfo" ] || mount --bind "$2/cpuinfo" "$1/proc/cpuinfo"
-echo ready
-exec cat
-"""
 SERVER = """\
 Port {port}
 ListenAddress 127.0.0.1
@@ -56,20 +43,6 @@ PrintMotd no
 MaxStartups 100
 SetEnv {environment}
 ForceCommand cd "$HOME" && exec "$SHELL" -c "${{SSH_ORIGINAL_COMMAND:-exec $SHELL}}"
-"""
-# The processor of a Raspberry Pi 4. QEMU 7.2's default one has SVE, with which LiteRT's int8 results are wrong.
-EMULATED = {"QEMU_CPU": "cortex-a72"}
-# One core of a Raspberry Pi 4: QEMU shows the host's /proc/cpuinfo, and runtimes that look for arm64 features there crash.
-CORTEX_A72 = """\
-processor\t: {number}
-BogoMIPS\t: 108.00
-Features\t: fp asimd evtstrm crc32 cpuid
-CPU implementer\t: 0x41
-CPU architecture: 8
-CPU variant\t: 0x0
-CPU part\t: 0xd08
-CPU revision\t: 3
-
 """
 CLIENT = """\
 Host {name}
@@ -89,11 +62,6 @@ def missing() -> str | None:
     """Say which program of OpenSSH is not installed here; None where all are."""
     absent = [name for name in ("sshd", "ssh", "ssh-keygen") if not found(name)]
     return f"{', '.join(absent)}: not installed" if absent else None
-
-
-def found(name: str) -> str:
-    """Find a program on the PATH or where systems keep their daemons; empty where it is nowhere."""
-    return shutil.which(name) or shutil.which(name, path=os.pathsep.join(PLACES)) or ""
 
 
 @dataclass
@@ -167,13 +135,13 @@ class Sshd:
     def pids(self) -> list[int]:
         """List the server's processes for connections (not the listener, not what they started)."""
         if self.listener is not None:
-            self.seen |= _sessions(self.listener.pid)
-        self.seen = {pid for pid in self.seen if _is_sshd(pid)}
+            self.seen |= processes.sessions(self.listener.pid)
+        self.seen = {pid for pid in self.seen if processes.is_sshd(pid)}
         return sorted(self.seen)
 
     def kill_sessions(self) -> None:
         """End every connection with SIGKILL; the listener and the commands that were running stay."""
-        _kill(self.pids())
+        processes.kill(self.pids())
 
     def strays(self, within_seconds: float = 0.0) -> list[str]:
         """List the processes left on the device, as `pid command line`, once that long has passed or there are none."""
@@ -186,9 +154,9 @@ class Sshd:
         """Take the device away as a reset does: listener, connections and processes gone at once, TMPDIR empty."""
         sessions = self.pids()
         self.stop()
-        _kill(sessions)
+        processes.kill(sessions)
         while left := self._left():
-            _kill(left)
+            processes.kill(left)
             time.sleep(0.01)
         for path in self.tmp.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -227,7 +195,7 @@ class Sshd:
         """Put a tmpfs of that size in place of HOME (root alone can); `close` takes it away."""
         options = f"size={mebibytes}m,mode=700" + (",ro" if read_only else "")
         subprocess.run(["mount", "-t", "tmpfs", "-o", options, "edgebench-test", str(self.home)], check=True)
-        self.ending.callback(subprocess.run, ["umount", str(self.home)], check=True)
+        self.ending.callback(subprocess.run, ["umount", "-l", str(self.home)], check=True)
 
     def close(self) -> list[str]:
         """End everything of the device; returns what had been left running on it (waits 5 s for it to end)."""
@@ -238,7 +206,7 @@ class Sshd:
 
     def _left(self) -> dict[int, str]:
         """Find the processes whose environment is the device's, with their command lines."""
-        return _with_environment({f"HOME={self.home}".encode(), f"TMPDIR={self.tmp}".encode()})
+        return processes.with_environment({f"HOME={self.home}".encode(), f"TMPDIR={self.tmp}".encode()})
 
     def _write_client(self, more: str) -> None:
         """Write the client's configuration, with a line more."""
@@ -264,28 +232,15 @@ def serve(
         (programs / "python3").chmod(0o755)
     variables = {"HOME": str(home), "TMPDIR": str(tmp), "PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin", **environment}
     if root is not None:
-        variables = {**EMULATED, **variables}
-    port = _free_port() if root is None else SYSTEM_PORT
+        variables = {**foreign.EMULATED, **variables}
+    port = _free_port() if root is None else foreign.PORT
     device = Sshd(folder, name, port, home, tmp, _server(folder, port, variables))
     if root is not None:
-        _inhabit(device, root)
+        foreign.inhabit(device, root)
     make_keys(folder, name)
     device.mend()
     device.start()
     return device
-
-
-def unusable(root: Path) -> str | None:
-    """Say why a system cannot be run as a device here; None where it can."""
-    if not (root.parent / ".done").exists():
-        return f"no system in {root}; make it with tests/arm64.sh {root.parent}"
-    if os.getuid() != 0:
-        return "only root can run another system in namespaces of its own"
-    if absent := [name for name in ("unshare", "nsenter", "chroot", "ip") if not found(name)]:
-        return f"{', '.join(absent)}: not installed"
-    if subprocess.run([found("chroot"), str(root), "/bin/true"], capture_output=True, check=False).returncode != 0:
-        return f"the kernel does not start the programs in {root}; run tests/arm64.sh {root.parent} again"
-    return None
 
 
 def combined(folder: Path) -> Path:
@@ -313,23 +268,6 @@ def _server(folder: Path, port: int, variables: Mapping[str, str]) -> list[str]:
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
     return [found("sshd"), "-D", "-f", str(folder / "server"), "-E", str(folder / "log")]
-
-
-def _inhabit(device: Sshd, root: Path) -> None:
-    """Let the device have the system in `root`: mounts and a network of its own, its folder at the same place inside."""
-    if os.uname().machine != "aarch64":
-        (device.folder / "cpuinfo").write_text("".join(CORTEX_A72.format(number=n) for n in range(os.cpu_count() or 1)))
-    command = [found("unshare"), "--mount", "--net", "--propagation", "private", "sh", "-c", NAMESPACE, "sh"]
-    holder = subprocess.Popen([*command, str(root), str(device.folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    device.ending.push(holder)
-    if holder.stdout is None or holder.stdout.readline() != b"ready\n":
-        device.ending.close()
-        raise RuntimeError(f"{device.name}: no namespaces for the system in {root}")
-    (device.folder / "none").write_text("0")
-    enter = [found("nsenter"), "--target", str(holder.pid), "--net"]
-    dial = [sys.executable, "-I", str(PROXY), "127.0.0.1", str(device.port), "up", "0", "0", "close", str(device.folder / "none")]
-    device.proxy = [*enter, *dial]
-    device.server = [*enter, "--mount", found("chroot"), str(root), "/usr/sbin/sshd", *device.server[1:]]
 
 
 def _key(path: Path) -> None:
@@ -360,48 +298,3 @@ def _greets_through(command: Sequence[str]) -> bool:
     """Tell whether an SSH server answers at the other end of a command's standard input and output."""
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as connection:
         return connection.stdout is not None and connection.stdout.read(4) == b"SSH-"
-
-
-def _kill(pids: Iterator[int] | Sequence[int] | Mapping[int, str]) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def _processes() -> Iterator[Path]:
-    """List every process of the machine, as its folder in /proc."""
-    return (path for path in Path("/proc").iterdir() if path.name.isdigit())
-
-
-def _sessions(listener: int) -> set[int]:
-    """Find the server's processes that descend from the listener."""
-    parents = {int(path.name): _parent(path) for path in _processes()}
-    family = {listener}
-    while more := {pid for pid, parent in parents.items() if parent in family and pid not in family and _is_sshd(pid)}:
-        family |= more
-    return family - {listener}
-
-
-def _parent(process: Path) -> int:
-    with contextlib.suppress(OSError):
-        return int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[1])
-    return 0
-
-
-def _is_sshd(pid: int) -> bool:
-    """Tell whether a process is one of the server's (newer servers run connections in `sshd-session`)."""
-    with contextlib.suppress(OSError):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        emulated = b"qemu" in words[0] and len(words) > 1
-        return b"sshd" in words[int(emulated)].split(b" ")[0]
-    return False
-
-
-def _with_environment(wanted: set[bytes]) -> dict[int, str]:
-    """Find the living processes that were started with one of these variables."""
-    matches = {}
-    for path in _processes():
-        with contextlib.suppress(OSError):
-            if wanted & set((path / "environ").read_bytes().split(b"\0")):
-                matches[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    return matches

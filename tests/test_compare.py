@@ -101,7 +101,7 @@ def test_noise_is_measured_and_used_from_then_on(here: Path, brief: None, tiny_b
 
 
 def test_interrupted_noise_keeps_the_comparisons_that_are_done(here: Path, brief: None, tiny_bundles: Bundles) -> None:
-    def interrupt(what: str, done: float, total: float) -> None:
+    def interrupt(what: str, done: float, total: float, lane: str = "") -> None:
         if "comparison 3 of 9" in what:
             raise KeyboardInterrupt
 
