@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "edgebench/measure.py": PURE | {"edgebench.plan", "edgebench.deploy"},
     "edgebench/tune.py": PURE | {"edgebench.measure"},
     "edgebench/inspection.py": PURE | {"edgebench.measure", "edgebench.profile"},
+    "edgebench/device.py": PURE | {"edgebench.deploy", "edgebench.inspection", "edgebench.measure"},
     "edgebench/wheelhouse.py": PURE,
     "edgebench/provision.py": PURE | {"edgebench.deploy", "edgebench.measure", "edgebench.wheelhouse"},
     "edgebench/bundle.py": PURE,

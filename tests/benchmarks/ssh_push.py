@@ -52,7 +52,8 @@ def main() -> int:
         transport.close()
     ours, theirs = (statistics.median(side) for side in zip(*rates, strict=True))
     ratio = statistics.median(ratios)
-    text = f"push {ours:.0f} MiB/s, scp {theirs:.0f} MiB/s, ratio {ratio:.2f} ({min(ratios):.2f} … {max(ratios):.2f}); wanted {SHARE}"
+    spread = f"{min(ratios):.2f} … {max(ratios):.2f}"
+    text = f"push {ours:.0f} MiB/s, scp {theirs:.0f} MiB/s, ratio {ratio:.2f} ({spread}); wanted {SHARE}"
     return verdict(ratio >= SHARE, "\n" + text)
 
 
