@@ -13,6 +13,7 @@ named by the other side is checked here once more.
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 import re
@@ -33,11 +34,24 @@ EVENTS_BYTES = 512 << 20
 STDERR_BYTES = 16 << 10
 LONGEST_SECONDS = 24 * 3600
 HEARTBEAT_SECONDS = 4.0
+IDLE_HEARTBEAT_SECONDS = 15.0
+"""A host that vanished is noticed when it does not take these."""
 POLL_SECONDS = 0.2
 ENDING_SECONDS = 3.0
-OLD_SECONDS = 7 * 24 * 3600.0
+BUSY_SECONDS = 3.0
+"""A run that is about to end is waited for."""
+LISTENING_SECONDS = 60.0
+OLD_SECONDS = 24 * 3600.0
+"""The output of a program that nobody has asked for in this time is removed."""
 CONTENT = ("agents", "bundles", "sets", "wheels")
+PARTIAL = "partial"
 Json = Dict[str, Any]
+REASONS = {
+    errno.ENOSPC: ("space", "the device's disk is full"),
+    errno.EDQUOT: ("space", "the disk quota on the device is used up"),
+    errno.EROFS: ("write", "the device's file system is read-only"),
+    errno.EACCES: ("write", "the device's user may not write there"),
+}
 
 
 class Refused(Exception):
@@ -54,31 +68,47 @@ class Asked(BaseException):
 
 def main(source: IO[bytes]) -> None:
     """Do what the first line asks for; whatever the shell printed before is not ours."""
-    request = json.loads(source.readline().decode("utf-8"))
-    reason = None
     try:
+        os.write(1, b"\n")  # it may have printed without an end of line
+        request = _request(source.readline())
         root = _root(request["root"])
         if request["mode"] == "serve":
             serve(root, source)
         elif request["mode"] == "exec":
-            sys.exit(execute(root, request["arguments"], request["stdin"], source))
-        else:
+            execute(root, request["arguments"], request["stdin"], source)
+        elif request["mode"] == "keep":
             keep(root, request, source)
-    except Refused as refused:
-        reason = {"kind": refused.kind, "error": str(refused)}
-    except BrokenPipeError:
+        else:
+            raise Refused("failed", "no mode %r" % request["mode"])
+    except (BrokenPipeError, EOFError):
         os._exit(0)
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        reason = {"kind": "failed", "error": _said(error)}
-    if reason:
-        say(reason)
+    except Exception as error:
+        say(_refusal(error))
+        sys.exit(_reason(error)[1])
+
+
+def _request(line: bytes) -> Json:
+    found = json.loads(line.decode("utf-8"))
+    if not isinstance(found, dict):
+        raise Refused("failed", "a request is an object")
+    return found
+
+
+_saying = threading.Lock()
 
 
 def say(message: Json) -> None:
     """Write one line to the other side."""
     content = (json.dumps(message) + "\n").encode("ascii")
-    while content:
-        content = content[os.write(1, content) :]
+    with _saying:
+        while content:
+            content = content[os.write(1, content) :]
+
+
+def _in_background(action: Callable[[], None]) -> None:
+    thread = threading.Thread(target=action)
+    thread.daemon = True
+    thread.start()
 
 
 def _root(path: str) -> str:
@@ -90,31 +120,53 @@ def _root(path: str) -> str:
             os.makedirs(root)
             os.chmod(root, 0o700)
         except OSError as error:
-            raise Refused("space", "%s: %s" % (root, _said(error))) from error
+            kind, text = _reason(error)
+            raise Refused(kind, "%s: %s" % (root, text)) from error
     return os.path.realpath(root)
 
 
 def inside(root: str, name: str) -> str:
     """Join a name from the other side; it stays below the root, and follows no link out of it."""
-    parts = name.split("/")
-    if not name or "\0" in name or any(part in ("", ".", "..") for part in parts):
-        raise Refused("failed", "%r is no name below the cache folder" % name)
-    path = os.path.join(root, *parts)
-    if os.path.commonpath([root, os.path.realpath(os.path.dirname(path))]) != root:
+    if not isinstance(name, str) or "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise Refused("failed", "%r is no name below the cache folder" % (name,))
+    path = os.path.join(root, name)
+    if os.path.commonpath([root, os.path.realpath(path)]) != root:
         raise Refused("failed", "%r leads out of the cache folder" % name)
     return path
 
 
-def _said(error: BaseException) -> str:
-    reasons = {
-        errno.ENOSPC: "the device's disk is full",
-        errno.EDQUOT: "the disk quota on the device is used up",
-        errno.EROFS: "the device's file system is read-only",
-        errno.EACCES: "the device's user may not write there",
-    }
-    if isinstance(error, OSError) and error.errno in reasons:
-        return reasons[error.errno]
-    return "%s: %s" % (type(error).__name__, error)
+def _content(root: str, name: str) -> str:
+    """Join the name of something that is kept by content."""
+    path = inside(root, name)
+    if name.count("/") < 1 or name.split("/")[0] not in CONTENT:
+        raise Refused("failed", "%r is none of %s" % (name, ", ".join(CONTENT)))
+    return path
+
+
+def _hexadecimal(text: str) -> str:
+    if not isinstance(text, str) or not re.match(r"[0-9a-f]{8,64}\Z", text):
+        raise Refused("failed", "%r is no hash" % (text,))
+    return text
+
+
+def _whole(number: int) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise Refused("failed", "%r is no number of bytes" % (number,))
+    return number
+
+
+def _reason(error: BaseException) -> Tuple[str, str]:
+    """Say what went wrong: a word for the program at the other side, and a sentence for people."""
+    if isinstance(error, Refused):
+        return error.kind, str(error)
+    if isinstance(error, OSError) and error.errno in REASONS:
+        return REASONS[error.errno]
+    return "failed", "%s: %s" % (type(error).__name__, error)
+
+
+def _refusal(error: BaseException) -> Json:
+    kind, text = _reason(error)
+    return {"kind": kind, "error": text}
 
 
 def _read(path: str) -> Json:
@@ -148,22 +200,30 @@ def boot() -> str:
 
 
 def serve(root: str, source: IO[bytes]) -> None:
-    """Answer requests until the connection ends."""
+    """Answer requests until the connection ends; whatever else goes wrong than a refusal ends it."""
     store = Store(root)
-    answers: Dict[str, Callable[..., Json]] = {"look": store.look, "push": store.push, "stop": store.stop}
-    say({"edgebench": 1, "root": root, "python": "%d.%d" % sys.version_info[:2]})
+    answers: Dict[str, Callable[..., Json]] = {"look": store.look, "push": store.push}
+    say({"edgebench": 1})
+    _in_background(_pulse)
     for line in iter(source.readline, b""):
-        request = json.loads(line.decode("utf-8"))
+        request = _request(line)
+        wanted = request.pop("do", None)
         try:
-            say(answers[request.pop("do")](source=source, **request))
+            if wanted not in answers:
+                raise Refused("failed", "nothing answers to %r" % (wanted,))
+            say(answers[wanted](source=source, **request))
         except Refused as refused:
-            say({"kind": refused.kind, "error": str(refused)})
-        except BrokenPipeError:
-            return
-        except EOFError:
-            return
-        except (OSError, TypeError, ValueError) as error:
-            say({"kind": "space" if isinstance(error, OSError) else "failed", "error": _said(error)})
+            say(_refusal(refused))
+
+
+def _pulse() -> None:
+    """Give a sign of life."""
+    try:
+        while True:
+            time.sleep(IDLE_HEARTBEAT_SECONDS)
+            say({})
+    except OSError:
+        os._exit(0)
 
 
 class Store(object):
@@ -171,131 +231,104 @@ class Store(object):
 
     def __init__(self, root: str) -> None:
         self.root = root
-        self.used: List[str] = []
-        """What this connection asked for: never evicted."""
 
     def look(self, source: IO[bytes], name: str, size: int) -> Json:
         """Say where a file is, if it is there whole."""
-        path = inside(self.root, name)
-        there = os.path.isfile(path) and os.path.getsize(path) == size
+        path = _content(self.root, name)
+        there = os.path.isfile(path) and os.path.getsize(path) == _whole(size)
         if there:
-            self._touch(name)
+            _touch(self._unit(name))
         return {"path": path, "there": there}
 
-    def push(self, source: IO[bytes], name: str, size: int, sha256: str, limit: int) -> Json:
+    def push(self, source: IO[bytes], name: str, size: int, sha256: str, limit: int, needed: List[str]) -> Json:
         """Receive a file, from where an earlier connection left off; it gets its name when its hash is right."""
-        path = inside(self.root, name)
-        partial = inside(self.root, "partial/" + _hexadecimal(sha256))
-        self._touch(name)
+        path = _content(self.root, name)
+        partial = inside(self.root, PARTIAL + "/" + _hexadecimal(sha256))
         os.makedirs(os.path.dirname(partial), exist_ok=True)
         have = os.path.getsize(partial) if os.path.isfile(partial) else 0
-        if have > size:
+        if have > _whole(size):
             os.unlink(partial)
             have = 0
-        self.make_room(size - have, limit, partial)
+        self.make_room(size - have, _whole(limit), [partial] + [self._unit(each) for each in needed])
         say({"offset": have})
-        digest = self._receive(source, partial, size)
-        if digest != sha256:
-            os.unlink(partial)
+        if self._receive(source, partial, have, size) != sha256:
+            _remove(partial)
             return {"kind": "hash", "error": "%s arrived with another hash" % name}
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.rename(partial, path)
         return {"path": path}
 
-    def _receive(self, source: IO[bytes], partial: str, size: int) -> str:
-        """Append what arrives; returns the hash of all. What has arrived stays when the connection breaks."""
+    def _receive(self, source: IO[bytes], partial: str, have: int, size: int) -> str:
+        """Write what arrives to its place; returns the hash of all. What has arrived stays when the connection breaks.
+
+        A session of a connection that broke may still be writing here: the same bytes to the same places.
+        """
         digest = hashlib.sha256()
-        with open(partial, "ab+", 0) as stream:
-            stream.seek(0)
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
-            left = size - stream.seek(0, os.SEEK_END)
-            refused: Optional[OSError] = None
-            while left:
-                block = source.read(min(left, 1 << 20))
+        with io.open(os.open(partial, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600), "r+b", 0) as stream:
+            while stream.tell() < have:
+                digest.update(stream.read(min(have - stream.tell(), 1 << 20)))
+            while stream.tell() < size:
+                block = source.read(min(size - stream.tell(), 1 << 20))
                 if not block:
                     raise EOFError
-                left -= len(block)
                 digest.update(block)
                 try:
-                    if refused is None:
-                        _write_all(stream, block)
-                except OSError as error:  # what is on its way must be read, or the next request would be lost in it
-                    refused = error
-            if refused is not None:
-                os.unlink(partial)  # it would only fill the disk
-                raise refused
+                    _write_all(stream, block)
+                except OSError:
+                    os.unlink(partial)  # it would only fill the disk
+                    raise
             os.fsync(stream.fileno())
         return digest.hexdigest()
 
-    def make_room(self, needed: int, limit: int, partial: str) -> None:
-        """Remove what was not used for longest until a file fits; `Refused` where it cannot."""
+    def make_room(self, more: int, limit: int, kept: List[str]) -> None:
+        """Remove what was not used for longest until so much more fits; `Refused` where it cannot."""
         units = self._units()
-        self._drop_partials(partial)
-        total = sum(size for _, size, _ in units)
-        for path, size, _ in sorted(units, key=lambda unit: unit[2]):
-            if total + needed <= limit and self._free() >= needed + MARGIN:
+        total = more + sum(size for _, size, _ in units)
+        removable = [] if any(run.alive() for run in Run.every(self.root)) else sorted(units, key=lambda unit: unit[2])
+        for path, size, _ in removable:
+            if total <= limit and self._free() >= more + MARGIN:
                 return
-            if path in self.used or self._running():
-                continue
-            _remove(path)
-            total -= size
-        if self._free() < needed + MARGIN:
-            raise Refused(
-                "space",
-                "%s needs %.1f MiB more, and the device has %.1f MiB free"
-                % (self.root, (needed + MARGIN) / 2.0**20, self._free() / 2.0**20),
-            )
+            if path not in kept:
+                _remove(path)
+                total -= size
+        if total > limit:
+            text = "the cache %s may have %.1f MiB, and %.1f MiB are needed at once"
+            raise Refused("limit", text % (self.root, limit / 2.0**20, total / 2.0**20))
+        if self._free() < more + MARGIN:
+            text = "%s needs %.1f MiB more, and the device has %.1f MiB free"
+            raise Refused("space", text % (self.root, (more + MARGIN) / 2.0**20, self._free() / 2.0**20))
 
-    def stop(self, source: IO[bytes], name: str) -> Json:
-        """End a kept program if it runs, wait until it is gone, and forget it."""
-        folder = inside(self.root, "runs/" + _hexadecimal(name))
-        was = Run(folder).stop()
-        shutil.rmtree(folder, ignore_errors=True)
-        return {"stopped": was}
-
-    def _touch(self, name: str) -> None:
-        parts = name.split("/")
-        unit = os.path.join(self.root, *parts[:2])
-        self.used.append(unit)
-        if os.path.exists(unit):
-            os.utime(unit, None)
+    def _unit(self, name: str) -> str:
+        """Name what is removed together: a bundle's folder, or a file."""
+        _content(self.root, name)
+        return os.path.join(self.root, *name.split("/")[:2])
 
     def _units(self) -> List[Tuple[str, int, float]]:
         """List what is removed together: path, bytes, last use."""
         found = []
-        for kind in CONTENT:
+        for kind in CONTENT + (PARTIAL,):
             folder = os.path.join(self.root, kind)
             for name in os.listdir(folder) if os.path.isdir(folder) else ():
                 path = os.path.join(folder, name)
                 found.append((path, _size(path), os.lstat(path).st_mtime))
         return found
 
-    def _drop_partials(self, kept: str) -> None:
-        folder = os.path.dirname(kept)
-        for name in os.listdir(folder):
-            path = os.path.join(folder, name)
-            if path != kept and abs(time.time() - os.lstat(path).st_mtime) > OLD_SECONDS:
-                _remove(path)
-
     def _free(self) -> int:
         found = os.statvfs(self.root)
         return found.f_bavail * found.f_frsize
 
-    def _running(self) -> bool:
-        return any(run.alive() for run in Run.every(self.root))
+
+def _touch(path: str) -> None:
+    try:
+        os.utime(path, None)
+    except OSError:  # a file system that cannot be written serves what it has
+        pass
 
 
 def _write_all(stream: IO[bytes], block: bytes) -> None:
     view = memoryview(block)
     while view:
         view = view[stream.write(view) :]
-
-
-def _hexadecimal(text: str) -> str:
-    if not re.match(r"[0-9a-f]{8,64}$", text):
-        raise Refused("failed", "%r is no hash" % text)
-    return text
 
 
 def _size(path: str) -> int:
@@ -307,7 +340,7 @@ def _size(path: str) -> int:
 def _remove(path: str) -> None:
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path, ignore_errors=True)
-    else:
+    elif os.path.lexists(path):
         os.unlink(path)
 
 
@@ -320,9 +353,10 @@ def _python(root: str) -> str:
     return made if os.path.exists(made) else sys.executable
 
 
-def _start(root: str, arguments: List[str], out: Optional[int] = None) -> "subprocess.Popen[bytes]":
+def _start(root: str, arguments: List[str], out: Optional[int] = None, *held: int) -> "subprocess.Popen[bytes]":
+    """Start the device's Python; it holds these descriptors, and the locks on them, for as long as it lives."""
     command = [_python(root)] + arguments
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True)
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=out, stderr=out, start_new_session=True, pass_fds=held)
 
 
 def _hand_over(process: "subprocess.Popen[bytes]", job: str) -> None:
@@ -347,10 +381,9 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.02)
 
 
-def execute(root: str, arguments: List[str], job: str, source: IO[bytes]) -> int:
-    """Run a program until it ends or the connection does."""
+def execute(root: str, arguments: List[str], job: str, source: IO[bytes]) -> None:
+    """Run a program until it ends or the connection does; never returns."""
     process = _start(root, arguments)
-    _hand_over(process, job)
 
     def watch() -> None:
         while source.read(1 << 16):
@@ -358,46 +391,61 @@ def execute(root: str, arguments: List[str], job: str, source: IO[bytes]) -> int
         _end(process)
         os._exit(3)
 
-    thread = threading.Thread(target=watch)
-    thread.daemon = True
-    thread.start()
+    _in_background(watch)
+    _hand_over(process, job)
     code = process.wait()
     _end(process)
     os._exit(code if code >= 0 else 128 - code)
 
 
 def keep(root: str, request: Json, source: IO[bytes]) -> None:
-    """Start a program that outlives the connection, or find it; then tell what it writes."""
+    """Start a program that outlives the connection, or find it; then tell what it writes. Never returns.
+
+    A run has the token of who started it: asking again under it, after the connection broke, finds the same run.
+    """
     run = Run(inside(root, "runs/" + _hexadecimal(request["name"])))
-    wanted = request["start"]
-    found = run.alive() or (run.ended().get("code") == 0 if wanted == "resume" else bool(run.ended()) or run.known())
-    if wanted == "attach" and not found:
-        raise Refused("gone", "the device does not know this run any more")
-    if wanted == "new" and run.alive():
-        raise Refused("busy", "the device is still at work on just this: `edgebench run --resume` takes it up")
-    fresh = wanted == "new" or not found
-    if fresh:
-        _prune(root)
-        run.start(root, request["arguments"], request["stdin"])
-    say({"edgebench": 1, "fresh": fresh, "age_seconds": run.age()})
-
-    def watch() -> None:
-        while source.read(1 << 16):
-            pass
-        os._exit(0)
-
-    thread = threading.Thread(target=watch)
-    thread.daemon = True
-    thread.start()
-    for message in run.follow(int(request["offset"])):
+    token, offset = _hexadecimal(request["token"]), _whole(request["offset"])
+    end = time.monotonic() + BUSY_SECONDS
+    while not (run.token() == token or (request["resume"] and run.is_worth_taking())):
+        if offset:
+            raise Refused("gone", "the device does not know this run any more")
+        try:
+            if run.alive():
+                raise Refused("busy", "the device is still at work on just this: `edgebench run --resume` takes it up")
+            run.start(root, request["arguments"], request["stdin"], token)
+        except Refused as refused:
+            if refused.kind != "busy" or time.monotonic() > end:
+                raise
+            time.sleep(POLL_SECONDS)
+    say(dict(run.times(), token=run.token(), resumed=run.token() != token))
+    _in_background(lambda: _heed(run, source))
+    for message in run.follow(offset):
         say(message)
-    os._exit(0)  # the thread that watches the connection must not hold this back
+    time.sleep(LISTENING_SECONDS)  # the host says whether it can be forgotten
+    os._exit(0)
+
+
+def _heed(run: "Run", source: IO[bytes]) -> None:
+    """Wait for the host: it asks to end the program, or hangs up."""
+    try:
+        if source.readline():
+            run.stop()
+            shutil.rmtree(run.folder, ignore_errors=True)
+            say({"stopped": True})
+    except OSError:
+        pass
+    finally:
+        os._exit(0)
 
 
 def _prune(root: str) -> None:
-    """Forget programs that have ended."""
+    """Forget programs that have ended, and that nobody has asked for since long ago."""
     for run in Run.every(root):
-        if not run.alive():
+        try:
+            old = abs(time.time() - os.lstat(run.folder).st_mtime) > OLD_SECONDS
+        except OSError:
+            continue
+        if old and not run.alive():
             shutil.rmtree(run.folder, ignore_errors=True)
 
 
@@ -417,18 +465,25 @@ class Run(object):
         """Name one of its files."""
         return os.path.join(self.folder, name)
 
-    def known(self) -> bool:
-        """Say whether it ever began."""
-        return os.path.exists(self.path("started"))
+    def token(self) -> str:
+        """Return the token of who started it; empty where nobody did."""
+        return str(_read(self.path("started")).get("token", ""))
+
+    def is_worth_taking(self) -> bool:
+        """Say whether it runs, or has ended well."""
+        return self.alive() or self.ended().get("code") == 0
 
     def ended(self) -> Json:
         """Return how it ended; empty while it has not, or nobody could write it down."""
         return _read(self.path("ended"))
 
-    def age(self) -> float:
-        """Return the seconds since it began, by the clock that nobody sets."""
-        started = _read(self.path("started"))
-        return max(0.0, time.monotonic() - started["monotonic"]) if started.get("boot") == boot() else 0.0
+    def times(self) -> Json:
+        """Return the seconds since it began and since it ended, by the clock that nobody sets; 0 where a restart came between."""
+        started, now = _read(self.path("started")), time.monotonic()
+        if started.get("boot") != boot():
+            return {"age_seconds": 0.0, "idle_seconds": 0.0}
+        idle = now - self.ended().get("monotonic", now)
+        return {"age_seconds": max(0.0, now - started["monotonic"]), "idle_seconds": max(0.0, idle)}
 
     def alive(self) -> bool:
         """Say whether its keeper lives."""
@@ -460,9 +515,10 @@ class Run(object):
             pass
         return True
 
-    def start(self, root: str, arguments: List[str], job: str) -> None:
+    def start(self, root: str, arguments: List[str], job: str, token: str) -> None:
         """Leave a keeper behind that runs the program; `Refused` where another measures here."""
         device = lock_device()
+        _prune(root)
         shutil.rmtree(self.folder, ignore_errors=True)
         os.makedirs(self.folder)
         ready, tell = os.pipe()
@@ -471,7 +527,7 @@ class Run(object):
             os.setsid()
             if os.fork():
                 os._exit(0)
-            _Keeper(self, device, tell).run(root, arguments, job)
+            _Keeper(self, device, tell, token).run(root, arguments, job)
         os.close(tell)
         os.close(device)
         os.wait()
@@ -484,11 +540,12 @@ class Run(object):
         """Yield what the program writes from an offset on, with a sign of life in between, and how it ended."""
         last = time.monotonic()
         while True:
-            ended, alive = self.ended(), self.alive()
+            alive = self.alive()
+            ended = self.ended()  # asked for after: what a keeper has written down is there when it is gone
             for block in self._blocks(offset):
                 offset += len(block)
                 last = time.monotonic()
-                yield {"at": offset, "data": block.decode("utf-8", "replace")}
+                yield {"at": offset, "data": block.decode("latin-1")}
             if ended or not alive:
                 yield {"ended": ended or {"code": None, "reason": self._lost(), "stderr": ""}}
                 return
@@ -515,10 +572,11 @@ class Run(object):
 class _Keeper(object):
     """Stays behind: runs one program, writes down what it says, and ends it when asked to."""
 
-    def __init__(self, run: Run, device: int, tell: int) -> None:
+    def __init__(self, run: Run, device: int, tell: int, token: str) -> None:
         self.run_ = run
         self.device = device
         self.tell: Optional[int] = tell
+        self.token = token
         self.reason = ""
         self.stderr = b""
         self.process: "Optional[subprocess.Popen[bytes]]" = None
@@ -535,7 +593,7 @@ class _Keeper(object):
             pass
         except BaseException as error:
             if self.tell is not None:
-                os.write(self.tell, _said(error).encode("utf-8"))
+                os.write(self.tell, _reason(error)[1].encode("utf-8"))
         finally:
             if self.process is not None:
                 _end(self.process)
@@ -543,15 +601,15 @@ class _Keeper(object):
 
     def _run(self, root: str, arguments: List[str], job: str) -> None:
         alive = os.open(self.run_.path("alive"), os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(alive, fcntl.LOCK_EX)  # somebody who looks whether it is held has it for a moment
         signal.signal(signal.SIGTERM, _asked)
         signal.signal(signal.SIGALRM, self._too_long)
         signal.alarm(LONGEST_SECONDS)
         events = open(self.run_.path("events"), "wb", 0)
-        process = self.process = _start(root, arguments, subprocess.PIPE)
+        process = self.process = _start(root, arguments, subprocess.PIPE, self.device)
         started = {"boot": boot(), "monotonic": time.monotonic(), "keeper": os.getpid(), "program": process.pid}
-        _write(self.run_.path("started"), started)
         _describe(self.device, started)
+        _write(self.run_.path("started"), dict(started, token=self.token))
         threads = [threading.Thread(target=self._pump, args=(events,)), threading.Thread(target=self._drain)]
         threads.append(threading.Thread(target=_hand_over, args=(process, job)))
         for thread in threads:
@@ -565,12 +623,13 @@ class _Keeper(object):
         _end(process)
         for thread in threads[:2]:
             thread.join(ENDING_SECONDS)
-        ended = {"code": process.poll(), "reason": self.reason, "stderr": self.stderr.decode("utf-8", "replace")}
+        ended: Json = {"code": process.poll(), "reason": self.reason, "monotonic": time.monotonic()}
+        ended["stderr"] = self.stderr.decode("utf-8", "replace")
         try:
             _write(self.run_.path("ended"), ended)
         except OSError:  # a full disk: the reason is worth more than the last lines
             events.truncate(max(0, events.tell() - (16 << 10)))
-            _write(self.run_.path("ended"), ended)
+            _write(self.run_.path("ended"), dict(ended, stderr=ended["stderr"][-1000:]))
 
     def _too_long(self, *_: Any) -> None:
         self._give_up("the program ran for more than %d hours" % (LONGEST_SECONDS // 3600))
@@ -595,7 +654,7 @@ class _Keeper(object):
                     raise OSError("the program wrote more than %d MiB" % (EVENTS_BYTES >> 20))
                 _write_all(events, block)
             except OSError as error:
-                self._give_up(_said(error) if error.errno else str(error))
+                self._give_up(_reason(error)[1] if error.errno else str(error))
                 return
 
     def _drain(self) -> None:
@@ -606,6 +665,7 @@ class _Keeper(object):
 
 
 def _asked(*_: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Asked
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import signal
 import subprocess
 import threading
@@ -15,6 +16,11 @@ from collections.abc import Iterator, Sequence
 from edgebench.errors import TransportError
 
 STDERR_LINES = 40
+LONGEST_LINE = 32 << 20
+"""Bytes; what goes on without an end of line comes in pieces, and is no event anyway."""
+LINES_AHEAD = 16
+"""A program that prints faster than anybody reads has to wait."""
+WRITE_SECONDS = 60.0
 
 
 class Program:
@@ -32,16 +38,23 @@ class Program:
             )
         except OSError as error:
             raise TransportError(f"{arguments[0]}: cannot be started ({error}); {remedy}") from error
-        self._lines: queue.Queue[str | None] = queue.Queue()
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
+        self._lines: queue.Queue[str | None] = queue.Queue(LINES_AHEAD)
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._threads = [threading.Thread(target=self._read, daemon=True), threading.Thread(target=self._drain, daemon=True)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        try:
+            for target in (self._read, self._drain):
+                self._threads.append(threading.Thread(target=target, daemon=True))
+                self._threads[-1].start()
+        except BaseException:  # interrupted: nobody else knows of it yet
+            self.stop()
+            raise
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError), open(self._process.stdout.fileno(), "rb", 1 << 16, closefd=False) as stream:
-            for line in stream:
+            while line := stream.readline(LONGEST_LINE):
                 self._lines.put(line.decode("utf-8", "replace"))
         self._lines.put(None)
 
@@ -52,11 +65,20 @@ class Program:
                 self._stderr.append(line.decode("utf-8", "replace"))
 
     def write(self, content: bytes | memoryview) -> None:
-        """Write to its standard input, which stays open; `OSError` where it has ended."""
-        assert self._process.stdin is not None
+        """Write to its standard input, which stays open.
+
+        Raises `OSError` where it has ended, and `TimeoutError` where it takes nothing for a minute.
+        """
+        stream = self._process.stdin
+        assert stream is not None
+        free = select.poll()
+        free.register(stream.fileno(), select.POLLOUT)
         view = memoryview(content)
         while view:
-            view = view[self._process.stdin.write(view) :]
+            taken = stream.write(view)
+            view = view[taken or 0 :]
+            if not taken and not free.poll(WRITE_SECONDS * 1000):
+                raise TimeoutError(f"it took nothing for {WRITE_SECONDS:g} s")
 
     def hang_up(self) -> None:
         """Close its standard input."""
@@ -81,10 +103,14 @@ class Program:
 
     def wait(self, seconds: float) -> bool:
         """Wait for its end; say whether it has ended."""
-        end = time.monotonic() + seconds
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(timeout=max(0.0, end - time.monotonic()))
+            self._process.wait(timeout=max(0.0, seconds))
         return self._process.poll() is not None
+
+    @property
+    def code(self) -> int | None:
+        """Return its exit code; None while it runs."""
+        return self._process.poll()
 
     def stop(self) -> None:
         """End the program and everything that it started, and wait until it is gone."""
@@ -92,13 +118,25 @@ class Program:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
             self.wait(2)
-        for thread in self._threads:
-            thread.join(timeout=2)
+        self._forget()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
 
+    def _forget(self) -> None:
+        """Let the threads that read end, which may wait for somebody to take their lines."""
+        end = time.monotonic() + 2
+        while any(thread.is_alive() for thread in self._threads) and time.monotonic() < end:
+            with contextlib.suppress(queue.Empty):
+                while self._lines.get_nowait() is not None:
+                    pass
+            for thread in self._threads:
+                if thread.is_alive():
+                    thread.join(timeout=0.01)
+
     def stderr(self) -> str:
-        """Return the end of what it wrote to its standard error."""
+        """Return the end of what it wrote to its standard error; all of it where it has ended."""
+        if self._process.poll() is not None:
+            self._threads[-1].join(timeout=1)
         return "".join(self._stderr).strip()

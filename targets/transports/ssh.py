@@ -7,160 +7,50 @@ the remote command is always the same text, and everything else travels as JSON.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import hashlib
 import json
 import os
-import queue
-import re
+import secrets
 import shlex
 import tempfile
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import lru_cache
-from importlib import resources
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from edgebench.errors import TransportError
+from edgebench.errors import InputError, TransportError
 from edgebench.schema import Keep, Link, Target, split_host
-from edgebench.targets.transports._program import Program
+from edgebench.targets.transports._channel import LOADER, Channel, HashDiffers, Lost
+from edgebench.targets.transports._program import LONGEST_LINE
 
-CONNECT_SECONDS = 10
+T = TypeVar("T")
+OPTIONS = (
+    "BatchMode=yes",
+    "ConnectTimeout=10",
+    "ServerAliveInterval=5",
+    "ServerAliveCountMax=3",
+    "ControlPersist=no",
+    "LogLevel=ERROR",
+    "ClearAllForwardings=yes",
+    "ForwardX11=no",
+    "ForwardAgent=no",
+    "RequestTTY=no",
+    "RemoteCommand=none",
+    "Compression=no",
+)
 HELLO_SECONDS = 60.0
 ANSWER_SECONDS = 60.0
-ALIVE = ("ServerAliveInterval=5", "ServerAliveCountMax=3")
+STOP_SECONDS = 20.0
 SILENCE_SECONDS = 25.0
 """The device gives a sign of life every 4 s; after so long without one the connection is lost."""
 SLOWEST = 1 << 20
 """Bytes that a device writes in a second at least."""
-LOADER = 'import base64,io,zlib;f=io.open(0,"rb",0,closefd=False);exec(zlib.decompress(base64.b64decode(f.readline())));main(f)'
 BLOCK = 1 << 18
-
-
-class Lost(TransportError):
-    """The connection broke; a new one may go on where this one ended."""
-
-
-class Gone(TransportError):
-    """The device cannot be reached in a way that trying again would not change."""
-
-
-@lru_cache(maxsize=1)
-def _program() -> bytes:
-    """Pack the device's end into one line."""
-    source = resources.files("edgebench.targets.transports").joinpath("_device.py").read_bytes()
-    return base64.b64encode(zlib.compress(source, 9)) + b"\n"
-
-
-class Channel:
-    """One session over the connection, and the device's end that answers in it."""
-
-    def __init__(self, arguments: Sequence[str], request: Mapping[str, Any]) -> None:
-        self._ssh = Program(arguments, "install OpenSSH's client")
-        self.send(request, _program())
-
-    @property
-    def program(self) -> Program:
-        """Return the client's process."""
-        return self._ssh
-
-    def send(self, request: Mapping[str, Any], before: bytes = b"") -> None:
-        """Send a line of JSON."""
-        self.write(before + json.dumps(request).encode("ascii") + b"\n")
-
-    def write(self, content: bytes | memoryview) -> None:
-        """Send bytes; what happens where the connection has broken shows when its end is read."""
-        with contextlib.suppress(OSError):
-            self._ssh.write(content)
-
-    def receive(self, seconds: float) -> dict[str, Any]:
-        """Return the device's next message; `Lost` or `Gone` where there is none, `TransportError` with its refusal."""
-        end = time.monotonic() + seconds
-        while True:
-            try:
-                line = self._ssh.line(end - time.monotonic())
-            except queue.Empty as error:
-                raise Lost(f"the device did not answer for {seconds:g} s") from error
-            if line is None:
-                self._ssh.wait(2)
-                raise explain(self._ssh.stderr())
-            message = _message(line)
-            if message is None:
-                continue  # a login script that prints
-            if "error" in message:
-                raise REFUSALS.get(message["kind"], TransportError)(_remedied(message["kind"], message["error"]))
-            return message
-
-    def close(self) -> None:
-        """Hang up and wait until the client is gone."""
-        self._ssh.hang_up()
-        self._ssh.wait(1)
-        self._ssh.stop()
-
-
-class HashDiffers(TransportError):
-    """A file arrived with other bytes than were sent."""
-
-
-REFUSALS: dict[str, type[TransportError]] = {"gone": Gone, "hash": HashDiffers}
-REMEDIES = {"space": "free some space there, or give another folder with `cache:` in a target file of your own"}
-
-
-def _remedied(kind: str, reason: str) -> str:
-    return f"{reason}; {REMEDIES[kind]}" if kind in REMEDIES else reason
-
-
-def _message(line: str) -> dict[str, Any] | None:
-    if not line.startswith("{"):
-        return None
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-SAID: tuple[tuple[str, type[TransportError], str], ...] = (
-    (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
-        Gone,
-        "the device's host key is not the one that was known: somebody may be in between, or the device was set up anew; "
-        "if it was, remove the old key with ssh-keygen -R and the device's name",
-    ),
-    (
-        r"Host key verification failed|No .* host key is known",
-        Gone,
-        "the device's host key is not known: compare it on the device (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
-        "then connect once with ssh, or give --accept-new-host-key",
-    ),
-    (r"Permission denied", Gone, "the device refuses the login: bring it your key with ssh-copy-id; passwords are not asked for"),
-    (r"Could not resolve hostname", Gone, "the device's name is not known to the network: correct --host, or give its address"),
-    (r"Connection refused", Lost, "the device refuses connections: is it on, and does its SSH server run?"),
-    (
-        r"timed out|Timeout, server|No route to host|Network is unreachable",
-        Lost,
-        "the device does not answer: is it on and connected?",
-    ),
-    (r"not found|No such file or directory", Gone, "the device has no such Python: name it with `python:` in a target file"),
-    (r"SyntaxError|ModuleNotFoundError", Gone, "the device's Python is too old (3.6 is the least): name another with `python:`"),
-)
-
-
-def explain(stderr: str) -> TransportError:
-    """Turn what the client said when it ended into an error without addresses."""
-    for pattern, kind, text in SAID:
-        if re.search(pattern, stderr):
-            return kind(text)
-    last = stderr.splitlines()[-1] if stderr else ""
-    return Lost("the connection broke" + (f" ({_scrubbed(last)})" if last else ""))
-
-
-def _scrubbed(line: str) -> str:
-    """Remove what may be an address: records carry reasons, and are published."""
-    return re.sub(r"\S*(@|\d+\.\d+\.\d+\.\d+|[0-9a-fA-F]*:[0-9a-fA-F:]+)\S*|(?<=to |by )\S+", "…", line)[:200]
+SPOILT = 3
+"""A file that arrives with a wrong hash so often is given up."""
 
 
 class SshTransport:
@@ -174,230 +64,282 @@ class SshTransport:
         self._link = link
         self._folder = tempfile.TemporaryDirectory(prefix="edgebench-", dir=_short_folder())
         self._serving: Channel | None = None
-        self._root = ""
+        self._kept: Kept | None = None
+        self._needed: list[str] = []
+        """What was pushed for the next run: the device evicts none of it."""
+        self._lost: tuple[float, Lost] | None = None
+        """When and why the connection was lost, until something gets through again."""
+        self.answered = False
+        """Whether the device has been reached, and was not given up since."""
 
     # ------------------------------------------------------------ the connection
 
     def _arguments(self, master: bool) -> list[str]:
         policy = "accept-new" if self._link.accept_new_host_key else "yes"
-        options = [
-            "BatchMode=yes",
-            f"ConnectTimeout={CONNECT_SECONDS}",
-            *ALIVE,
-            f"StrictHostKeyChecking={policy}",
-            f"ControlPath={self._folder.name}/s",
-            f"ControlMaster={'yes' if master else 'no'}",
-            "ControlPersist=no",
-            "LogLevel=ERROR",
-            "ForwardX11=no",
-            "ForwardAgent=no",
-            "RequestTTY=no",
-            "RemoteCommand=none",
-            "Compression=no",
-        ]
+        control = [f"ControlPath={self._folder.name}/s", f"ControlMaster={'yes' if master else 'no'}"]
         client = shlex.split(os.environ.get("EDGEBENCH_SSH", "ssh"))
-        chosen = [part for option in options for part in ("-o", option)]
+        chosen = [part for option in (*OPTIONS, f"StrictHostKeyChecking={policy}", *control) for part in ("-o", option)]
         login = ["-l", self._user] if self._user else []
         port = ["-p", str(self._port)] if self._port else []
         return [*client, *chosen, *login, *port, "--", self._host, f"exec {self._python} -c {shlex.quote(LOADER)}"]
 
-    def _server(self) -> Channel:
-        """Return the channel that answers requests; connects where there is none."""
+    def server(self) -> Channel:
+        """Return the channel that answers requests; connects where there is no connection."""
+        if self._serving is not None and self._serving.ended:
+            self._drop()
         if self._serving is None:
-            channel = Channel(self._arguments(master=True), {"mode": "serve", "root": self._cache.path})
+            self._serving = Channel(self._arguments(master=True))
             try:
-                self._root = str(channel.receive(HELLO_SECONDS)["root"])
+                self._serving.send({"mode": "serve", "root": self._cache.path})
+                self._serving.receive(HELLO_SECONDS, edgebench=int)
             except BaseException:
-                channel.close()
+                self._drop()
                 raise
-            self._serving = channel
+            self.answered = True
         return self._serving
+
+    def channel(self) -> Channel:
+        """Open another session over the connection."""
+        self.server()
+        return Channel(self._arguments(master=False))
 
     def _drop(self) -> None:
         """Forget a connection that broke."""
         if self._serving is not None:
-            self._serving.program.stop()
+            self._serving.stop()
             self._serving = None
+        with contextlib.suppress(FileNotFoundError):  # a client that was killed leaves it, and the next would not share
+            os.unlink(f"{self._folder.name}/s")
 
-    def _again(self, why: Lost) -> None:
-        """Connect anew, for as long as the link allows; `TransportError` where the device stays away."""
-        end = time.monotonic() + self._link.reconnect_seconds
-        pause, last = 0.2, why
+    def retried(self, action: Callable[[], T]) -> T:
+        """Do something over as many connections as it takes; `TransportError` where the device stays away."""
         while True:
-            self._drop()
             try:
-                self._server()
-                return
+                return action()
             except Lost as error:
-                last = error
-            if time.monotonic() + pause > end:
-                raise TransportError(
-                    f"the connection was lost ({why}), and the device was not back within {self._link.reconnect_seconds:g} s "
-                    f"({last}); what it goes on measuring is taken up by `edgebench run --resume`"
-                ) from last
-            time.sleep(pause)
-            pause = min(2.0, 2 * pause)
+                self._drop()
+                self._pause(error)
+
+    def _pause(self, why: Lost) -> None:
+        """Wait a little for a device that was lost; `TransportError` where it was away for too long, or never there."""
+        if not self.answered:
+            raise TransportError(str(why)) from why
+        now = time.monotonic()
+        since, first = self._lost = self._lost or (now, why)
+        if now - since >= self._link.reconnect_seconds:
+            self.answered, self._lost = False, None
+            raise TransportError(
+                f"the connection was lost ({first}), and the device was not back within {self._link.reconnect_seconds:g} s "
+                f"({why}); what it goes on measuring is taken up by `edgebench run --resume`"
+            ) from why
+        if self._link.interrupted.wait(min(2.0, 0.05 + (now - since) / 4)):
+            raise KeyboardInterrupt
+
+    def through(self) -> None:
+        """Take note that something got through."""
+        self._lost = None
+
+    def close(self) -> None:
+        """End the connection, and what still runs over it; a program on a device that was given up goes on."""
+        if self._kept is not None:
+            self._kept.stop()
+        if self._serving is not None:
+            self._serving.hang_up()
+            self._serving = None
+        self._folder.cleanup()
 
     # ------------------------------------------------------------ files
 
     def push(self, source: Path | bytes, destination: str, sent: Callable[[int, int], None]) -> str:
         """Bring a file below the cache folder; goes on where an earlier connection left off."""
-        size = len(source) if isinstance(source, bytes) else source.stat().st_size
-        digest, spoilt = "", 0
-        while True:
-            try:
-                channel = self._server()
-                channel.send({"do": "look", "name": destination, "size": size})
-                found = channel.receive(ANSWER_SECONDS)
-                if found["there"]:
-                    return str(found["path"])
-                digest = digest or _sha256(source)
-                return self._send(channel, source, destination, size, digest, sent)
-            except Lost as error:
-                self._again(error)
-            except HashDiffers:
-                spoilt += 1
-                if spoilt > 2:
-                    raise
+        self._needed.append(destination)
+        parcel = Parcel(source, destination, sent)
+        for _ in range(SPOILT - 1):
+            with contextlib.suppress(HashDiffers):
+                return self.retried(lambda: self._push(parcel))
+        return self.retried(lambda: self._push(parcel))
 
-    def _send(
-        self, channel: Channel, source: Path | bytes, name: str, size: int, digest: str, sent: Callable[[int, int], None]
-    ) -> str:
-        limit = self._cache.mebibytes << 20
-        channel.send({"do": "push", "name": name, "size": size, "sha256": digest, "limit": limit})
-        offset = int(channel.receive(ANSWER_SECONDS)["offset"])
-        for block in _blocks(source, offset):
-            if channel.program.wait(0):
-                break
+    def _push(self, parcel: Parcel) -> str:
+        channel = self.server()
+        channel.send({"do": "look", "name": parcel.name, "size": parcel.size})
+        found = channel.receive(ANSWER_SECONDS, there=bool, path=str)
+        if not found["there"]:
+            limits = {"limit": self._cache.mebibytes << 20, "needed": self._needed}
+            channel.send({"do": "push", "name": parcel.name, "size": parcel.size, "sha256": parcel.sha256, **limits})
+            self._send(channel, parcel, channel.receive(ANSWER_SECONDS, offset=int)["offset"])
+            found = channel.receive(ANSWER_SECONDS + parcel.size / SLOWEST, path=str)
+        self.through()
+        path: str = found["path"]
+        return path
+
+    def _send(self, channel: Channel, parcel: Parcel, offset: int) -> None:
+        if offset > parcel.arrived:
+            parcel.arrived = offset
+            self.through()
+        for block in parcel.blocks(offset):
+            if channel.ended:
+                return
             channel.write(block)
             offset += len(block)
-            sent(offset, size)
-        return str(channel.receive(ANSWER_SECONDS + size / SLOWEST)["path"])
+            parcel.sent(offset, parcel.size)
 
     # ------------------------------------------------------------ programs
 
-    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Program | Kept:
+    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Channel | Kept:
         """Start the device's Python with these arguments."""
         request = {"root": self._cache.path, "arguments": list(arguments), "stdin": stdin}
-        if keep is not None:
-            return Kept(self, {**request, "mode": "keep", "name": keep.name}, "resume" if keep.resume else "new")
-        self.connect()
-        return self.channel({**request, "mode": "exec"}).program
+        if keep is None:
+            channel = self.retried(self.channel)
+            channel.send({**request, "mode": "exec"})
+            return channel
+        if self._kept is not None:
+            self._kept.stop()
+        self._kept = Kept(self, {**request, "mode": "keep", "name": keep.name, "resume": keep.resume})
+        self._kept.start()
+        return self._kept
 
-    def connect(self) -> None:
-        """Connect where there is no connection, or it broke meanwhile."""
-        if self._serving is not None and self._serving.program.wait(0):
-            self._drop()
-        try:
-            self._server()
-        except Lost as error:
-            raise TransportError(str(error)) from error
+    def ran(self) -> None:
+        """Take note that a run has ended: the next one says itself what it needs."""
+        self._needed.clear()
+        self._kept = None
 
-    def channel(self, request: Mapping[str, Any]) -> Channel:
-        """Open a session over the connection."""
-        return Channel(self._arguments(master=False), request)
 
-    def reconnect(self, why: Lost) -> None:
-        """Connect anew after the connection broke; `TransportError` where the device stays away."""
-        self._again(why)
+@dataclass
+class Parcel:
+    """A file on its way."""
 
-    def stop(self, name: str) -> None:
-        """End a kept program on the device, and forget it there."""
-        try:
-            channel = self._server()
-            channel.send({"do": "stop", "name": name})
-            channel.receive(ANSWER_SECONDS)
-        except Lost as error:
-            self._drop()
-            raise TransportError(str(error)) from error
+    source: Path | bytes
+    name: str
+    sent: Callable[[int, int], None]
+    arrived: int = 0
 
-    def close(self) -> None:
-        """End the connection; programs that are kept go on."""
-        if self._serving is not None:
-            self._serving.close()
-            self._serving = None
-        self._folder.cleanup()
+    @cached_property
+    def size(self) -> int:
+        """Count the bytes."""
+        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash the content; not needed where the device has it."""
+        digest = hashlib.sha256()
+        for block in self.blocks(0):
+            digest.update(block)
+        return digest.hexdigest()
+
+    def blocks(self, offset: int) -> Iterator[bytes | memoryview]:
+        """Yield the content from an offset on."""
+        if isinstance(self.source, bytes):
+            view = memoryview(self.source)[offset:]
+            yield from (view[first : first + BLOCK] for first in range(0, len(view), BLOCK))
+            return
+        with self.source.open("rb") as stream:
+            stream.seek(offset)
+            yield from iter(lambda: stream.read(BLOCK), b"")
 
 
 class Kept:
     """A program that outlives the connection: read over as many connections as it takes."""
 
-    def __init__(self, transport: SshTransport, request: Mapping[str, Any], start: str) -> None:
+    def __init__(self, transport: SshTransport, request: Mapping[str, Any]) -> None:
         self._transport = transport
-        self._request = request
+        self._request = {**request, "token": secrets.token_hex(8)}
+        self._hello: dict[str, Any] = {}
         self._offset = 0
+        self._rest = bytearray()
         self._stderr = ""
-        self._rest = ""
         self._channel: Channel | None = None
-        self._lost = False
-        transport.connect()
-        self._hello = self._open(start)
+        self._over = False
 
-    def _open(self, start: str) -> dict[str, Any]:
-        channel = self._transport.channel({**self._request, "start": start, "offset": self._offset})
+    def start(self) -> None:
+        """Start it, or find what an earlier connection started; `TransportError` with the device's refusal."""
         try:
-            hello = channel.receive(HELLO_SECONDS)
-        except BaseException:
-            channel.close()
+            self._hello = self._transport.retried(self._open)
+        except TransportError:
+            self._finish()
             raise
-        self._channel = channel
+
+    def _open(self) -> dict[str, Any]:
+        """Let the device tell what the program writes from here on; what runs under this token is not started again."""
+        self._hang_up()
+        self._channel = self._transport.channel()
+        self._channel.send({**self._request, "offset": self._offset})
+        hello = self._channel.receive(HELLO_SECONDS, token=str, resumed=bool, age_seconds=float, idle_seconds=float)
+        self._request["token"] = hello["token"]
         return hello
 
     def lines(self, silence_seconds: float) -> Iterator[str]:
         """Yield its lines; `TransportError` after so long a silence, or where the device stays away."""
-        if not self._hello["fresh"]:
-            yield json.dumps({"event": "resumed", "age_seconds": self._hello["age_seconds"]}) + "\n"
+        if self._hello["resumed"]:
+            times = {key: self._hello[key] for key in ("age_seconds", "idle_seconds")}
+            yield json.dumps({"event": "resumed", **times}) + "\n"
         heard = time.monotonic()
         while True:
-            try:
-                assert self._channel is not None
-                message = self._channel.receive(SILENCE_SECONDS)
-            except Lost as error:
-                self._reattach(error)
-                heard = time.monotonic()
-                continue
+            message = self._transport.retried(self._message)
             if "ended" in message:
-                self._take(message["ended"])
-                if self._rest:
-                    yield self._rest
+                self._transport.through()
+                ended = message["ended"]
+                self._stderr = "\n".join(part for part in (ended["stderr"].strip(), ended["reason"]) if part)
+                yield self._rest.decode("utf-8", "replace")
                 return
             if "data" in message:
+                self._transport.through()
                 heard = time.monotonic()
                 self._offset = int(message["at"])
-                *whole, self._rest = (self._rest + message["data"]).split("\n")
-                for line in whole:
-                    yield line + "\n"
+                yield from self._split(message["data"].encode("latin-1"))
             elif time.monotonic() - heard > silence_seconds:
                 raise TransportError(f"the agent said nothing for {silence_seconds:g} s")
 
-    def _reattach(self, why: Lost) -> None:
-        """Find the program again over a new connection."""
-        self._lost = True
-        while True:
+    def _message(self) -> dict[str, Any]:
+        if self._channel is None:
+            self._open()
+        assert self._channel is not None
+        try:
+            return self._channel.receive(SILENCE_SECONDS)
+        except Lost:
             self._hang_up()
-            self._transport.reconnect(why)
-            try:
-                self._open("attach")
-            except Lost as error:
-                why = error
-                continue
-            self._lost = False
-            return
+            raise
 
-    def _take(self, ended: Mapping[str, Any]) -> None:
-        self._stderr = "\n".join(part for part in (ended["stderr"].strip(), ended["reason"]) if part)
+    def _split(self, data: bytes) -> list[str]:
+        """Return the lines that end here, and keep the rest."""
+        *whole, last = data.split(b"\n")
+        if whole:
+            whole[0] = bytes(self._rest) + whole[0]
+            self._rest.clear()
+        self._rest += last
+        if len(self._rest) > LONGEST_LINE:  # no event
+            self._rest.clear()
+        return [line.decode("utf-8", "replace") + "\n" for line in whole]
 
     def _hang_up(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.hang_up()
 
     def stop(self) -> None:
-        """End the program on the device and forget it there; where the device is lost, it goes on and can be taken up."""
+        """End the program on the device and forget it there; where the device was given up, it goes on and can be taken up."""
+        if self._over:
+            return
+        with contextlib.suppress(TransportError):
+            try:
+                self._end()
+            except Lost:  # just now; its end is worth another connection
+                self._hang_up()
+                self._end()
+        self._finish()
+
+    def _finish(self) -> None:
         self._hang_up()
-        if not self._lost:
-            with contextlib.suppress(TransportError):
-                self._transport.stop(str(self._request["name"]))
+        self._over = True
+        self._transport.ran()
+
+    def _end(self) -> None:
+        if self._channel is None:
+            if not self._transport.answered:
+                return
+            self._open()
+        assert self._channel is not None
+        self._channel.send({"do": "stop"})
+        self._channel.receive(STOP_SECONDS, stopped=bool)
 
     def stderr(self) -> str:
         """Return the end of what it wrote to its standard error, and how it was ended."""
@@ -414,26 +356,8 @@ def _quoted(python: str) -> str:
     return f'"$HOME"/{shlex.quote(python[2:])}' if python.startswith("~/") else shlex.quote(python)
 
 
-def _sha256(source: Path | bytes) -> str:
-    digest = hashlib.sha256()
-    for block in _blocks(source, 0):
-        digest.update(block)
-    return digest.hexdigest()
-
-
-def _blocks(source: Path | bytes, offset: int) -> Iterator[bytes | memoryview]:
-    """Yield the content from an offset on."""
-    if isinstance(source, bytes):
-        view = memoryview(source)[offset:]
-        yield from (view[first : first + BLOCK] for first in range(0, len(view), BLOCK))
-        return
-    with source.open("rb") as stream:
-        stream.seek(offset)
-        yield from iter(lambda: stream.read(BLOCK), b"")
-
-
 def connect(target: Target, link: Link) -> SshTransport:
     """Prepare a connection; it is made when something is first asked for."""
     if target.host is None:
-        raise TransportError(f"{target.name}: no address; give --host user@address, or a target file with `host:`")
+        raise InputError(f"{target.name}: no address; give --host user@address, or a target file with `host:`")
     return SshTransport(target, link)

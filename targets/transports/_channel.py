@@ -1,0 +1,185 @@
+"""A session over an SSH connection, with `_device.py` at its other end: JSON lines both ways."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import queue
+import re
+import time
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from edgebench.errors import TransportError
+from edgebench.targets.transports._program import Program
+
+LOADER = 'import base64,io,zlib;f=io.open(0,"rb",0,closefd=False);exec(zlib.decompress(base64.b64decode(f.readline())));main(f)'
+BROKEN = 255
+"""How the client ends where the connection is at fault, and not what ran at its other end."""
+
+
+class Lost(TransportError):
+    """The connection broke; a new one may go on where this one ended."""
+
+
+class Gone(TransportError):
+    """The device cannot be reached in a way that trying again would not change."""
+
+
+class HashDiffers(TransportError):
+    """A file arrived with other bytes than were sent."""
+
+
+REFUSALS: dict[str, type[TransportError]] = {"gone": Gone, "hash": HashDiffers}
+CACHE = "`cache:` in a target file of your own"
+REMEDIES = {
+    "space": f"free some space there, or name another folder with {CACHE}",
+    "limit": f"allow more with {CACHE}",
+    "write": f"name a folder that can be written with {CACHE}",
+    "busy": "run again when it has ended",
+}
+NO_PYTHON = "the device has no such Python: install it there, or name another with `python:` in a target file"
+OLD_PYTHON = "the device's Python is too old or not whole (3.6 is the least): name another with `python:` in a target file"
+SAID: tuple[tuple[str, type[TransportError], str], ...] = (
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
+        Gone,
+        "the device's host key is not the one that was known: somebody may be in between, or the device was set up anew; "
+        "if it was, remove the old key with ssh-keygen -R and the device's name",
+    ),
+    (
+        r"Host key verification failed|No .* host key is known",
+        Gone,
+        "the device's host key is not known: compare it on the device (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
+        "then connect once with ssh, or give --accept-new-host-key",
+    ),
+    (
+        r"Permission denied \(",
+        Gone,
+        "the device refuses the login: bring it your key with ssh-copy-id; passwords are not asked for",
+    ),
+    (r"Could not resolve hostname", Lost, "the device's name is not known to the network: correct --host, or give its address"),
+    (r"Connection refused", Lost, "the device refuses connections: is it on, and does its SSH server run?"),
+    (
+        r"timed out|Timeout, server|No route to host|Network is unreachable",
+        Lost,
+        "the device does not answer: is it on and connected?",
+    ),
+)
+
+
+@lru_cache(maxsize=1)
+def _program() -> bytes:
+    """Pack the device's end into one line."""
+    source = resources.files("edgebench.targets.transports").joinpath("_device.py").read_bytes()
+    return base64.b64encode(zlib.compress(source, 9)) + b"\n"
+
+
+class Channel:
+    """One session, and the device's end that answers in it; nothing happens before the first request."""
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        self._ssh = Program(arguments, "install OpenSSH's client")
+        self._before = _program()
+        self._heard = False
+
+    def send(self, request: Mapping[str, Any]) -> None:
+        """Send a line of JSON; the device's end goes before the first."""
+        before, self._before = self._before, b""
+        self.write(before + json.dumps(request).encode("ascii") + b"\n")
+
+    def write(self, content: bytes | memoryview) -> None:
+        """Send bytes; a connection that has broken shows when its end is read. `Lost` where nothing is taken any more."""
+        try:
+            self._ssh.write(content)
+        except TimeoutError as error:
+            raise Lost(f"the device does not go on reading: {error}") from error
+        except OSError:
+            pass
+
+    def receive(self, seconds: float, **wanted: type) -> dict[str, Any]:
+        """Return the device's next message that has these fields; all else is printed by somebody else.
+
+        Raises `Lost` or `Gone` where there is none, `TransportError` with the device's refusal.
+        """
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            try:
+                line = self._ssh.line(left)
+            except queue.Empty:
+                break
+            if line is None:
+                raise self._ending()
+            message = _message(line)
+            if "error" in message:
+                raise _refusal(str(message.get("kind")), str(message["error"]))
+            if message and all(isinstance(message.get(name), type_) for name, type_ in wanted.items()):
+                self._heard = True
+                return message
+        raise Lost(f"the device did not answer for {seconds:g} s")
+
+    @property
+    def ended(self) -> bool:
+        """Say whether the client has ended."""
+        return self._ssh.code is not None
+
+    def _ending(self) -> TransportError:
+        self._ssh.wait(2)
+        return explain(self._ssh.code, self._ssh.stderr(), self._heard)
+
+    def hang_up(self) -> None:
+        """End the session and wait until the client is gone."""
+        self._ssh.hang_up()
+        self._ssh.wait(1)
+        self._ssh.stop()
+
+    def stop(self) -> None:
+        """End the client, whatever it does."""
+        self._ssh.stop()
+
+    # ------------------------------------------------------------ what a program says in place of messages
+
+    def lines(self, silence_seconds: float) -> Iterator[str]:
+        """Yield its lines; `TransportError` after so long a silence."""
+        return self._ssh.lines(silence_seconds)
+
+    def stderr(self) -> str:
+        """Return the end of what it wrote to its standard error, or what happened to the connection."""
+        return str(self._ending()) if self._ssh.code == BROKEN else self._ssh.stderr()
+
+
+def _message(line: str) -> dict[str, Any]:
+    """Read a message; empty for a sign of life, and for what is none."""
+    if line.startswith("{"):
+        with contextlib.suppress(ValueError):
+            found = json.loads(line)
+            return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _refusal(kind: str, reason: str) -> TransportError:
+    return REFUSALS.get(kind, TransportError)(f"{reason}; {REMEDIES[kind]}" if kind in REMEDIES else reason)
+
+
+def explain(code: int | None, stderr: str, heard: bool) -> TransportError:
+    """Turn the end of a client into an error without addresses; `heard`: the device's end had answered before."""
+    last = stderr.splitlines()[-1] if stderr else ""
+    quoted = f" ({_scrubbed(last)})" if last else ""
+    if heard or code is None or code == BROKEN or code < 0:
+        known = (kind(text) for pattern, kind, text in SAID if re.search(pattern, stderr) and not (heard and kind is Gone))
+        return next(known, Lost(f"the connection broke{quoted}"))
+    if re.search(r"SyntaxError|ModuleNotFoundError|ImportError", stderr):
+        return Gone(OLD_PYTHON)
+    if code in (126, 127) or re.search(r"not found|No such file or directory", stderr):
+        return Gone(NO_PYTHON)
+    return Gone(f"the device's login shell ended with exit code {code} before Python ran{quoted}; look at ~/.bashrc and its like")
+
+
+def _scrubbed(line: str) -> str:
+    """Remove what may be an address: records carry reasons, and are published."""
+    address = r"\S*(@|\d+\.\d+\.\d+\.\d+|[0-9a-fA-F]*:[0-9a-fA-F:]+)\S*"
+    return re.sub(rf"{address}|(?<=to host )\S+|(?<=to )(?!host )\S+|(?<=by )\S+", "…", line)[:200]
