@@ -109,6 +109,8 @@ def write_target(path: Path, base: str, changes: Mapping[str, Any], replace: boo
 
 def _target_content(name_or_path: str, before: tuple[str, ...]) -> dict[str, Any]:
     """Load a target with all that it extends; its plugins' paths are absolute."""
+    if "\0" in name_or_path:
+        raise ProfileError(f"{name_or_path!r}: no file has such a name; give a target's name or a YAML file")
     named = name_or_path in discovery.names("edgebench.targets", ".yaml")
     identity = name_or_path if named else os.path.realpath(name_or_path)
     if identity in before:

@@ -21,7 +21,7 @@ from test_ssh import Bundles
 
 import edgebench
 from edgebench import deploy, files, store
-from edgebench.errors import InputError, TransportError
+from edgebench.errors import InputError, ProfileError, TransportError
 from edgebench.profile import read_target
 from edgebench.schema import NAME, Cache, split_host
 from edgebench.targets.transports import _channel
@@ -280,6 +280,11 @@ def test_a_device_that_lies_is_an_error_and_no_crash(sshd: Devices) -> None:
         lying.chmod(0o755)
         with connected(device, reconnect_seconds=0) as transport, pytest.raises((TransportError, InputError)):
             pushed(transport)
+
+
+def test_a_target_with_a_nul_in_its_name_is_refused() -> None:
+    with pytest.raises(ProfileError, match="no file has such a name"):
+        read_target("x\0y")
 
 
 def test_a_hostile_target_name_is_no_path(here: Path) -> None:
