@@ -76,7 +76,7 @@ def described(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "disk", _disk(device["disk"])
     yield "clock", _clock(device)
     yield "temperature", "no sensor" if device["celsius"] is None else f"{device['celsius']:.1f} °C"
-    yield "time", f"{found['skew_seconds']:+.0f} s against this computer; no number rests on it"
+    yield "time", f"{round(found['skew_seconds']):+d} s against this computer; no number rests on it"
     for name, runtime in sorted(found["runtimes"].items()):
         yield f"runtime {name}", runtime["version"] or f"no: {runtime['reason']}"
     for meter in device["meters"]:
