@@ -146,6 +146,14 @@ def processes(folder: Path) -> dict[int, str]:
     return {pid: line for pid, line in found.items() if str(folder) in line}
 
 
+def remaining(folder: Path) -> dict[int, str]:
+    """Find those that still run once 10 s have passed, or there are none."""
+    until = time.monotonic() + 10
+    while (left := processes(folder)) and time.monotonic() < until:
+        time.sleep(0.02)
+    return left
+
+
 class Watched(Through):
     """Calls `checks` when the device begins to check its new environment."""
 
@@ -276,7 +284,7 @@ def test_an_interrupted_setup_leaves_no_process_and_the_next_removes_what_is_hal
     make_wheel(index, "onnxruntime", "3.0", HANGS)
     with pytest.raises(KeyboardInterrupt):
         device.set_up(target("onnxruntime==3.0"), lambda transport: Watched(transport, interrupt))
-    assert not processes(device.root)
+    assert not remaining(device.root)
     assert len(device.environments()) == 2
     assert device.runtime(target()) == "onnxruntime 1.1"
     assert not device.set_up(target("onnxruntime")).made
@@ -294,10 +302,7 @@ def test_an_agent_that_is_killed_takes_along_what_it_started(device: Device, ind
     make_wheel(index, "onnxruntime", "3.0", HANGS)
     with pytest.raises(MeasureError, match=r"board: the agent ended before it was done.*; run again"):
         device.set_up(target("onnxruntime"), lambda transport: Watched(transport, kill))
-    until = time.monotonic() + 10
-    while (left := processes(device.root)) and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not left
+    assert not remaining(device.root)
 
 
 def test_a_wheel_that_was_changed_on_the_device_is_removed_and_pushed_anew(device: Device) -> None:
