@@ -48,7 +48,7 @@ def test_a_target_of_the_catalogue_says_what_it_is_and_from_where_that_is_known(
     assert (target.name, target.transport, target.host) == (name, "ssh", None)
     assert target.expects.machine
     assert target.notes
-    assert all(source.startswith("https://") for source in target.sources)
+    assert all(source.startswith("https://") or source.endswith(" on PyPI") for source in target.sources)
     assert target.sources
 
 
