@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ with contextlib.suppress(ImportError):
     from edgebench.models.torchvision_zoo import load_torchvision
 
     load_torchvision()
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: what tests start must hear Ctrl-C
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DOUBLES = Path(__file__).parent / "doubles"
 ARM64 = Path(__file__).parent.parent / "build" / "arm64" / "root"
