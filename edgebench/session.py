@@ -161,7 +161,7 @@ class Session:
 
     def fail(self, cell: Cell, role: Role, error: EdgebenchError) -> None:
         """Write down a cell that could not even begin."""
-        self.note((cell.target, cell.model, cell.format, cell.precision), "failed", str(error))
+        self.note(_name(cell), "failed", str(error))
         if self.dry_run:
             return
         stage = error.stage if isinstance(error, MeasureError) else "connect" if isinstance(error, TransportError) else "export"
@@ -231,12 +231,12 @@ def _sort(result: RunResult, subjects: Sequence[Subject]) -> None:
     """Order what lanes have done at the same time as it was asked for; what was noted before them stays first."""
     order = {subject.key: index for index, subject in enumerate(subjects)}
     result.records.sort(key=lambda record: order[record.key])
-    places = {
-        (cell.target, cell.model, cell.format, cell.precision): order[subject.key]
-        for subject in subjects
-        for cell in [subject.cell]
-    }
-    result.cells.sort(key=lambda cell: places.get((cell.target, cell.model, cell.format, cell.precision), -1))
+    places = {_name(subject.cell): order[subject.key] for subject in subjects}
+    result.cells.sort(key=lambda cell: places.get(_name(cell), -1))
+
+
+def _name(cell: Cell | CellPlan) -> Name:
+    return cell.target, cell.model, cell.format, cell.precision
 
 
 def side_by_side(session: Session, lanes: Sequence[Callable[[], None]]) -> None:
@@ -263,7 +263,7 @@ def _measure_lane(session: Session, todo: Sequence[Subject]) -> None:
     started = time.monotonic()
     for subject in todo:
         cell, record = subject.cell, done.get(subject.key)
-        name = (cell.target, cell.model, cell.format, cell.precision)
+        name = _name(cell)
         if record is not None:
             session.note(name, "cached")
             session.result.records.append(record)
