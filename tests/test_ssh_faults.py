@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 from conftest import Devices
@@ -421,8 +421,8 @@ def test_the_least_recently_used_goes_and_what_a_run_needs_stays(sshd: Devices) 
 # ---------------------------------------------------------------- keys and addresses
 
 
-def refusal(device: Sshd, **options: object) -> str:
-    with connected(device, **options) as transport, pytest.raises(TransportError) as caught:  # type: ignore[arg-type]
+def refusal(device: Sshd, **options: Any) -> str:
+    with connected(device, **options) as transport, pytest.raises(TransportError) as caught:
         pushed(transport)
     assert "\n" not in str(caught.value)
     return str(caught.value)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import pytest
 from sshd import Sshd
@@ -67,9 +68,9 @@ def test_a_changed_host_key_is_refused(sshd: Devices) -> None:
 
 
 @pytest.mark.parametrize(("direction", "command"), [("up", "cat >/dev/null"), ("down", "cat /dev/zero")])
-def test_the_first_connections_are_cut_after_so_many_bytes(sshd: Devices, direction: str, command: str) -> None:
+def test_the_first_connections_are_cut_after_so_many_bytes(sshd: Devices, direction: Literal["up", "down"], command: str) -> None:
     device = sshd()
-    device.cut(300_000, direction=direction, times=2)  # type: ignore[arg-type]
+    device.cut(300_000, direction=direction, times=2)
     assert on(device, "true").returncode == 0 and device.cuts() == 0
     for count in (1, 2):
         with open("/dev/zero", "rb") as zeros:

@@ -646,8 +646,8 @@ class _Keeper(object):
     def _pump(self, events: IO[bytes]) -> None:
         """Write the program's output down."""
         assert self.process is not None and self.process.stdout is not None
-        size = 0
-        for block in iter(lambda: os.read(self.process.stdout.fileno(), 1 << 16), b""):  # type: ignore[union-attr]
+        output, size = self.process.stdout.fileno(), 0
+        for block in iter(lambda: os.read(output, 1 << 16), b""):
             size += len(block)
             try:
                 if size > EVENTS_BYTES:
@@ -660,7 +660,8 @@ class _Keeper(object):
     def _drain(self) -> None:
         """Keep the end of what the program writes to its standard error."""
         assert self.process is not None and self.process.stderr is not None
-        for block in iter(lambda: os.read(self.process.stderr.fileno(), 1 << 16), b""):  # type: ignore[union-attr]
+        errors = self.process.stderr.fileno()
+        for block in iter(lambda: os.read(errors, 1 << 16), b""):
             self.stderr = (self.stderr + block)[-STDERR_BYTES:]
 
 

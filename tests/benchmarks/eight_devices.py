@@ -15,6 +15,7 @@ from boards import boards, target
 from cells import arguments, bundle, progress, verdict, workplace
 
 import edgebench
+from edgebench.schema import Mode
 
 DEVICES = 8
 RATIO = 1.25
@@ -39,12 +40,12 @@ def main() -> int:
     return verdict(every / one <= RATIO, "\n" + text)
 
 
-def run(folder: Path, made: Path, names: Sequence[str], mode: str) -> float:
+def run(folder: Path, made: Path, names: Sequence[str], mode: Mode) -> float:
     """Measure a cell on each device; returns the seconds it took."""
     results = folder / "results"
     shutil.rmtree(results, ignore_errors=True)
     begin = time.monotonic()
-    found = edgebench.run(bundle=[made], target=names, mode=mode, results=results, work=folder / "work")  # type: ignore[arg-type]
+    found = edgebench.run(bundle=[made], target=names, mode=mode, results=results, work=folder / "work")
     if found.failed or len(found.records) != len(names):
         sys.exit(f"failed: {found.failed}")
     return time.monotonic() - begin
