@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench import store
-from edgebench.build import Order, accepted, build_bundle, check_drop, exporter
+from edgebench.build import Order, accepted, build_bundle, check_goals, exporter
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
 from edgebench.files import write_atomic
 from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
-from edgebench.profile import read_dataset, read_profile, read_target
+from edgebench.profile import read_dataset, read_profile, read_target, read_values
 from edgebench.recipes import Job, make_model
-from edgebench.schema import Bundle, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
+from edgebench.schema import Bundle, CalibrationPlan, Goals, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
 from edgebench.session import RunResult, Session, measure_all
 from edgebench.sources import Source, open_source
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 WORK = Path(".edgebench")
 RESULTS = Path("results")
+NO_GOALS = {"max_degradation": None}
+"""An export by hand is judged by its accuracy only where that is asked for."""
 
 
 def no_progress(what: str, done: float, total: float, lane: str = "") -> None:
@@ -100,9 +102,9 @@ def export(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     pretrained: bool = False,
-    calibration_samples: int = 256,
+    calibration: Mapping[str, Any] | None = None,
     dynamic_batch: bool = False,
-    max_drop: float | None = None,
+    goals: Mapping[str, Any] | None = None,
     progress: Progress = no_progress,
 ) -> ExportResult:
     """Export a model folder, a checkpoint (with `architecture`), a `.pt2` program, or an architecture by name.
@@ -110,9 +112,12 @@ def export(
     An architecture by name has random weights unless `pretrained`: good for
     latency, useless for accuracy, and marked so in its lineage. `mean` and `std`
     (per channel, of values 0…1) are what a checkpoint was trained with; without
-    them the training split's own are taken.
+    them the training split's own are taken. `calibration` has the fields of
+    `schema.CalibrationPlan`, `goals` those of `schema.Goals`.
     """
     exporter(format, precision)
+    plan = read_values(CalibrationPlan, calibration or {}, "calibration")
+    wanted = read_values(Goals, {**NO_GOALS, **(goals or {})}, "goals")
     device = read_target(target)
     accepts = accepted(device, format, precision)
     data = open_images(read_dataset(dataset)) if dataset else None
@@ -128,11 +133,10 @@ def export(
         std=tuple(std) if std else None,
     )
     model, network = open_source(given, data)
-    order = Order(model, network, format, precision, accepts, data, calibration_samples, dynamic_batch)
+    order = Order(model, network, format, precision, accepts, data, plan, dynamic_batch)
     folder = Path(out) / f"{model.name}.{format}.{precision}"
     bundle, cached = build_bundle(order, device, folder, progress)
-    if max_drop is not None:
-        check_drop(bundle, max_drop)
+    check_goals(bundle, wanted)
     return ExportResult(folder, bundle, cached)
 
 
@@ -151,6 +155,7 @@ def run(
     dataset: str | None = None,
     scenario: Mapping[str, Any] | None = None,
     meters: Sequence[MeterSpec] = (),
+    options: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     accept_new_host_key: bool = False,
     reconnect_seconds: float = 60.0,
@@ -162,7 +167,8 @@ def run(
 
     Every finished cell is on disk when the next one begins. A cell that fails
     is written down with its reason, and the others go on. `scenario` changes
-    fields of the profile's (see `schema.Scenario`), `meters` replaces the target's.
+    fields of the profile's (see `schema.Scenario`), `meters` replaces the target's,
+    `options` changes single runtime options of the targets'.
     """
     if (profile is None) == (not bundle):
         raise InputError("run: give a profile or one or more bundle folders, and not both")
@@ -175,6 +181,7 @@ def run(
         progress,
         dict(scenario or {}),
         meters,
+        options=dict(options or {}),
         accept_new_host_key=accept_new_host_key,
         reconnect_seconds=reconnect_seconds,
         resume=resume,

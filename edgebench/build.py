@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import importlib.util
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +25,11 @@ from edgebench.schema import (
     Accepts,
     Bundle,
     Calibration,
+    CalibrationPlan,
     Exported,
     Exporter,
     ExportRequest,
+    Goals,
     Link,
     Model,
     Network,
@@ -55,7 +58,7 @@ class Order:
     precision: str
     accepts: Accepts
     dataset: Dataset | None
-    calibration_samples: int = 256
+    calibration: CalibrationPlan = field(default_factory=CalibrationPlan)
     dynamic_batch: bool = False
 
 
@@ -75,6 +78,9 @@ def accepted(target: Target, format: str, precision: str) -> Accepts:
     """Find how a target runs a format in a precision; `ExportError` says what it runs instead."""
     accepts = target.accepted(format, precision)
     if accepts is None:
+        reasons = [a.refuses[precision] for a in target.accepts if a.format == format and precision in a.refuses]
+        if reasons:
+            raise ExportError(f"{target.name} does not run {format} {precision}: {reasons[0]}")
         known = ", ".join(f"{a.format} {'/'.join(a.precisions)}" for a in target.accepts)
         raise ExportError(f"{target.name} does not run {format} {precision}; it runs {known}")
     return accepts
@@ -92,7 +98,7 @@ def order_key(order: Order) -> str:
             "format": order.format,
             "precision": order.precision,
             "limits": order.accepts.limits.model_dump(mode="json"),
-            "calibration": [order.calibration_samples, dataset.read("train").sha256] if _calibrates(order) and dataset else None,
+            "calibration": [*_calibration_key(order), dataset.read("train").sha256] if _calibrates(order) and dataset else None,
             "parity": dataset.read("test").sha256 if dataset else None,
             "tools": plugin.tools(),
         }
@@ -100,7 +106,26 @@ def order_key(order: Order) -> str:
 
 
 def _calibrates(order: Order) -> bool:
-    return order.precision == "int8"
+    return order.precision in exporter(order.format, order.precision).CALIBRATES
+
+
+def _calibration_key(order: Order) -> list[Any]:
+    """List what chooses the ranges; as before there was a choice of methods, where the usual one is taken."""
+    plan = order.calibration
+    return (
+        [plan.samples] if calibration_method(order) == "min-max" else [plan.samples, calibration_method(order), plan.percentile]
+    )
+
+
+def calibration_method(order: Order) -> str:
+    """Name the method that chooses INT8 ranges; `InputError` where the format does not have it."""
+    methods = exporter(order.format, order.precision).CALIBRATES.get(order.precision, ())
+    wanted = order.calibration.method
+    if wanted is None or not methods:
+        return methods[0] if methods else ""
+    if wanted not in methods:
+        raise InputError(f"{order.format} {order.precision}: calibration by {wanted} is not offered; by: {', '.join(methods)}")
+    return wanted
 
 
 def build_bundle(order: Order, target: Target, folder: Path, progress: Progress) -> tuple[Bundle, bool]:
@@ -110,7 +135,9 @@ def build_bundle(order: Order, target: Target, folder: Path, progress: Progress)
     does not agree with it, `InputError` where int8 has no data to calibrate on.
     """
     if _calibrates(order) and order.dataset is None:
-        raise InputError(f"{order.model.name}: int8 needs samples to calibrate on; give --dataset, or use int8-dynamic")
+        raise InputError(
+            f"{order.model.name}: {order.precision} needs samples to calibrate on; give --dataset, or use int8-dynamic"
+        )
     key = order_key(order)
     if (folder / "bundle.json").exists():
         try:
@@ -128,21 +155,21 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     label = f"export {order.model.name}.{order.format}.{order.precision}"
     progress(label, 0, 4)
     plugin, network = exporter(order.format, order.precision), order.network()
-    inputs, calibration = _calibration(order)
-    progress(label, 1, 4)
     if order.dynamic_batch and not plugin.DYNAMIC_BATCH:
         raise ExportError(f"{order.model.name}: {order.format} files hold one batch size; leave --dynamic-batch out")
-    made = plugin.export(ExportRequest(network, order.precision, order.accepts.limits, inputs, order.dynamic_batch), staging)
+    request = _request(order, network)
+    plugin.preflight(request)
+    inputs, calibration = _calibration(order)
+    progress(label, 1, 4)
+    made = plugin.export(dataclasses.replace(request, calibration=inputs), staging)
     progress(label, 2, 4)
     images, labels, chosen, source = parity_samples(order.model, order.dataset)
     bundle = _draft(order, key, network, made, plugin.tools())
-    if calibration is not None:
-        bundle = bundle.model_copy(update={"calibration": calibration.model_copy(update={"method": made.calibration_method})})
-    bundle = bundle.model_copy(update={"files": list_files(staging)})
-    outputs = predict(staging, bundle, images, target)
+    bundle = bundle.model_copy(update={"calibration": calibration, "files": list_files(staging)})
+    outputs, runtime = _host_outputs(staging, bundle, made, images, target)
     progress(label, 3, 4)
     reference = torch_outputs(network, images)
-    parity = compare(order.model, reference, outputs, labels, source)
+    parity = compare(order.model, reference, outputs, labels, source).model_copy(update={"runtime": runtime})
     if order.precision in ("fp32", "fp16"):
         check_agreement(bundle.name, order.model, parity)
     with (staging / "parity.npz").open("wb") as stream:
@@ -151,17 +178,52 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     return write_manifest(staging, bundle.model_copy(update=update))
 
 
+def _request(order: Order, network: Network) -> ExportRequest:
+    """Put together what an exporter may know before there are calibration samples."""
+    method, percentile = calibration_method(order), order.calibration.percentile
+    return ExportRequest(
+        network,
+        order.precision,
+        order.accepts.limits,
+        None,
+        order.dynamic_batch,
+        calibration_method=method,
+        percentile=percentile if method == "percentile" else None,
+    )
+
+
+def _host_outputs(staging: Path, bundle: Bundle, made: Exported, images: Array, target: Target) -> tuple[Array, str]:
+    """Run a fresh bundle on this computer; float32 scores [n, classes], and what stood in for its runtime."""
+    if made.evaluate is not None:
+        spec = bundle.model.preprocessing.model_dump()
+        return np.asarray(made.evaluate(preprocess.apply(images, spec)), np.float32), made.evaluator
+    if made.host is not None:
+        runtime, entry = made.host
+        return predict(staging, bundle.model_copy(update={"runtime": runtime, "entry": entry}), images, target), runtime
+    return predict(staging, bundle, images, target), ""
+
+
 def _calibration(order: Order) -> tuple[Array | None, Calibration | None]:
-    """Choose calibration samples from the training split, with a fixed seed."""
+    """Choose calibration samples from the training split, with a fixed seed, none of which is in the test split too."""
     if not _calibrates(order) or order.dataset is None:
         return None, None
-    train = order.dataset.read("train")
-    count = min(order.calibration_samples, len(train))
-    chosen = np.sort(np.random.default_rng(0).choice(len(train), count, replace=False))
+    train, plan = order.dataset.read("train"), order.calibration
+    drawn = np.random.default_rng(0).choice(len(train), min(plan.samples, len(train)), replace=False)
+    known = {image.tobytes() for image in order.dataset.read("test").images}
+    chosen = np.sort([index for index in drawn if train.images[index].tobytes() not in known])
+    if not len(chosen):
+        raise InputError(f"{order.dataset.ref}: every calibration sample is in the test split too; the splits must differ")
     images = train.images[chosen]
-    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-    inputs = preprocess.apply(images, order.model.preprocessing.model_dump())
-    return inputs, Calibration(samples=count, sha256=digest, method="")
+    method = calibration_method(order)
+    calibration = Calibration(
+        samples=len(chosen),
+        sha256=hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+        method=method,
+        percentile=plan.percentile if method == "percentile" else None,
+        dataset=str(order.dataset.ref),
+        excluded=len(drawn) - len(chosen),
+    )
+    return preprocess.apply(images, order.model.preprocessing.model_dump()), calibration
 
 
 def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict[str, str]) -> Bundle:
@@ -181,6 +243,7 @@ def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict
         macs=network.macs,
         limits=order.accepts.limits,
         dynamic_batch=order.dynamic_batch,
+        finish=made.finish,
         details=dict(made.details),
         tools=tools,
         key=key,
@@ -307,11 +370,39 @@ def check_agreement(name: str, model: Model, parity: Parity) -> None:
         )
 
 
-def check_drop(bundle: Bundle, max_drop: float) -> None:
-    """Refuse a quantized file that loses more of the headline metric than the profile allows."""
-    drop = bundle.parity.metric_drop
-    if drop is not None and bundle.precision.startswith("int8") and drop > max_drop:
+def check_goals(bundle: Bundle, goals: Goals) -> None:
+    """Refuse a file that is less accurate than it must be, or that an Edge TPU would take too little of.
+
+    Accuracy is the headline metric on the parity samples; a bundle that was
+    made without labels has none, and passes.
+    """
+    _check_mapped(bundle, goals)
+    metric, drop = bundle.parity.metric, bundle.parity.metric_drop
+    if metric is None or drop is None:
+        return
+    name, points = metrics.HEADLINE[bundle.model.task], 100 * drop
+    if goals.threshold is not None and metric < goals.threshold:
+        wrong = f"{name} {100 * metric:.1f} %, {100 * goals.threshold:.1f} % are wanted (threshold)"
+    elif bundle.precision in ("fp32", "fp16"):
+        return  # the parity gate has judged these
+    elif goals.max_degradation is not None and drop > goals.max_degradation:
+        allowed = 100 * goals.max_degradation
+        wrong = f"loses {points:.1f} points of {name} against the torch model, {allowed:.1f} are allowed (max_degradation)"
+    elif goals.percent_max_degradation is not None and 100 * drop > goals.percent_max_degradation * (metric + drop):
+        share, allowed = 100 * drop / (metric + drop), goals.percent_max_degradation
+        wrong = f"loses {share:.1f} % of the torch model's {name}, {allowed:g} are allowed (percent_max_degradation)"
+    else:
+        return
+    raise ExportError(
+        f"{bundle.name}: {wrong}; use more calibration samples, another --calibration or precision, "
+        "or let `edgebench quantize --search` find the nodes that should stay in floating point"
+    )
+
+
+def _check_mapped(bundle: Bundle, goals: Goals) -> None:
+    placement = bundle.details.get("placement")
+    if placement is not None and placement["operators_share"] < goals.min_mapped:
         raise ExportError(
-            f"{bundle.name}: loses {100 * drop:.1f} points of {metrics.HEADLINE[bundle.model.task]} against the torch model, "
-            f"{100 * max_drop:.1f} are allowed (goals.max_drop); use more calibration samples or another precision"
+            f"{bundle.name}: only {100 * placement['operators_share']:.0f} % of the operators run on the accelerator, "
+            f"{100 * goals.min_mapped:.0f} are wanted (min_mapped); `edgebench diagnose` names the others"
         )

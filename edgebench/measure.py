@@ -9,6 +9,7 @@ import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from edgebench.deploy import Deployed
@@ -61,11 +62,22 @@ class Pass:
     cell: int = 0
 
 
-def cell_job(bundle: Bundle, runtime: str, deployed: Deployed, shape: Sequence[int], scenario: Scenario) -> dict[str, Any]:
-    """Write one cell's part of a job; shape: [n, h, w, c] of the evaluation images."""
+def cell_job(
+    bundle: Bundle,
+    runtime: str,
+    deployed: Deployed,
+    shape: Sequence[int],
+    scenario: Scenario,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Write one cell's part of a job; shape: [n, h, w, c] of the evaluation images, `options` of the runtime."""
     return {
         "runtime": runtime,
         "path": deployed.model,
+        "bundle": bundle.sha256,
+        "precision": bundle.precision,
+        "finish": None if bundle.finish is None else bundle.finish.model_dump(mode="json"),
+        "options": dict(options),
         "files": list(deployed.files),
         "input": bundle.input.model_dump(mode="json"),
         "output": bundle.output.model_dump(mode="json"),
@@ -103,6 +115,11 @@ def all_passes(mode: ModeSpec, scenario: Scenario, dynamic_batch: bool) -> list[
     trials = [Pass("trial", index, batch) for index in range(mode.trials) for batch in sizes]
     last = [Pass("loadgen", 0, max(sizes))] if scenario.loadgen else []
     return [Pass("accuracy"), Pass("memory", 0, max(sizes)), *trials, *last]
+
+
+def first_passes(bundle: Bundle, cell: int = 0) -> list[Pass]:
+    """List what must go before a bundle's first inference on a device."""
+    return [Pass("finish", cell=cell)] if bundle.finish is not None else []
 
 
 def batches(scenario: Scenario, dynamic_batch: bool) -> list[int]:
@@ -178,6 +195,7 @@ class _Open:
     warm: dict[str, Any] = field(default_factory=dict)
     precise: bool | None = None
     rate: float | None = None
+    stages: dict[str, list[int]] = field(default_factory=dict)
     complete: bool = False
 
     def close(self, index: int) -> Trial:
@@ -198,6 +216,7 @@ class _Open:
             windows=self.windows,
             steps=self.steps,
             rate=self.rate,
+            stages=self.stages,
         )
 
 
@@ -213,6 +232,8 @@ class _Cell:
     threads: int | None = None
     affinity: list[int] | None = None
     loadgen: dict[str, Any] | None = None
+    finish: dict[str, Any] | None = None
+    profile: list[dict[str, Any]] | None = None
 
     def predictions(self) -> Predictions | None:
         """Join the chunks."""
@@ -315,8 +336,18 @@ class Collected:
             cell.conditions.append({**fields, "trial": len(cell.trials) - 1})
 
     def _on_memory(self, event: Mapping[str, Any]) -> None:
-        names = ("baseline_bytes", "loaded_bytes", "peak_bytes", "method", "reason")
+        names = ("baseline_bytes", "loaded_bytes", "peak_bytes", "device_bytes", "method", "reason")
         self._cell(event).memory = {key: event[key] for key in names}
+
+    def _on_finish(self, event: Mapping[str, Any]) -> None:
+        self._cell(event).finish = dict(event["facts"])
+
+    def _on_stages(self, event: Mapping[str, Any]) -> None:
+        self._trial(event).stages = {str(name): [int(value) for value in values] for name, values in event["stages"].items()}
+
+    def _on_profile(self, event: Mapping[str, Any]) -> None:
+        cell = self._cell(event)
+        cell.profile = [*(cell.profile or ()), *(dict(node) for node in event["nodes"])]
 
     def _on_predictions(self, event: Mapping[str, Any]) -> None:
         cell = self._cell(event)
@@ -381,4 +412,6 @@ class Collected:
             failure=self.failure,
             power=power,
             loadgen=cell.loadgen,
+            finish=cell.finish,
+            profile=cell.profile,
         )

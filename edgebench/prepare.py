@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgebench.build import Order, accepted, build_bundle, check_drop, exporter, order_key
+from edgebench.build import Order, accepted, build_bundle, check_goals, exporter, order_key
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
 from edgebench.errors import (
@@ -143,7 +143,7 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
         precision=slot.precision,
         accepts=accepts,
         dataset=maker.data,
-        calibration_samples=profile.calibration_samples,
+        calibration=profile.calibration,
         dynamic_batch=_dynamic_batch(session.scenario(profile.scenario), slot),
     )
     folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{order_key(order)[:12]}"
@@ -151,7 +151,7 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
         session.note(name, "to do", "export, measure", session.seconds(profile.scenario))
         return None
     bundle, _ = build_bundle(order, slot.target, folder, session.progress)
-    check_drop(bundle, profile.goals.max_drop)
+    check_goals(bundle, profile.goals)
     return subject_of(session, folder, bundle, slot.target, maker.data, profile.scenario)
 
 

@@ -39,6 +39,16 @@ def read_profile(name_or_path: str) -> Profile:
     return profile
 
 
+def read_values(kind: type[T], content: Mapping[str, Any], what: str) -> T:
+    """Check values that were given one by one; `InputError` names the one that does not fit."""
+    try:
+        return kind.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{what}: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from error
+
+
 def _ancestors(profile: Profile, name: str) -> set[str]:
     """Return the teachers of a model, their teachers, and so on."""
     teachers = {model.name: model.teacher for model in profile.models}

@@ -100,6 +100,7 @@ def make_record(
         "accuracy": accuracy,
         "energy": headline,
         "rails": rails,
+        "finish": None if measurement.finish is None else dict(measurement.finish),
         "loadgen": None if measurement.loadgen is None else LoadGen.model_validate(dict(measurement.loadgen)),
         **found,
     }

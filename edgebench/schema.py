@@ -119,7 +119,10 @@ class Calibration(Frozen):
     split: Literal["train"] = "train"
     samples: int
     sha256: str = Field(description="of the calibration images")
-    method: str
+    method: str = Field(description="min-max, entropy or percentile")
+    percentile: float | None = Field(None, description="share of the values inside the range, in percent; null: another method")
+    dataset: str | None = Field(None, description="as the command line writes it")
+    excluded: int = Field(0, description="training samples left out because the evaluation split holds the same image")
 
 
 class Parity(Frozen):
@@ -134,6 +137,7 @@ class Parity(Frozen):
         None, description="other decisions where the torch model's two scores lie within 1 % of their range; see `build.gate`"
     )
     metric: float | None = Field(None, description="headline metric of the file on these samples")
+    runtime: str = Field("", description="what ran the file on the exporting host; empty: the bundle's own runtime")
     metric_drop: float | None = Field(None, description="metric of the torch model minus that of the file")
 
 
@@ -154,11 +158,25 @@ class Limits(Frozen):
     operators: dict[str, int] = Field(
         {}, description="highest version of each TFLite operator, 0: none; `*` stands for any end of a name; empty: no limit"
     )
+    version: str | None = Field(
+        None, description="what must load the file at least: TensorRT 8.2, Core ML's iOS16 or macOS13, Edge TPU runtime 14"
+    )
+    symmetric: bool = Field(False, description="INT8 activations have zero point 0")
+    quantized: tuple[str, ...] = Field((), description="ONNX operators that INT8 quantizes; empty: all that the quantizer knows")
+    explicit: bool = Field(True, description="TensorRT INT8 as Q/DQ nodes; false: a calibration cache beside the file")
 
     @model_serializer(mode="wrap")
     def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out operators where there are none: bundles made before there were any keep their keys."""
-        return {name: value for name, value in write(self).items() if name != "operators" or value}
+        """Leave out what is as ever: bundles made before there was a limit keep their keys."""
+        later: dict[str, Any] = {"operators": {}, "version": None, "symmetric": False, "quantized": (), "explicit": True}
+        return {name: value for name, value in write(self).items() if name not in later or getattr(self, name) != later[name]}
+
+
+class Finish(Frozen):
+    """What the device itself makes of the bundle, once: a TensorRT engine is tied to its GPU and version."""
+
+    options: dict[str, Any] = Field({}, description="for the runtime's `finish`; part of what the result is cached by")
+    timeout_seconds: float = Field(3600, gt=0)
 
 
 class Bundle(Frozen):
@@ -180,6 +198,7 @@ class Bundle(Frozen):
     macs: int | None = Field(None, description="multiply-accumulates of one inference, counted by torch")
     limits: Limits
     dynamic_batch: bool = Field(False, description="the file takes any batch size, not 1 alone")
+    finish: Finish | None = Field(None, description="null: the files are run as they are")
     details: dict[str, Any] = Field({}, description="facts of the format: opset, IR version, …")
     tools: dict[str, str] = {}
     key: str = Field(description="sha256 of all that went in; the same key is never exported twice")
@@ -208,6 +227,8 @@ class Accepts(Frozen):
     precisions: tuple[str, ...]
     runtime: str = Field(pattern=NAME)
     limits: Limits = Limits()
+    refuses: dict[str, str] = Field({}, description="precisions that do not work here, and why")
+    options: dict[str, Any] = Field({}, description="the runtime's own, for instance compute_units; `--option` changes them")
 
 
 class MeterSpec(Frozen):
@@ -405,10 +426,21 @@ class Scenario(Frozen):
 _OPTIONS_OF: dict[str, Kind] = {"bound_ms": "server", "rate": "paced", "idle_ms": "paced"}
 
 
+class CalibrationPlan(Frozen):
+    """How INT8 ranges are chosen."""
+
+    samples: int = Field(256, ge=1, description="of the training split")
+    method: str | None = Field(None, description="min-max, entropy or percentile; null: as the exporter usually does")
+    percentile: float = Field(99.99, gt=50, le=100, description="for the method of that name")
+
+
 class Goals(Frozen):
     """What a result must hold to count."""
 
-    max_drop: float = Field(0.01, ge=0, description="most that a quantized model's headline metric may lose")
+    threshold: float | None = Field(None, description="least headline metric")
+    max_degradation: float | None = Field(0.01, ge=0, description="most that the headline metric may lose against torch")
+    percent_max_degradation: float | None = Field(None, ge=0, description="the same, in percent of the torch model's metric")
+    min_mapped: float = Field(0.9, ge=0, le=1, description="least share of the operators that an Edge TPU must take")
 
 
 class Profile(Frozen):
@@ -422,7 +454,7 @@ class Profile(Frozen):
     variants: tuple[Variant, ...] = Field(min_length=1)
     targets: tuple[str, ...] = ("cpu",)
     scenario: Scenario = Scenario()
-    calibration_samples: int = Field(256, ge=1)
+    calibration: CalibrationPlan = CalibrationPlan()
     goals: Goals = Goals()
 
     @field_validator("models")
@@ -454,6 +486,12 @@ class Cell(Frozen):
     scenario: Scenario
     mode: Mode
     method: int = METHOD
+    options: dict[str, Any] = Field({}, description="of the runtime; see `Accepts`")
+
+    @model_serializer(mode="wrap")
+    def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out options where there are none: cells that were measured before there were any keep their keys."""
+        return {name: value for name, value in write(self).items() if name != "options" or value}
 
 
 @dataclass(frozen=True)
@@ -498,6 +536,8 @@ class Trial:
     steps: Sequence[Step] = ()
     rate: float | None = None
     """server: the highest rate that held the bound, queries per second."""
+    stages: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """Parts of inferences taken after the samples, nanoseconds: an accelerator's host_to_device, compute, device_to_host."""
 
 
 @dataclass(frozen=True)
@@ -560,6 +600,10 @@ class Measurement:
     failure: Failure | None
     power: Power = field(default_factory=Power)
     loadgen: Mapping[str, Any] | None = None
+    finish: Mapping[str, Any] | None = None
+    """What the device said of the bundle's last step, which it did itself or had done before."""
+    profile: Sequence[Mapping[str, Any]] | None = None
+    """Time by node, where a pass asked for it."""
 
 
 class Memory(Frozen):
@@ -629,6 +673,9 @@ class LatencySummary(Frozen):
     first_ns: float = Field(description="median over trials of the first inference")
     prepare_ns: float = Field(description="median time to turn one uint8 image into the input tensor")
     scores_ns: float = Field(description="median time to turn one output tensor into scores")
+    stages_ns: dict[str, float] = Field(
+        {}, description="median over trials of each stage: host_to_device, compute, device_to_host"
+    )
 
     @property
     def per_second(self) -> float:
@@ -767,6 +814,7 @@ class Record(Frozen):
     calibration: Calibration | None = None
     parity: Parity | None = None
     bundle_details: dict[str, Any] = {}
+    finish: dict[str, Any] | None = Field(None, description="what the device built of the bundle, and how long that took")
     tools: dict[str, str] = {}
     started_at: str = Field(description="UTC, ISO 8601")
     seconds: float = Field(description="wall time of the whole cell")
@@ -818,6 +866,9 @@ class ExportRequest:
     calibration: Any
     """float32 calibration inputs [n, c, h, w], or None."""
     dynamic_batch: bool = False
+    calibration_method: str = "min-max"
+    percentile: float | None = None
+    """For the method of that name: share of the values inside the range, in percent."""
 
 
 @dataclass(frozen=True)
@@ -829,8 +880,14 @@ class Exported:
     input: TensorSpec
     output: TensorSpec
     layout: Layout
-    calibration_method: str
     details: Mapping[str, Any]
+    finish: Finish | None = None
+    host: tuple[str, str] | None = None
+    """Runtime and file that stand in on the exporting host, where the bundle's own cannot run there."""
+    evaluate: Callable[[Any], Any] | None = None
+    """float32 inputs [n, c, h, w] → scores [n, classes], where no runtime of the agent can run the file on the host."""
+    evaluator: str = ""
+    """What `evaluate` is."""
 
 
 class Exporter(Protocol):
@@ -839,8 +896,13 @@ class Exporter(Protocol):
     PRECISIONS: tuple[str, ...]
     REQUIRES: tuple[tuple[str, str], ...]
     """(module, extra) pairs that must be importable."""
+    CALIBRATES: Mapping[str, tuple[str, ...]]
+    """Precisions that want calibration samples, and the methods that choose their ranges, the usual one first."""
     DYNAMIC_BATCH: bool
     """Whether its files can take any batch size."""
+
+    def preflight(self, request: ExportRequest) -> None:
+        """Raise `ExportError` with the layer's name for what this format cannot express, within seconds."""
 
     def export(self, request: ExportRequest, folder: Path) -> Exported:
         """Write the model file into `folder`."""

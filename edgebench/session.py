@@ -12,13 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
 from edgebench import deploy, measure, records, store
 from edgebench.build import accepted
 from edgebench.device import Device
-from edgebench.errors import EdgebenchError, InputError, MeasureError, TransportError
+from edgebench.errors import EdgebenchError, MeasureError, TransportError
 from edgebench.plan import MODES, ModeSpec, cell_key
+from edgebench.profile import read_values
 from edgebench.records import Subject
 from edgebench.schema import (
     Bundle,
@@ -84,6 +83,8 @@ class Session:
     """Power meters to use instead of the target's own."""
     accept_new_host_key: bool = False
     reconnect_seconds: float = 60.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Runtime options over the target's."""
     resume: bool = False
     """Take up what devices went on measuring after the connection to them was lost."""
     result: RunResult = field(default_factory=RunResult)
@@ -174,12 +175,7 @@ def scenario_with(base: Scenario, wishes: Mapping[str, Any]) -> Scenario:
     kept = base.model_dump()
     if wishes.get("kind", base.kind) != base.kind:
         kept |= {"bound_ms": None, "rate": None, "idle_ms": None}
-    try:
-        return Scenario.model_validate({**kept, **wishes})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise InputError(f"scenario: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from error
+    return read_values(Scenario, {**kept, **wishes}, "scenario")
 
 
 def now(ago: float = 0.0) -> str:
@@ -191,7 +187,8 @@ def now(ago: float = 0.0) -> str:
 def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> Subject:
     """Tie a bundle to a connected device; `MeasureError` where the device lacks its runtime."""
     device = session.device(target)
-    runtime = accepted(target, bundle.format, bundle.precision).runtime
+    accepts = accepted(target, bundle.format, bundle.precision)
+    runtime = accepts.runtime
     cell = Cell(
         model=bundle.model.name,
         format=bundle.format,
@@ -205,6 +202,7 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
         runtime_version=device.runtime_version(runtime),
         scenario=session.scenario(scenario),
         mode=session.mode,
+        options={**accepts.options, **session.options},
     )
     return Subject(cell, cell_key(cell), folder, bundle, data, target)
 
@@ -295,6 +293,9 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
 
     def heard(event: Mapping[str, Any]) -> None:
         nonlocal begin, idle
+        if event["event"] == "progress":  # what the device does once is not part of the estimate
+            session.report(f"{label}: {event['what']} ({event['seconds']:.0f} s)", before, total, lane)
+            return
         if event["event"] == "resumed":  # by the device's own reckoning: its clock may be set to any time
             begin, idle = time.monotonic() - float(event["age_seconds"]), float(event["idle_seconds"])
         session.report(label, before + min(time.monotonic() - begin, session.spec.seconds(scenario)), total, lane)
@@ -329,7 +330,9 @@ def run_job(
             lost = Failure("deploy", str(error), "look at the device and run again: what has arrived there is not sent again")
             return [measure.failed(lost) for _ in subjects]
         scenario = subject.cell.scenario
-        cells.append(measure.cell_job(subject.bundle, subject.cell.runtime, deployed, images.shape, scenario))
+        cell = subject.cell
+        cells.append(measure.cell_job(subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options))
     chosen = (session.meters or first.target.meters) if meters is None else meters
-    job = measure.job(cells, passes, session.spec, first.cell.scenario, chosen)
+    first_of_all = [each for index, subject in enumerate(subjects) for each in measure.first_passes(subject.bundle, index)]
+    job = measure.job(cells, [*first_of_all, *passes], session.spec, first.cell.scenario, chosen)
     return measure.measure(transport, deployed.agent, job, heard, session.resume)

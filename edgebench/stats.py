@@ -98,6 +98,9 @@ def summarize(trials: Sequence[Trial]) -> LatencySummary:
         first_ns=float(np.median([trial.first_ns for trial in trials])),
         prepare_ns=float(np.median(np.concatenate([np.asarray(trial.prepare_ns) for trial in trials]))),
         scores_ns=float(np.median(np.concatenate([np.asarray(trial.scores_ns) for trial in trials]))),
+        stages_ns={
+            name: float(np.median([np.median(np.asarray(trial.stages[name])) for trial in trials])) for name in trials[0].stages
+        },
         **tails,
     )
 

@@ -98,6 +98,8 @@ def sidecar(measurement: Measurement, labels: NDArray[Any] | None = None) -> byt
             arrays[f"trial{index}.{name}"] = _compact(getattr(trial, name))
         windows = [(window.begin_ns, window.end_ns, window.inferences) for window in trial.windows]
         arrays[f"trial{index}.windows"] = np.array(windows, np.int64).reshape(-1, 3)
+        for name, values in trial.stages.items():
+            arrays[f"trial{index}.stage.{name}"] = _compact(values)
         facts = {name: getattr(trial, name) for name in FACTS}
         arrays[f"trial{index}.facts"] = _text({**facts, "steps": [dataclasses.astuple(step) for step in trial.steps]})
     if measurement.predictions is not None:
@@ -174,7 +176,9 @@ def _read_trial(arrays: Mapping[str, NDArray[Any]], index: int) -> Trial:
     steps = [Step(*step) for step in facts.pop("steps", ())]
     windows = [Window(index, *map(int, row)) for row in arrays.get(f"trial{index}.windows", ())]
     parts = {name: arrays[f"trial{index}.{name}"].tolist() for name in PARTS}
-    return Trial(index=index, steps=steps, windows=windows, **parts, **facts)
+    prefix = f"trial{index}.stage."
+    stages = {name.removeprefix(prefix): array.tolist() for name, array in arrays.items() if name.startswith(prefix)}
+    return Trial(index=index, steps=steps, windows=windows, stages=stages, **parts, **facts)
 
 
 def _read_conditions(arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from edgebench.errors import ExportError
 from edgebench.schema import Exported, ExportRequest, Limits, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
+CALIBRATES = {"int8": ("min-max", "entropy", "percentile")}
 DYNAMIC_BATCH = True
 REQUIRES = (("torch", "torch"), ("onnx", "torch"), ("onnxruntime", "torch"))
 DEFAULT_OPSET, NEWEST_OPSET = 17, 20
@@ -22,6 +23,10 @@ DEFAULT_OPSET, NEWEST_OPSET = 17, 20
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     return {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")}
+
+
+def preflight(request: ExportRequest) -> None:
+    """Raise `ExportError` with the layer's name for what this format cannot express."""
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -114,7 +119,7 @@ def _prepare(path: Path) -> Path:
 
 
 def _static(request: ExportRequest, path: Path) -> None:
-    """Quantize weights and activations with ranges from calibration samples (min-max), as Q/DQ pairs."""
+    """Quantize weights and activations with ranges from calibration samples, as Q/DQ pairs."""
     from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):
@@ -125,6 +130,14 @@ def _static(request: ExportRequest, path: Path) -> None:
             image = next(self.samples, None)
             return None if image is None else {"input": image[None]}
 
+    methods = {
+        "min-max": CalibrationMethod.MinMax,
+        "entropy": CalibrationMethod.Entropy,
+        "percentile": CalibrationMethod.Percentile,
+    }
+    extra: dict[str, Any] = {"ActivationSymmetric": request.limits.symmetric}
+    if request.percentile is not None:
+        extra["CalibPercentile"] = request.percentile
     prepared = _prepare(path)
     signed = request.limits.activations == "int8"
     quantize_static(
@@ -135,7 +148,9 @@ def _static(request: ExportRequest, path: Path) -> None:
         per_channel=request.limits.per_channel,
         activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
         weight_type=QuantType.QInt8,
-        calibrate_method=CalibrationMethod.MinMax,
+        calibrate_method=methods[request.calibration_method],
+        op_types_to_quantize=list(request.limits.quantized) or None,
+        extra_options=extra,
     )
     prepared.unlink()
 
@@ -182,6 +197,5 @@ def _describe(request: ExportRequest, model: Any) -> Exported:
         input=TensorSpec(name="input", shape=shape, dtype="float32", scale=None, zero_point=None),
         output=TensorSpec(name="output", shape=(1, len(classes)), dtype="float32", scale=None, zero_point=None),
         layout="nchw",
-        calibration_method="min-max",
         details={"opset": opset, "ir": model.ir_version, "nodes": len(model.graph.node)},
     )

@@ -19,6 +19,7 @@ from edgebench.errors import ExportError
 from edgebench.schema import Exported, ExportRequest, Limits, Network, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
+CALIBRATES = {"int8": ("min-max",)}
 DYNAMIC_BATCH = False
 REQUIRES = (
     ("torch", "torch"),
@@ -32,6 +33,10 @@ def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     names = ("torch", "litert-torch", "litert-converter", "ai-edge-quantizer")
     return {name: importlib.metadata.version(name) for name in names}
+
+
+def preflight(request: ExportRequest) -> None:
+    """Raise `ExportError` with the layer's name for what this format cannot express."""
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -148,7 +153,6 @@ def _describe(request: ExportRequest, path: Path) -> Exported:
         input=_tensor(graph.tensors[graph.inputs[0]]),
         output=_tensor(graph.tensors[graph.outputs[0]]),
         layout="nhwc",
-        calibration_method="min-max",
         details={"operators": sorted({f"{name} v{version}" for name, version in versions}), "nodes": len(graph.operators)},
     )
 

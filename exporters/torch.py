@@ -9,6 +9,7 @@ from pathlib import Path
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
 PRECISIONS = ("fp32",)
+CALIBRATES: dict[str, tuple[str, ...]] = {}
 DYNAMIC_BATCH = True
 REQUIRES = (("torch", "torch"),)
 
@@ -16,6 +17,10 @@ REQUIRES = (("torch", "torch"),)
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     return {"torch": importlib.metadata.version("torch")}
+
+
+def preflight(request: ExportRequest) -> None:
+    """Raise `ExportError` with the layer's name for what this format cannot express."""
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -37,6 +42,5 @@ def export(request: ExportRequest, folder: Path) -> Exported:
             name="output", shape=(1, len(request.network.model.classes)), dtype="float32", scale=None, zero_point=None
         ),
         layout="nchw",
-        calibration_method="",
         details={},
     )

@@ -32,7 +32,7 @@ variants:
   - {format: torch, precisions: [fp32]}
   - {format: onnx, precisions: [fp32, int8]}
 scenario: {precision: 0.5}
-goals: {max_drop: 0.5}
+goals: {max_degradation: 0.5}
 """
 Bundles = dict[tuple[str, str], Path]
 
@@ -223,7 +223,7 @@ def test_a_model_that_cannot_be_made_fails_its_cells_only(here: Path, cli: Cli) 
 
 
 def test_a_quantized_model_that_loses_too_much_is_a_failed_row(here: Path, cli: Cli) -> None:
-    Path("small.yaml").write_text((PROFILE % "digits").replace("max_drop: 0.5", "max_drop: 0"))
+    Path("small.yaml").write_text((PROFILE % "digits").replace("max_degradation: 0.5", "max_degradation: 0"))
     from edgebench import build
 
     compare = build.compare

@@ -33,7 +33,7 @@ def twin(format: str, here: Path) -> str:
 
 
 def given(precision: str, **changes: Any) -> dict[str, Any]:
-    return {"precision": precision, "dataset": "digits", "calibration_samples": 32, **changes}
+    return {"precision": precision, "dataset": "digits", "calibration": {"samples": 32}, **changes}
 
 
 @pytest.mark.parametrize("format", TWINS)

@@ -23,7 +23,7 @@ def test_every_variant_passes_the_parity_gate(tmp_path: Path, architecture: str)
             dataset="digits",
             size=96,
             channels=3,
-            calibration_samples=64,
+            calibration={"samples": 64},
             out=tmp_path,
         )
         parity = result.bundle.parity
@@ -42,7 +42,7 @@ def test_every_variant_passes_the_parity_gate(tmp_path: Path, architecture: str)
 @pytest.mark.parametrize("architecture", ["resnet50", "mobilenet_v3_small", "densenet121"])
 def test_int8_within_opset_13_and_ir_7_runs_on_python_3_6_and_onnxruntime_1_10(tmp_path: Path, architecture: str) -> None:
     target = twin("onnx", tmp_path)
-    given: dict[str, Any] = {"dataset": "digits", "size": 96, "channels": 3, "calibration_samples": 32}
+    given: dict[str, Any] = {"dataset": "digits", "size": 96, "channels": 3, "calibration": {"samples": 32}}
     result = api.export(architecture, format="onnx", precision="int8", target=target, out=tmp_path, **given)
     assert (result.bundle.details["opset"], result.bundle.details["ir"]) == (13, 7)
     [record] = api.run(bundle=[result.folder], target=[target], work=tmp_path, results=tmp_path / "results").records

@@ -5,6 +5,8 @@ import importlib
 import json
 import os
 import sys
+import threading
+import time
 from typing import Any, Callable, Dict, List
 
 from . import clock, memory
@@ -106,6 +108,45 @@ def accuracy(worker: Worker) -> None:
                 chunk, first = [], end
 
 
+def finish(worker: Worker) -> None:
+    """Let the runtime make of the bundle what only this device can, and say once a second that it goes on."""
+    worker.stage = "finish"
+    over, begin, limit = threading.Event(), time.monotonic(), worker.job["finish"]["timeout_seconds"]
+
+    def watch() -> None:
+        while not over.wait(1.0):
+            seconds = time.monotonic() - begin
+            worker.events.emit("progress", what="building for this device", seconds=seconds)
+            if seconds > limit:
+                reason = "not done after %d s; look at what else runs on the device, or raise the time-out" % limit
+                worker.events.emit("failed", stage="finish", reason=reason)
+                worker.runtime.abandon()
+                os._exit(4)
+
+    watcher = threading.Thread(target=watch)
+    watcher.daemon = True
+    watcher.start()
+    try:
+        facts = worker.runtime.finish(worker.job["path"])
+    finally:
+        over.set()
+        watcher.join()
+    worker.events.emit("finish", facts=dict(facts, seconds=round(time.monotonic() - begin, 3)))
+
+
+def profile(worker: Worker) -> None:
+    """Let the runtime time its nodes: `[{name, op, where, ns, …}]`, nanoseconds of one inference each."""
+    worker.stage = "profile"
+    inputs = [worker.prepare(raw) for raw in worker.raw_queries()]
+    for nodes in chunks(worker.runtime.profile(worker.job["path"], worker.threads, inputs), 100):
+        worker.events.emit("profile", nodes=nodes)
+
+
+def chunks(items: List[Any], size: int) -> List[List[Any]]:
+    """Cut a list into pieces."""
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]
+
+
 def resident(worker: Worker) -> None:
     """Measure resident memory: runtime imported, model loaded, and the peak while inferring."""
     worker.stage = "memory"
@@ -119,8 +160,10 @@ def resident(worker: Worker) -> None:
     for _ in range(10):
         infer(query)
     highest = peak.stop()
+    device_bytes = getattr(worker.runtime, "device_bytes", None)
     worker.events.emit(
         "memory",
+        device_bytes=device_bytes() if device_bytes is not None else None,
         baseline_bytes=baseline,
         loaded_bytes=loaded,
         peak_bytes=highest,
@@ -132,6 +175,9 @@ def resident(worker: Worker) -> None:
 def trial(worker: Worker) -> None:
     """Load, warm up, and take samples as the scenario asks."""
     job, mode, events = worker.job, worker.job["mode"], worker.events
+    if hasattr(worker.runtime, "take"):
+        timed_by_itself(worker)
+        return
     load_ns = worker.load()
     worker.stage = "prepare"
     inputs: List[Any] = []
@@ -174,6 +220,32 @@ def trial(worker: Worker) -> None:
     )
     if mode["adaptive"]:
         events.emit("stopped", precise=precise)
+    if hasattr(worker.runtime, "stages"):
+        worker.stage = "stages"
+        events.emit("stages", stages=worker.runtime.stages(inputs))
+
+
+def timed_by_itself(worker: Worker) -> None:
+    """Let a runtime that is a program with a clock of its own take the samples, where the scenario is what it knows.
+
+    `take` returns `load_ns`, `first_ns`, lists `warmup_ns`, `samples_ns`, and
+    `stages` of such lists.
+    """
+    job, mode, events = worker.job, worker.job["mode"], worker.events
+    worker.stage = "samples"
+    if job["scenario"]["kind"] != "single-stream":
+        raise ValueError("%s asks by itself, and knows the scenario single-stream alone" % job["runtime"])
+    begin = clock.now_ns()
+    raws = worker.raw_queries()
+    tensors = [worker.prepare(raw) for raw in raws]
+    prepare_ns = (clock.now_ns() - begin) // len(raws)
+    taken = worker.runtime.take(job["path"], worker.threads, tensors, mode)
+    end = clock.now_ns()
+    events.emit("loaded", load_ns=taken["load_ns"], first_ns=taken["first_ns"], prepare_ns=[prepare_ns], scores_ns=[0])
+    events.emit("warm", warmup_ns=taken["warmup_ns"], settled=True, calls_per_sample=1, batch=1)
+    samples = taken["samples_ns"]
+    events.emit("samples", ns=samples, begin_ns=end - sum(samples), end_ns=end, inferences=len(samples))
+    events.emit("stages", stages=taken["stages"])
 
 
 def serve(worker: Worker, inputs: List[Any], service_ns: float) -> None:
@@ -194,7 +266,14 @@ def loadgen(worker: Worker) -> None:
     importlib.import_module(".loadgen", __package__).run(worker)
 
 
-PASSES = {"accuracy": accuracy, "memory": resident, "trial": trial, "loadgen": loadgen}
+PASSES = {
+    "finish": finish,
+    "accuracy": accuracy,
+    "memory": resident,
+    "trial": trial,
+    "loadgen": loadgen,
+    "profile": profile,
+}
 
 
 def main() -> int:

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from edgebench.cli import console
+from edgebench.cli import console, options
 from edgebench.errors import InputError
 
 
 def command(
     source: Annotated[str, typer.Argument(help="Model folder, checkpoint, .pt2 program, or architecture.")],
-    format: Annotated[str, typer.Option(help="torch, onnx or tflite.")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16, int8 or int8-dynamic.")] = "fp32",
+    format: Annotated[str, typer.Option(help="What `edgebench formats` lists.")],
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, … as the format has them.")] = "fp32",
     dataset: Annotated[str | None, typer.Option(help="For parity, and for int8 calibration.")] = None,
     target: Annotated[str, typer.Option(help="Whose limits to keep: a target's name or YAML file.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),
@@ -27,9 +27,14 @@ def command(
     mean: Annotated[str | None, typer.Option(help="What it was trained with, for instance 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="Likewise; the training split's own unless given.")] = None,
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
-    calibration_samples: Annotated[int, typer.Option(help="Training samples for int8 ranges.", min=1)] = 256,
+    calibration_samples: options.CalibrationSamples = 256,
+    calibration: options.Calibration = None,
+    percentile: options.Percentile = 99.99,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Let the file take any batch size.")] = False,
-    max_drop: Annotated[float | None, typer.Option(help="Refuse int8 that loses more, for instance 0.01.")] = None,
+    threshold: options.Threshold = None,
+    max_degradation: options.MaxDegradation = None,
+    percent_max_degradation: options.PercentMaxDegradation = None,
+    min_mapped: Annotated[float, typer.Option(help="Least share of operators on an Edge TPU.", min=0, max=1)] = 0.9,
     json: Annotated[bool, typer.Option("--json", help="Print the bundle's manifest.")] = False,
 ) -> None:
     """Export a model to a format; the file must agree with the torch model."""
@@ -51,9 +56,14 @@ def command(
             mean=numbers("--mean", mean),
             std=numbers("--std", std),
             pretrained=pretrained,
-            calibration_samples=calibration_samples,
+            calibration={"samples": calibration_samples, "method": calibration, "percentile": percentile},
             dynamic_batch=dynamic_batch,
-            max_drop=max_drop,
+            goals={
+                "threshold": threshold,
+                "max_degradation": max_degradation,
+                "percent_max_degradation": percent_max_degradation,
+                "min_mapped": min_mapped,
+            },
             progress=progress,
         )
     bundle, parity = result.bundle, result.bundle.parity
@@ -61,10 +71,11 @@ def command(
         content = bundle.model_dump(mode="json", by_alias=True)
         console.print_json({"folder": str(result.folder), "cached": result.cached, **content})
         return
+    by = f" in {parity.runtime}" if parity.runtime else ""
     drop = "" if parity.metric_drop is None else f", drop {100 * parity.metric_drop:.1f} points"
     print(
         f"{result.folder}: {bundle.size_bytes / 2**20:.2f} MiB{' (as before)' if result.cached else ''}; parity on "
-        f"{parity.samples} {parity.source} samples: top-1 agreement {100 * parity.top1_agreement:.1f} %, "
+        f"{parity.samples} {parity.source} samples{by}: top-1 agreement {100 * parity.top1_agreement:.1f} %, "
         f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
     )
     if bundle.model.lineage.recipe == "checkpoint" and mean is None:

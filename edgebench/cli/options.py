@@ -33,12 +33,43 @@ Meter = Annotated[
     typer.Option(help="Power meter instead of the target's: rapl, ina3221, 'command:PROGRAM ARGS', csv:FILE, …; repeatable."),
 ]
 
+CalibrationSamples = Annotated[int, typer.Option(help="Training samples that INT8 ranges are chosen from.", min=1)]
+Calibration = Annotated[
+    str | None,
+    typer.Option(help="How ranges are chosen: min-max, entropy or percentile; as the format usually does unless given."),
+]
+Percentile = Annotated[float, typer.Option(help="percentile: share of the values inside the range.")]
+Threshold = Annotated[float | None, typer.Option(help="Refuse a file whose metric is lower, for instance 0.95.")]
+MaxDegradation = Annotated[
+    float | None,
+    typer.Option(help="Refuse a quantized file that loses more against torch, for instance 0.01 for one point.", min=0),
+]
+PercentMaxDegradation = Annotated[
+    float | None, typer.Option(help="The same, in percent of the torch model's metric, for instance 1.", min=0)
+]
+RuntimeOption = Annotated[
+    list[str] | None, typer.Option("--option", help="The runtime's own option, for instance compute_units=CPU_ONLY; repeatable.")
+]
+
 Host = Annotated[
     str | None, typer.Option(help="The device's address: user@host, ssh://user@host:port, or a name of ~/.ssh/config.")
 ]
 AcceptNewHostKey = Annotated[
     bool, typer.Option("--accept-new-host-key", help="Trust a device that was never seen before; its key is remembered.")
 ]
+
+
+def runtime(option: list[str] | None) -> dict[str, Any]:
+    """Read `--option KEY=VALUE`; values as YAML reads them."""
+    import yaml
+
+    found = {}
+    for text in option or ():
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InputError(f"--option {text}: not KEY=VALUE, for instance compute_units=CPU_ONLY")
+        found[key] = yaml.safe_load(value)
+    return found
 
 
 def devices(target: list[str] | None, host: list[str] | None, fleet: Path | None) -> list[str | Target]:
