@@ -161,7 +161,8 @@ def _finished(paths: Sequence[Path]) -> list[tuple[Path, Record]]:
 
 def _match(record: Record) -> tuple[str, ...]:
     cell = record.cell
-    return (cell.model, cell.format, cell.precision, cell.target, cell.mode, cell.scenario.model_dump_json())
+    circumstances = (cell.mode, cell.scenario.model_dump_json(), str(sorted(cell.options.items())))
+    return (cell.model, cell.format, cell.precision, cell.target, *circumstances)
 
 
 def _pair(first: tuple[Path, Record], second: tuple[Path, Record]) -> Compared:

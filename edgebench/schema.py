@@ -488,6 +488,12 @@ class Cell(Frozen):
     method: int = METHOD
     options: dict[str, Any] = Field({}, description="of the runtime; see `Accepts`")
 
+    @property
+    def ran_by(self) -> str:
+        """Name the runtime, its version and the options that it was given."""
+        chosen = ", ".join(f"{name} {value}" for name, value in sorted(self.options.items()))
+        return self.runtime_version + (f" ({chosen})" if chosen else "")
+
     @model_serializer(mode="wrap")
     def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out options where there are none: cells that were measured before there were any keep their keys."""

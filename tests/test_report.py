@@ -55,6 +55,15 @@ def make(**changes: Any) -> list[tables.Table]:
     return tables.make(records(), **{"sort": "latency", "by": ("dataset", "target"), **changes})
 
 
+def test_the_same_cell_with_other_runtime_options_is_a_row_of_its_own() -> None:
+    cells = [make_cell(options={"compute_units": units}) for units in ("CPU_ONLY", "CPU_AND_NE")]
+    cells += cells[:1]
+    made = [(Path(f"{index}.json"), make_record(cell=cell)) for index, cell in enumerate(cells)]
+    [table] = tables.make(made, "latency", ("dataset", "target"))
+    runtimes = sorted(row.values()["runtime"] for row in table.rows)
+    assert runtimes == [f"onnxruntime 1.2 (compute_units {units})" for units in ("CPU_AND_NE", "CPU_ONLY")]
+
+
 def test_the_leaderboard_is_the_golden_file() -> None:
     assert markdown.render(make()) == GOLDEN.read_text()
 

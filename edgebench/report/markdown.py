@@ -47,7 +47,7 @@ def columns(table: Table) -> list[Column]:
         ("role", "-", lambda row: row.record.role),
         ("format", "-", lambda row: row.record.cell.format),
         ("precision", "-", lambda row: row.record.cell.precision),
-        ("runtime", "-", lambda row: row.record.cell.runtime_version),
+        ("runtime", "-", lambda row: row.record.cell.ran_by),
         (f"{table.headline} %", "-:", lambda row: percent(row.metric)),
         ("Δ points", "-:", _delta),
         ("AUROC", "-:", lambda row: _number(row.values()["auroc"], ".4f")),

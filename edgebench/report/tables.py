@@ -53,7 +53,7 @@ class Row:
             "role": record.role,
             "format": record.cell.format,
             "precision": record.cell.precision,
-            "runtime": record.cell.runtime_version,
+            "runtime": record.cell.ran_by,
             "metric": record.accuracy.headline,
             "metric_value": self.metric,
             "metric_delta": self.metric_delta,
@@ -66,6 +66,7 @@ class Row:
             "p90_ns": latency.p90_ns,
             "p99_ns": latency.p99_ns,
             "batch": latency.batch,
+            "stages_ns": latency.stages_ns,
             "per_second": record.per_second,
             "size_bytes": record.size_bytes,
             "parameters": record.parameters,
@@ -73,6 +74,7 @@ class Row:
             "reduction_parameters": self.reduction_parameters,
             "retained": self.retained,
             "peak_bytes": record.memory.peak_bytes,
+            "device_bytes": record.memory.device_bytes,
             "energy_joules": record.energy.joules.value if record.energy.joules else None,
             "energy_provenance": record.energy.provenance,
             "energy_reason": record.energy.reason,
@@ -139,7 +141,7 @@ def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]
     for path, record in records:
         cell = record.cell
         circumstances = (record.status, str(cell.dataset), cell.target, cell.device, cell.mode, ALWAYS["scenario"](record))
-        key = (*circumstances, cell.model, cell.format, cell.precision)
+        key = (*circumstances, cell.model, cell.format, cell.precision, str(sorted(cell.options.items())))
         if key not in kept or kept[key][1].started_at <= record.started_at:
             kept[key] = (path, record)
     return list(kept.values())
