@@ -24,7 +24,7 @@ from pydantic import (
     model_validator,
 )
 
-RECORD_SCHEMA = 2
+RECORD_SCHEMA = 3
 BUNDLE_SCHEMA = 1
 METHOD = 2
 """Version of the measuring method; part of every cell's key."""
@@ -164,11 +164,16 @@ class Limits(Frozen):
     symmetric: bool = Field(False, description="INT8 activations have zero point 0")
     quantized: tuple[str, ...] = Field((), description="ONNX operators that INT8 quantizes; empty: all that the quantizer knows")
     explicit: bool = Field(True, description="TensorRT INT8 as Q/DQ nodes; false: a calibration cache beside the file")
+    input: Literal["image", "tensor"] = Field(
+        "image",
+        description="Core ML: an image, or a float32 tensor [1, c, h, w] of pixels 0…255; both are normalised in the model",
+    )
 
     @model_serializer(mode="wrap")
     def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as ever: bundles made before there was a limit keep their keys."""
         later: dict[str, Any] = {"operators": {}, "version": None, "symmetric": False, "quantized": (), "explicit": True}
+        later["input"] = "image"
         return {name: value for name, value in write(self).items() if name not in later or getattr(self, name) != later[name]}
 
 
@@ -213,8 +218,11 @@ class Bundle(Frozen):
 
     @property
     def size_bytes(self) -> int:
-        """Size on disk of the file that the runtime loads."""
-        return self.files[self.entry].bytes
+        """Size on disk of the file that the runtime loads, or of the whole folder where that is a package."""
+        folder, package, _ = self.entry.partition("/")
+        return sum(
+            entry.bytes for name, entry in self.files.items() if name == self.entry or (package and name.startswith(f"{folder}/"))
+        )
 
 
 # ---------------------------------------------------------------- targets

@@ -229,7 +229,12 @@ def _from_1(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "schema": 2}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1}
+def _from_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Let schema 3's new fields keep their defaults; no record of schema 2 was of a device that builds or has stages."""
+    return {**content, "schema": 3}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
 """Each turns a record of its schema into one of the next."""
 
 

@@ -94,14 +94,16 @@ def test_one_damaged_record_does_not_stop_the_others(measured: Path, cli: Cli) -
     assert "not a readable record" in found["tiny"][0]
 
 
-def test_a_record_of_schema_1_is_read_and_holds() -> None:
-    [(path, record)] = store.read_all(OLD)
-    assert json.loads(path.read_text())["schema"] == 1
+@pytest.mark.parametrize("schema", [1, 2])
+def test_a_record_of_an_earlier_schema_is_read_and_holds(schema: int) -> None:
+    folder = OLD.with_name(f"results-{schema}")
+    [(path, record)] = store.read_all(folder)
+    assert json.loads(path.read_text())["schema"] == schema
     assert record.schema_version == RECORD_SCHEMA
     assert record.energy.joules is None
     assert record.latency is not None
-    assert record.latency.batch == 1
-    [checked] = api.verify(OLD)
+    assert (record.latency.batch, record.latency.stages_ns, record.finish) == (1, {}, None)
+    [checked] = api.verify(folder)
     assert checked.wrong == ()
     assert checked.numbers > 15
 
@@ -117,7 +119,12 @@ def test_a_schema_1_record_with_another_median_is_found(tmp_path: Path) -> None:
 def test_a_measurement_survives_its_sidecar(tmp_path: Path) -> None:
     plain = make_measurement()
     trial = dataclasses.replace(
-        plain.trials[0], precise=True, batch=4, rate=12.5, steps=[Step(10.0, 700, 5e6, True), Step(20.0, 700, 9e6, False)]
+        plain.trials[0],
+        precise=True,
+        stages={"compute": [7, 8]},
+        batch=4,
+        rate=12.5,
+        steps=[Step(10.0, 700, 5e6, True), Step(20.0, 700, 9e6, False)],
     )
     trace = PowerTrace("rapl", "package-0", "soc", True, False, [1, 2, 3], [0.0, 0.5, 1.25], "a note")
     rows: list[dict[str, Any]] = [
