@@ -18,12 +18,13 @@ from edgebench.errors import (
     StorageError,
     TransportError,
 )
+from edgebench.foresight import foresee, untrained
 from edgebench.models import load_model, read_model
 from edgebench.plan import Slot, matches, parse_only, slots
 from edgebench.profile import read_dataset
 from edgebench.recipes import Job, check_recipe, make_model, model_folder
 from edgebench.records import Subject
-from edgebench.schema import Bundle, ModelPlan, Profile, Scenario, Target
+from edgebench.schema import Bundle, ModelPlan, Network, Profile, Scenario, Target
 from edgebench.session import Session, subject_of
 from edgebench.sources import Source, checkpoint_folder, import_checkpoint
 
@@ -41,7 +42,8 @@ def prepare_profile(
         with contextlib.suppress(MissingExtra):  # its cells fail with that reason, the others go on
             exporter(slot.format, slot.precision)
         maker.check(slot.model)
-    return [subject for subject in _prepare(session, profile, maker, wanted) if subject is not None]
+    possible = _possible(session, profile, maker, wanted)
+    return [subject for subject in _prepare(session, profile, maker, possible) if subject is not None]
 
 
 class Maker:
@@ -115,6 +117,30 @@ class Maker:
         return Job(plan.name, plan.architecture, plan.role, self.data, inputs, plan.options, teacher, progress)
 
 
+def _possible(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]) -> list[Slot]:
+    """Write down as failed what would fail once its model is trained; return the other slots."""
+    doomed: list[Slot] = []
+    for plan in profile.models:
+        mine = [slot for slot in wanted if slot.model.name == plan.name]
+        if mine and plan.recipe is not None and maker.existing(plan.name) is None:
+            session.progress(f"check what {plan.name} can become", 0, 1)
+            network = untrained(plan, maker.data, profile.input)
+            doomed += [slot for slot in mine if network and not _is_possible(session, profile, maker, slot, network)]
+    return [slot for slot in wanted if not any(slot is one for one in doomed)]
+
+
+def _is_possible(session: Session, profile: Profile, maker: Maker, slot: Slot, network: Network) -> bool:
+    try:
+        session.check(slot.target)
+        foresee(network, slot, _dynamic_batch(session.scenario(profile.scenario), slot))
+    except (InputError, StorageError):
+        raise
+    except EdgebenchError as error:
+        _fail(session, profile, maker, slot, error)
+        return False
+    return True
+
+
 def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]) -> Iterator[Subject | None]:
     """Train and export whatever is missing; cells that cannot be made are written down as failed."""
     for index, slot in enumerate(wanted):
@@ -124,8 +150,12 @@ def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[
         except (InputError, StorageError):
             raise
         except EdgebenchError as error:
-            place = (slot.target.name, slot.model.name, slot.format, slot.precision)
-            session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
+            _fail(session, profile, maker, slot, error)
+
+
+def _fail(session: Session, profile: Profile, maker: Maker, slot: Slot, error: EdgebenchError) -> None:
+    place = (slot.target.name, slot.model.name, slot.format, slot.precision)
+    session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
 
 
 def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:

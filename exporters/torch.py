@@ -6,6 +6,8 @@ import importlib.metadata
 import warnings
 from pathlib import Path
 
+from edgebench.exporters import _preflight
+from edgebench.exporters._tracing import Cached, exported
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
 PRECISIONS = ("fp32",)
@@ -21,6 +23,7 @@ def tools() -> dict[str, str]:
 
 def preflight(request: ExportRequest) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
+    _preflight.check_torch(request)
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -28,16 +31,16 @@ def export(request: ExportRequest, folder: Path) -> Exported:
     import torch
 
     spec = request.network.model.preprocessing
-    example = torch.zeros(2 if request.dynamic_batch else 1, spec.channels, spec.height, spec.width)
+    program = exported(Cached(request.network), request.dynamic_batch)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        sizes = ({0: torch.export.Dim("batch", min=1)},) if request.dynamic_batch else None
-        program = torch.export.export(request.network.module, (example,), dynamic_shapes=sizes)
         torch.export.save(program, folder / "model.pt2")
     return Exported(
         entry="model.pt2",
         runtime="torch",
-        input=TensorSpec(name="input", shape=(1, *example.shape[1:]), dtype="float32", scale=None, zero_point=None),
+        input=TensorSpec(
+            name="input", shape=(1, spec.channels, spec.height, spec.width), dtype="float32", scale=None, zero_point=None
+        ),
         output=TensorSpec(
             name="output", shape=(1, len(request.network.model.classes)), dtype="float32", scale=None, zero_point=None
         ),

@@ -207,8 +207,9 @@ def test_a_device_that_decides_otherwise_is_invalid(here: Path, cli: Cli, tiny_b
 
 def test_a_model_that_cannot_be_made_fails_its_cells_only(here: Path, cli: Cli) -> None:
     Path("breaks.py").write_text(
-        "import tinynet, torch\ndef net(classes, channels, size):\n"
-        "    network = tinynet.net(classes, channels, size)\n    network.insert(7, torch.nn.Linear(3, 3))\n    return network\n"
+        "import tinynet, torch\nclass Untrainable(torch.nn.Identity):\n    def forward(self, x):\n"
+        "        if self.training:\n            raise RuntimeError('not to be trained')\n        return x\n"
+        "def net(classes, channels, size):\n    return torch.nn.Sequential(tinynet.net(classes, channels, size), Untrainable())\n"
     )
     Path("small.yaml").write_text(
         (PROFILE % "digits")

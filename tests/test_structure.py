@@ -40,7 +40,7 @@ MAY_IMPORT = {
     "edgebench/models/": PURE | {"edgebench.models", "edgebench.agent"},
     "edgebench/recipes/": PURE
     | {"edgebench.recipes", "edgebench.data", "edgebench.models", "edgebench.agent", "edgebench.profile"},
-    "exporters/": {"edgebench.schema", "edgebench.errors"},
+    "exporters/": {"edgebench.schema", "edgebench.errors", "edgebench.exporters"},
     "targets/": {"edgebench.schema", "edgebench.errors", "edgebench.files", "edgebench.targets"},
 }
 HEAVY = {"torch", "tensorflow", "coremltools", "tensorrt", "matplotlib", "lightning", "onnx", "litert_torch"}
