@@ -82,6 +82,11 @@ class TensorSpec(Frozen):
     scale: float | None = Field(None, description="real = scale × (quantized − zero_point); null for real tensors")
     zero_point: int | None = None
 
+    @property
+    def is_image(self) -> bool:
+        """Say whether it is an image of whole pixels 0…255, which the file itself normalises."""
+        return self.dtype == "uint8" and self.scale is None
+
 
 class Lineage(Frozen):
     """How a model came to be."""
@@ -883,6 +888,28 @@ class ExportRequest:
     calibration_method: str = "min-max"
     percentile: float | None = None
     """For the method of that name: share of the values inside the range, in percent."""
+    recipe: Mapping[str, Any] | None = None
+    """Mixed precision: `blocks`, each with its `nodes` and its `choice`; None: every node computes in floating point."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Nodes of a graph that change precision together."""
+
+    name: str
+    operators: Mapping[str, int]
+    """How many of each type."""
+    nodes: tuple[str, ...]
+
+
+class Mixer(Protocol):
+    """Writes one network in many mixtures of precision; made by an exporter's `mixer(request, folder)`."""
+
+    def blocks(self, by: str) -> Sequence[Block]:
+        """Divide what can be quantized into blocks: by `block` (parts of the torch network) or by `node`."""
+
+    def write(self, choices: Mapping[str, str], path: Path) -> None:
+        """Write the file with a choice by node: `int8`, `int8-weights` (computes in float32) or `fp32`; else int8-weights."""
 
 
 @dataclass(frozen=True)

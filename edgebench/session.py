@@ -317,8 +317,12 @@ def run_job(
     passes: Sequence[measure.Pass],
     heard: measure.Heard,
     meters: Sequence[MeterSpec] | None = None,
+    spec: ModeSpec | None = None,
 ) -> list[Measurement]:
-    """Deploy cells of one device and run their passes there, in the given order; a measurement for each."""
+    """Deploy cells of one device and run their passes there, in the given order; a measurement for each.
+
+    `spec` says how long, where that is not as long as the session's mode.
+    """
     first, cells = subjects[0], []
     transport = session.device(first.target).transport
     sent = deploy.unheard if first.target.transport == "local" else deploy.said(session.report, first.target)
@@ -334,5 +338,5 @@ def run_job(
         cells.append(measure.cell_job(subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options))
     chosen = (session.meters or first.target.meters) if meters is None else meters
     first_of_all = [each for index, subject in enumerate(subjects) for each in measure.first_passes(subject.bundle, index)]
-    job = measure.job(cells, [*first_of_all, *passes], session.spec, first.cell.scenario, chosen)
+    job = measure.job(cells, [*first_of_all, *passes], spec or session.spec, first.cell.scenario, chosen)
     return measure.measure(transport, deployed.agent, job, heard, session.resume)

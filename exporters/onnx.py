@@ -1,20 +1,21 @@
-"""`onnx`: fp32, fp16, int8 (static, QDQ) and int8-dynamic, within a target's opset and IR version."""
+"""`onnx`: fp32, fp16, int8 (static, QDQ), int8-dynamic and mixed, within a target's opset and IR version."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from edgebench.errors import ExportError
-from edgebench.schema import Exported, ExportRequest, Limits, TensorSpec
+from edgebench.exporters import _calibration, _mixed, _preflight
+from edgebench.schema import Exported, ExportRequest, Limits, Mixer, TensorSpec
 
-PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
-CALIBRATES = {"int8": ("min-max", "entropy", "percentile")}
+PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "mixed")
+CALIBRATES = {"int8": _calibration.METHODS, "mixed": _calibration.METHODS}
 DYNAMIC_BATCH = True
 REQUIRES = (("torch", "torch"), ("onnx", "torch"), ("onnxruntime", "torch"))
 DEFAULT_OPSET, NEWEST_OPSET = 17, 20
@@ -27,6 +28,8 @@ def tools() -> dict[str, str]:
 
 def preflight(request: ExportRequest) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
+    allow_attention()
+    _preflight.check_onnx(request, min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET))
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -36,14 +39,14 @@ def export(request: ExportRequest, folder: Path) -> Exported:
     path = folder / "model.onnx"
     opset = min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET)
     with quiet():
-        _trace(request, path, opset)
+        trace(request, path, opset)
         onnx.save(without_lone_concats(onnx.load(path)), path)
         CONVERT[request.precision](request, path)
-    model = _tidy(onnx.load(path))
+    model = tidy(onnx.load(path))
     check_limits(model, request)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(model, path)
-    return _describe(request, model)
+    return describe(request, model)
 
 
 @contextmanager
@@ -59,10 +62,19 @@ def quiet() -> Iterator[None]:
             root.setLevel(level)
 
 
-def _trace(request: ExportRequest, path: Path, opset: int) -> None:
+def allow_attention() -> None:
+    """Let torch write attention in opset 13 as it does from 14 on: TensorRT 8.2 reads all that it consists of."""
+    from torch.onnx import symbolic_opset14, utils
+
+    name = "scaled_dot_product_attention"
+    utils.register_custom_op_symbolic(f"aten::{name}", getattr(symbolic_opset14, name), 13)
+
+
+def trace(request: ExportRequest, path: Path, opset: int) -> None:
     """Trace with torch's TorchScript exporter: the other one returns opset 18 whatever it is asked for."""
     import torch
 
+    allow_attention()
     spec = request.network.model.preprocessing
     example = torch.zeros(1, spec.channels, spec.height, spec.width)
     try:
@@ -98,7 +110,7 @@ def _as_is(request: ExportRequest, path: Path) -> None:
     """Leave the traced model in float32."""
 
 
-def _half(request: ExportRequest, path: Path) -> None:
+def half(request: ExportRequest, path: Path) -> None:
     """Store and compute in float16, with float32 inputs and outputs."""
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel
@@ -109,65 +121,75 @@ def _half(request: ExportRequest, path: Path) -> None:
     onnx.save(model.model, path)
 
 
-def _prepare(path: Path) -> Path:
-    """Infer shapes and fold what can be folded, as both quantizers want it."""
+def prepare(path: Path) -> Path:
+    """Infer shapes and fold what can be folded, as both quantizers want it.
+
+    ONNX Runtime's symbolic inference stays out: it stops at vision transformers, whose shapes fold all the same.
+    """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     prepared = path.with_name("prepared.onnx")
-    quant_pre_process(str(path), str(prepared))
+    quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
     return prepared
 
 
-def _static(request: ExportRequest, path: Path) -> None:
-    """Quantize weights and activations with ranges from calibration samples, as Q/DQ pairs."""
-    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+def quantize_qdq(request: ExportRequest, path: Path, excluded: Sequence[str] = (), **options: Any) -> None:
+    """Quantize weights and activations with ranges from calibration samples, as Q/DQ pairs.
 
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self.samples = iter(request.calibration)
+    Nodes named in `excluded` stay as they are; `options` are the quantizer's own extra options.
+    """
+    import onnx
 
-        def get_next(self) -> dict[str, Any] | None:
-            image = next(self.samples, None)
-            return None if image is None else {"input": image[None]}
-
-    methods = {
-        "min-max": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-    }
-    extra: dict[str, Any] = {"ActivationSymmetric": request.limits.symmetric}
-    if request.percentile is not None:
-        extra["CalibPercentile"] = request.percentile
-    prepared = _prepare(path)
-    signed = request.limits.activations == "int8"
-    quantize_static(
-        str(prepared),
-        str(path),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        per_channel=request.limits.per_channel,
-        activation_type=QuantType.QInt8 if signed else QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=methods[request.calibration_method],
-        op_types_to_quantize=list(request.limits.quantized) or None,
-        extra_options=extra,
-    )
+    prepared = prepare(path)
+    ranges = _mixed.activation_ranges(request, prepared, _mixed.quantized_types(request))
+    onnx.save(_mixed.with_pairs(request, prepared, ranges, excluded=excluded, **options), path)
     prepared.unlink()
+
+
+def _mix(request: ExportRequest, path: Path) -> None:
+    """Mix precisions as the recipe says; without one every node computes in float32, with int8 weights."""
+    mixer = _mixed.Mixer(request, prepare(path))
+    blocks = (request.recipe or {}).get("blocks", ())
+    mixer.write({node: block["choice"] for block in blocks for node in block["nodes"]}, path)
+    path.with_name("prepared.onnx").unlink()
+
+
+def mixer(request: ExportRequest, folder: Path) -> Mixer:
+    """Prepare a network to be written in many mixtures of precision; `folder` holds what they share."""
+    import onnx
+
+    path = folder / "model.onnx"
+    with quiet():
+        trace(request, path, min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET))
+        onnx.save(without_lone_concats(onnx.load(path)), path)
+        return _Tidy(request, prepare(path))
+
+
+class _Tidy(_mixed.Mixer):
+    """A mixer whose files end up as exported ones do."""
+
+    def write(self, choices: Mapping[str, str], path: Path) -> None:
+        """Write the file, and keep the quantizer quiet."""
+        import onnx
+
+        with quiet():
+            super().write(choices, path)
+            onnx.save(tidy(onnx.load(path)), path)
 
 
 def _dynamic(request: ExportRequest, path: Path) -> None:
     """Quantize weights; activations at run time. ConvInteger kernels want unsigned weights."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    prepared = _prepare(path)
+    prepared = prepare(path)
     quantize_dynamic(str(prepared), str(path), weight_type=QuantType.QUInt8)
     prepared.unlink()
 
 
-CONVERT = {"fp32": _as_is, "fp16": _half, "int8": _static, "int8-dynamic": _dynamic}
+CONVERT = {"fp32": _as_is, "fp16": half, "int8": quantize_qdq, "int8-dynamic": _dynamic, "mixed": _mix}
 
 
-def _tidy(model: Any) -> Any:
+def tidy(model: Any) -> Any:
     """Keep only the operator-set domains that nodes use: ONNX Runtime 1.10 refuses to load the others."""
     used = {node.domain for node in model.graph.node} | {""}
     kept = [entry for entry in model.opset_import if entry.domain in used]
@@ -187,15 +209,17 @@ def check_limits(model: Any, request: ExportRequest) -> None:
         raise ExportError(f"{name}: the target reads ONNX IR {limits.ir} at most, this file came out as {model.ir_version}")
 
 
-def _describe(request: ExportRequest, model: Any) -> Exported:
+def describe(request: ExportRequest, model: Any) -> Exported:
+    """Say what the file takes and gives."""
     spec, classes = request.network.model.preprocessing, request.network.model.classes
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     shape = (1, spec.channels, spec.height, spec.width)
+    details = {"opset": opset, "ir": model.ir_version, "nodes": len(model.graph.node)}
     return Exported(
         entry="model.onnx",
         runtime="onnxruntime",
         input=TensorSpec(name="input", shape=shape, dtype="float32", scale=None, zero_point=None),
         output=TensorSpec(name="output", shape=(1, len(classes)), dtype="float32", scale=None, zero_point=None),
         layout="nchw",
-        details={"opset": opset, "ir": model.ir_version, "nodes": len(model.graph.node)},
+        details={**details, "recipe": dict(request.recipe)} if request.recipe else details,
     )

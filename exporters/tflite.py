@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from edgebench.errors import ExportError
+from edgebench.exporters import _calibration, _preflight
 from edgebench.schema import Exported, ExportRequest, Limits, Network, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
-CALIBRATES = {"int8": ("min-max",)}
+CALIBRATES = {"int8": _calibration.METHODS}
 DYNAMIC_BATCH = False
 REQUIRES = (
     ("torch", "torch"),
@@ -37,17 +38,27 @@ def tools() -> dict[str, str]:
 
 def preflight(request: ExportRequest) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
+    _preflight.check_tflite(request)
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
     """Write `model.tflite`: batch 1, channels last, all weights inside the flatbuffer."""
     path = folder / "model.tflite"
+    path.write_bytes(converted(request))
+    return _describe(request, path)
+
+
+def converted(request: ExportRequest, dense_per_channel: bool = True) -> bytes:
+    """Convert to a flatbuffer in the wanted precision, with all weights inside it.
+
+    int8: FULLY_CONNECTED has a scale for each output channel, or one for all of
+    them, as TensorFlow 2.5 reads it.
+    """
     with _quiet():
         content = _float_model(_Cached(request.network))
         if request.precision != "fp32":
-            content = _quantized(content, request)
-    path.write_bytes(inlined(content))
-    return _describe(request, path)
+            content = _quantized(content, request, dense_per_channel)
+    return inlined(content)
 
 
 @contextlib.contextmanager
@@ -95,8 +106,8 @@ def _float_model(cached: _Cached) -> bytes:
         raise ExportError(f"{model.name}: not expressible in TFLite: {reason}") from error
 
 
-def _quantized(content: bytes, request: ExportRequest) -> bytes:
-    """Quantize with ai-edge-quantizer: weights per channel; activations per tensor, ranges by min-max."""
+def _quantized(content: bytes, request: ExportRequest, dense_per_channel: bool) -> bytes:
+    """Quantize with ai-edge-quantizer: weights per channel; activations per tensor."""
     from ai_edge_quantizer import qtyping, quantizer, recipe
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -116,9 +127,44 @@ def _quantized(content: bytes, request: ExportRequest) -> bytes:
         tool.load_quantization_recipe(recipe.dynamic_wi8_afp32())
         return bytes(tool.quantize().quantized_model)
     tool.load_quantization_recipe(recipe.static_wi8_ai8())
+    if not dense_per_channel:
+        tool.add_static_config(".*", qtyping.TFLOperationName.FULLY_CONNECTED, 8, 8, qtyping.QuantGranularity.TENSORWISE)
+    return bytes(tool.quantize(_ranges(tool, content, request)).quantized_model)
+
+
+def _ranges(tool: Any, content: bytes, request: ExportRequest) -> dict[str, Any]:
+    """Choose every activation's range; of the tool's own calibration, a moving average, the form alone is taken."""
+    from ai_edge_litert import interpreter as litert
+
     images = np.ascontiguousarray(request.calibration.transpose(0, 2, 3, 1))
-    ranges = tool.calibrate({None: [{"args_0": image[None]} for image in images]})
-    return bytes(tool.quantize(ranges).quantized_model)
+    form: dict[str, Any] = tool.calibrate({None: [{"args_0": images[:1]}]})
+    plain = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # XNNPACK hides what lies between
+    runner = litert.Interpreter(
+        model_content=content, experimental_op_resolver_type=plain, experimental_preserve_all_tensors=True
+    )
+    runner.allocate_tensors()
+    given = runner.get_input_details()[0]["index"]
+    names = {index: name for index, name in _activations(content).items() if name in form}
+
+    def run(image: Any) -> dict[str, Any]:
+        runner.set_tensor(given, image[None])
+        runner.invoke()
+        return {name: runner.get_tensor(index) for index, name in names.items()}
+
+    found = _calibration.choose(request.calibration_method, request.percentile, lambda: (run(image) for image in images))
+    for name, limits in found.items():
+        for key, limit in zip(("min", "max"), limits, strict=True):
+            form[name][key] = np.full_like(form[name][key], limit)
+    return form
+
+
+def _activations(content: bytes) -> dict[int, str]:
+    """Name the float tensors that inputs and operators fill, by index."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.ModelT.InitFromPackedBuf(content, 0).subgraphs[0]
+    filled = [*graph.inputs, *(index for operator in graph.operators for index in operator.outputs)]
+    return {int(index): graph.tensors[index].name.decode() for index in filled if graph.tensors[index].type == 0}
 
 
 def inlined(content: bytes) -> bytes:
