@@ -23,6 +23,8 @@ from edgebench.sources import Source, open_source
 
 if TYPE_CHECKING:
     from edgebench.comparison import Suite
+    from edgebench.diagnose import Diagnosis
+    from edgebench.quantize import Result as Quantized
     from edgebench.report.tables import Table
     from edgebench.verify import Checked
 
@@ -138,6 +140,74 @@ def export(
     bundle, cached = build_bundle(order, device, folder, progress)
     check_goals(bundle, wanted)
     return ExportResult(folder, bundle, cached)
+
+
+def quantize(
+    source: str | Path,
+    *,
+    format: str = "onnx",
+    dataset: str,
+    target: str | Target = "cpu",
+    search: bool = False,
+    by: str = "block",
+    max_degradation: float | None = None,
+    minutes: float = 10.0,
+    samples: int = 256,
+    out: Path = Path("bundles"),
+    architecture: str | None = None,
+    name: str | None = None,
+    size: int | None = None,
+    channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    pretrained: bool = False,
+    calibration: Mapping[str, Any] | None = None,
+    mode: Mode = "quick",
+    scenario: Mapping[str, Any] | None = None,
+    accept_new_host_key: bool = False,
+    work: Path = WORK,
+    results: Path = RESULTS,
+    progress: Progress = no_progress,
+) -> Quantized:
+    """Export in INT8 and measure it beside float32 on the target; `search` finds the mixture of both that is fastest there.
+
+    The search judges accuracy on `samples` held-out images, none of the test
+    split, and keeps to `max_degradation` (0.005 unless given); it starts
+    nothing new after `minutes`. The rest is as in `export`.
+    """
+    from edgebench import quantize as quantizing
+
+    precision = "mixed" if search else "int8"
+    plugin = exporter(format, precision)
+    if search and not hasattr(plugin, "mixer"):
+        raise InputError(f"quantize --search mixes precisions within onnx files, not within {format}; give --format onnx")
+    if by not in ("block", "node"):
+        raise InputError(f"quantize searches by block or by node, not by {by}")
+    plan = read_values(CalibrationPlan, calibration or {}, "calibration")
+    [device] = read_devices([target])
+    accepts = accepted(device, format, precision)
+    data = open_images(read_dataset(dataset))
+    given = Source(
+        str(source),
+        architecture=architecture,
+        name=name,
+        size=size,
+        channels=channels,
+        pretrained=pretrained,
+        mean=tuple(mean) if mean else None,
+        std=tuple(std) if std else None,
+    )
+    model, network = open_source(given, data)
+    order = Order(model, network, format, precision, accepts, data, plan)
+    folder = Path(out) / f"{model.name}.{format}.{precision}"
+    wishes = dict(scenario or {})
+    with Session(
+        mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key
+    ) as session:
+        if not search:
+            return quantizing.compare_plain(session, order, device, folder)
+        allowed = quantizing.Wish.max_degradation if max_degradation is None else max_degradation
+        return quantizing.search(session, order, device, quantizing.Wish(by, allowed, minutes, samples), folder)
 
 
 # ---------------------------------------------------------------- run
@@ -278,6 +348,40 @@ def _any_bundle(target: Target, work: Path) -> Path:
         if found.model.lineage.dataset is not None and target.accepted(found.format, found.precision):
             return manifest.parent
     raise InputError(f"no bundle for {target.name} in bundles/ or {work}/bundles; name one, or make one with `edgebench export`")
+
+
+def diagnose(
+    bundle: Path,
+    *,
+    target: str | Target = "cpu",
+    against: Path | None = None,
+    mode: Mode = "quick",
+    dataset: str | None = None,
+    scenario: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    accept_new_host_key: bool = False,
+    results: Path = RESULTS,
+    work: Path = WORK,
+    progress: Progress = no_progress,
+) -> Diagnosis:
+    """Find out where a bundle's operators run on a target, where the time goes, and why it is slow.
+
+    `against` is the same model in FP32; a bundle of that kind beside this one is
+    found by itself. Nothing is written into either folder. Where the target does
+    not run a bundle whose compiler placed its operators, that placement is told.
+    """
+    from edgebench import diagnose as diagnosing
+
+    [device] = read_devices([target])
+    read = read_bundle(Path(bundle))
+    if "placement" in read.details and device.accepted(read.format, read.precision) is None:
+        return diagnosing.unrun(Path(bundle), read, device.name)
+    wishes, given = dict(scenario or {}), dict(options or {})
+    with Session(
+        mode, True, False, Path(results), Path(work), progress, wishes, options=given, accept_new_host_key=accept_new_host_key
+    ) as session:
+        subject = tie_bundle(session, Path(bundle), device, dataset)
+        return diagnosing.diagnose(session, subject, diagnosing.reference(session, subject, against))
 
 
 def verify(results: Path = RESULTS) -> list[Checked]:

@@ -137,6 +137,8 @@ def finish(worker: Worker) -> None:
 def profile(worker: Worker) -> None:
     """Let the runtime time its nodes: `[{name, op, where, ns, …}]`, nanoseconds of one inference each."""
     worker.stage = "profile"
+    if not hasattr(worker.runtime, "profile"):
+        raise ValueError("%s has no profiler that edgebench reads" % worker.job["runtime"])
     inputs = [worker.prepare(raw) for raw in worker.raw_queries()]
     for nodes in chunks(worker.runtime.profile(worker.job["path"], worker.threads, inputs), 100):
         worker.events.emit("profile", nodes=nodes)
@@ -151,6 +153,10 @@ def resident(worker: Worker) -> None:
     """Measure resident memory: runtime imported, model loaded, and the peak while inferring."""
     worker.stage = "memory"
     raw = worker.raw_queries()[0]
+    if hasattr(worker.runtime, "footprint"):  # the memory is that of a program, not of this process
+        shape = [1] + worker.job["evaluation"]["shape"]
+        worker.events.emit("memory", **worker.runtime.footprint(worker.job["path"], worker.runtime.prepare(raw[0], shape)))
+        return
     baseline = memory.status_bytes("VmRSS")
     peak = memory.Peak()
     worker.load()

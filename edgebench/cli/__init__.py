@@ -12,7 +12,22 @@ from typing import Annotated, Any
 import typer
 
 from edgebench import __version__
-from edgebench.cli import compare, doctor, export, formats, leaderboard, models, noise, run, targets, train, tune, verify
+from edgebench.cli import (
+    compare,
+    diagnose,
+    doctor,
+    export,
+    formats,
+    leaderboard,
+    models,
+    noise,
+    quantize,
+    run,
+    targets,
+    train,
+    tune,
+    verify,
+)
 from edgebench.errors import EdgebenchError, ExportError, MeasureError, TransportError
 
 USAGE_ERROR: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
@@ -27,7 +42,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, export, run, compare, leaderboard, verify, noise, tune, models, formats, doctor):
+for command in (train, export, quantize, run, compare, diagnose, leaderboard, verify, noise, tune, models, formats, doctor):
     app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
 app.add_typer(targets.app, name="targets")
 
