@@ -24,16 +24,24 @@ def check_formats() -> Rows:
     for name in discovery.names("edgebench.exporters"):
         plugin = discovery.load("edgebench.exporters", name, "format")
         missing = [(module, extra) for module, extra in plugin.REQUIRES if importlib.util.find_spec(module) is None]
-        reason = f"{missing[0][0]} is not installed; pip install 'edgebench[{missing[0][1]}]'" if missing else ""
-        rows.append(_row("format", name, not missing, reason, precisions="/".join(plugin.PRECISIONS)))
+        reason = f"{missing[0][0]} is not installed; pip install 'edgebench[{missing[0][1]}]'" if missing else _tool(plugin)
+        rows.append(_row("format", name, not reason, reason, precisions="/".join(plugin.PRECISIONS)))
     return rows
+
+
+def _tool(plugin: Any) -> str:
+    """Say which program a format lacks; empty: none, or it wants none."""
+    lacking: Any = getattr(plugin, "missing", None)
+    return str(lacking()) if lacking is not None else ""
 
 
 def check_runtimes() -> Rows:
     """Check which of the agent's runtimes can run here."""
     rows = []
     for name, found in facts.runtimes(discovery.on_device("rt")).items():
-        remedy = f"{found['reason']}; python -m pip install {INSTALL.get(name, name)}"
+        plugin = discovery.load("edgebench.agent", f"rt-{name}", "runtime")
+        how = getattr(plugin, "INSTALL", f"python -m pip install {INSTALL.get(name, name)}")
+        remedy = f"{found['reason']}; {how}"
         works = found["version"] is not None
         rows.append(_row("runtime", name, works, "" if works else remedy, version=found["version"] or ""))
     return rows

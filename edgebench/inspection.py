@@ -99,7 +99,9 @@ def _runtimes(target: Target, runtimes: Mapping[str, Mapping[str, str | None]]) 
 
 def install(target: Target, runtime: str) -> str:
     """Say how a runtime comes to a device."""
-    packages = _packages(runtime)
+    packages, by_hand = _packages(runtime)
+    if by_hand:
+        return by_hand
     brought = {re.split(r"[^A-Za-z0-9-]", text.replace("_", "-"), maxsplit=1)[0].lower() for text in target.setup.requirements}
     if target.transport == "local":
         return f"python -m pip install {packages[0]}"
@@ -107,13 +109,13 @@ def install(target: Target, runtime: str) -> str:
     return f"edgebench targets setup{more}, with the same --target and --host"
 
 
-def _packages(runtime: str) -> tuple[str, ...]:
-    """Name the packages of which one brings a runtime; one of the user's own is taken to be called like it."""
+def _packages(runtime: str) -> tuple[tuple[str, ...], str]:
+    """Name the packages of which one brings a runtime, and what else to do; one of the user's own is called like it."""
     try:
-        packages: tuple[str, ...] = discovery.load("edgebench.agent", f"rt-{runtime}", "runtime").DISTRIBUTIONS
+        plugin = discovery.load("edgebench.agent", f"rt-{runtime}", "runtime")
     except UnknownName:
-        return (runtime,)
-    return packages
+        return (runtime,), ""
+    return plugin.DISTRIBUTIONS, getattr(plugin, "INSTALL", "")
 
 
 def refuse(target: Target, found: Mapping[str, Any]) -> None:

@@ -67,7 +67,22 @@ def _runtime(name: str) -> Dict[str, Optional[str]]:
         module = importlib.import_module("." + "rt_" + name.replace("-", "_"), __package__)
     except ImportError as error:
         return {"version": None, "reason": str(error)}
-    return {"version": version(module.DISTRIBUTIONS, module.MODULES), "reason": _missing(module.MODULES)}
+    found = installed(module)
+    return {"version": found, "reason": None if found else lacking(module)}
+
+
+def installed(plugin: Any) -> Optional[str]:
+    """Return a runtime's version: as its plugin says where that knows better, else of what it imports."""
+    own = getattr(plugin, "version", None)
+    found: Optional[str] = own() if own is not None else version(plugin.DISTRIBUTIONS, plugin.MODULES)
+    return found
+
+
+def lacking(plugin: Any) -> Optional[str]:
+    """Say what a runtime lacks here: as its plugin says where that knows better, else which modules."""
+    own = getattr(plugin, "reason", None)
+    found: Optional[str] = own() if own is not None else _missing(plugin.MODULES)
+    return found
 
 
 def version(distributions: Sequence[str], modules: Sequence[str]) -> Optional[str]:
@@ -75,7 +90,7 @@ def version(distributions: Sequence[str], modules: Sequence[str]) -> Optional[st
     try:
         metadata = importlib.import_module("importlib.metadata")
     except ImportError:  # Python < 3.8
-        return _imported_version(modules)
+        return imported(modules)
     for distribution in distributions:
         try:
             return "%s %s" % (distribution, metadata.version(distribution))
@@ -84,7 +99,8 @@ def version(distributions: Sequence[str], modules: Sequence[str]) -> Optional[st
     return None
 
 
-def _imported_version(modules: Sequence[str]) -> Optional[str]:
+def imported(modules: Sequence[str]) -> Optional[str]:
+    """Return `name version` of the first that can be imported."""
     for name in modules:
         try:
             importlib.import_module(name)

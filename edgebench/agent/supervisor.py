@@ -24,6 +24,8 @@ from .worker import main as worker_main
 STALL_SECONDS = 300.0
 """A worker that is silent for so long is ended."""
 PULSES = 5
+LAST_WORDS = "edgebench:"
+"""How a runtime's line begins that says what it was about to do; an empty one takes it back."""
 
 
 def known_runtimes() -> List[str]:
@@ -115,6 +117,8 @@ class Pass(object):
         else:
             reason = "the process ended with exit code %d" % code
         last = "".join(self._errors).strip().splitlines()
+        words = [line[len(LAST_WORDS) :].strip() for line in last if line.startswith(LAST_WORDS)]
+        last = words[-1:] if words and words[-1] else [line for line in last if not line.startswith(LAST_WORDS)]
         return {"stage": self._stage("run"), "reason": reason + (": " + last[-1][:300] if last else "")}
 
     def _drain(self) -> None:

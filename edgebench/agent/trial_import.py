@@ -87,7 +87,9 @@ def main(name: str) -> int:
         return 0
     events.emit("importing", of=list(plugin.DISTRIBUTIONS))
     reason = _reason(plugin.MODULES)
-    events.emit("imported", version=None if reason else facts.version(plugin.DISTRIBUTIONS, plugin.MODULES), reason=reason)
+    absent = all(importlib.util.find_spec(module.split(".")[0]) is None for module in plugin.MODULES)
+    found = facts.installed(plugin) if reason is None or absent else None  # a runtime may be a program, without any module
+    events.emit("imported", version=found, reason=None if found else reason or facts.lacking(plugin))
     return 0
 
 

@@ -1,0 +1,126 @@
+"""What TensorRT says, by its logger or as trtexec prints it: why something failed, on which node, and memory."""
+
+import re
+from typing import Dict, List, Optional, Tuple
+
+READS = ((11, 0, 25), (10, 0, 20), (9, 0, 19), (8, 4, 17), (8, 0, 13))
+"""From which version on the ONNX parser reads which operator set at most."""
+MEMORY = re.compile(r"out of memory|OutOfMemory|OOM|insufficient memory|cudaErrorMemoryAllocation", re.IGNORECASE)
+FOREIGN = re.compile(r"not compatible with this version|incompatible device|kPLAN_MAGIC_TAG|[Vv]ersion tag does not match")
+TITLE = re.compile(r'^name: "([^"]*)"', re.MULTILINE)
+KIND = re.compile(r'^op_type: "([^"]*)"', re.MULTILINE)
+INVALID = re.compile(r"Invalid Node - (\S+)")
+OPSET = re.compile(r"Opset version:\s*([0-9]+)")
+ALLOCATED = re.compile(r"TensorRT-managed allocation in .*now: CPU \d+, GPU (\d+) \(MiB\)")
+PREFIX = re.compile(r"^(?:\[[^\]]*\] )*\[[IWEFV]\] (?:\[TRT\] )?|^\[[0-9]{2}/[0-9/:-]+\] ")
+AFTERWARDS = ("Failed to parse onnx file", "Parsing model failed", "Failed to create engine", "Engine set up failed")
+"""trtexec says these after what was wrong."""
+LONGEST = 600
+TYPES = (
+    ("int8", "int8"),
+    ("fp16", "fp16"),
+    ("half", "fp16"),
+    ("bf16", "bf16"),
+    ("bfloat", "bf16"),
+    ("fp8", "fp8"),
+    ("int4", "int4"),
+    ("fp32", "fp32"),
+    ("float", "fp32"),
+    ("int32", "int32"),
+    ("int64", "int64"),
+    ("bool", "bool"),
+)
+"""What the inspector's words for a data type mean; the first that is found counts."""
+
+
+def bare(line: str) -> str:
+    """Take away the time, the severity and the origin with which trtexec begins a line."""
+    return PREFIX.sub("", line).strip()
+
+
+def entries(text: str) -> List[str]:
+    """Take what trtexec printed apart; lines without a beginning of their own belong to the one before."""
+    found: List[str] = []
+    for line in text.splitlines():
+        if PREFIX.match(line) or line.startswith("&&&&") or not found:
+            found.append(line)
+        else:
+            found[-1] += "\n" + line
+    return found
+
+
+def node(text: str) -> Optional[str]:
+    """Name the ONNX node that the parser stopped at, with its operator."""
+    names, kinds, invalid = TITLE.findall(text), KIND.findall(text), INVALID.findall(text)
+    name = names[-1] if names else invalid[-1] if invalid else None
+    if name is None:
+        return None
+    return "%s (%s)" % (name, kinds[-1]) if kinds else name
+
+
+def reads(version: Tuple[int, ...]) -> int:
+    """Return the highest operator set that a version's parser reads."""
+    return next((opset for major, minor, opset in READS if version >= (major, minor)), 13)
+
+
+def too_new(text: str, version: Tuple[int, ...]) -> str:
+    """Say so where the file's operator set is beyond what the version reads; else nothing."""
+    found, most = OPSET.findall(text), reads(version)
+    if not found or int(found[-1]) <= most:
+        return ""
+    shown = ".".join(str(part) for part in version[:2])
+    return "; the file is of opset %s and TensorRT %s reads %d at most: export it for a target that says so" % (
+        found[-1],
+        shown,
+        most,
+    )
+
+
+def reason(errors: List[str], text: str, version: Tuple[int, ...], stage: str) -> str:
+    """Say in a sentence why a `stage` failed: what was wrong, at which node, and what to do.
+
+    `errors`: the lines of that severity; `text`: all that was said.
+    """
+    said = [" ".join(line.split()) for line in map(bare, errors) if line and not line.startswith(AFTERWARDS)]
+    if "Failed to parse onnx file" in text:
+        stage = "reading the ONNX file"
+    memory = [line for line in said if MEMORY.search(line)]
+    if memory:
+        advice = "end other programs on the device, or export with a smaller model"
+        return "%s: the GPU's memory ran out (%s); %s" % (stage, memory[0][:LONGEST], advice)
+    foreign = [line for line in said if FOREIGN.search(line)]
+    if foreign:
+        return "%s: the engine is of another TensorRT or GPU (%s)" % (stage, foreign[0][:LONGEST])
+    last = said[-1] if said else "TensorRT gave no reason"
+    at = node("\n".join(bare(line) for line in text.splitlines()))
+    where = " at node %s" % at if at else ""
+    return "%s%s: %s%s" % (stage, where, last[:LONGEST], too_new(text, version))
+
+
+def allocated_bytes(text: str) -> Optional[int]:
+    """Return what TensorRT itself says to have allocated on the GPU, to the MiB; None where it does not."""
+    found = ALLOCATED.findall(text)
+    return int(found[-1]) << 20 if found else None
+
+
+def precision(described: str) -> str:
+    """Read a layer's data type as the engine inspector describes it."""
+    lower = described.lower()
+    for word, name in TYPES:
+        if word in lower:
+            return name
+    return "other"
+
+
+def layers(content: Dict[str, object]) -> List[Dict[str, str]]:
+    """Read the engine inspector's JSON: `{name, type, precision}` of each layer; the precision is its output's."""
+    found = []
+    listed = content.get("Layers")
+    for layer in listed if isinstance(listed, list) else []:
+        if isinstance(layer, str):  # an engine that was built without details knows the names alone
+            found.append({"name": layer, "type": "", "precision": "unknown"})
+            continue
+        ends = layer.get("Outputs") or layer.get("Inputs") or [{}]
+        kind = precision(str(ends[0].get("Format/Datatype", ""))) if isinstance(ends[0], dict) else "other"
+        found.append({"name": str(layer.get("Name")), "type": str(layer.get("LayerType", "")), "precision": kind})
+    return found

@@ -1,0 +1,142 @@
+"""`tensorrt`: ONNX that a version of TensorRT reads, and the engine step for the device: fp32, fp16, int8."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from edgebench.errors import ExportError
+from edgebench.exporters import _preflight
+from edgebench.exporters import _tensorrt_operators as operators
+from edgebench.exporters import _tensorrt_quantization as quantization
+from edgebench.exporters import onnx as shared
+from edgebench.schema import Exported, ExportRequest, Finish
+
+PRECISIONS = ("fp32", "fp16", "int8")
+CALIBRATES = {"int8": ("min-max", "entropy", "percentile")}
+DYNAMIC_BATCH = False
+REQUIRES = shared.REQUIRES
+FLAGS = {"fp32": [], "fp16": ["FP16"], "int8": ["INT8", "FP16"]}
+TYPED = (11,)
+"""From here on networks are strongly typed: no flags, and the file says what runs in which precision."""
+CACHE = "calibration.cache"
+WORKSPACE_MEBIBYTES = 1024
+
+
+def tools() -> dict[str, str]:
+    """Versions that decide what the file looks like."""
+    return shared.tools()
+
+
+def preflight(request: ExportRequest) -> None:
+    """Raise `ExportError` for a target that does not say its TensorRT, or asks what that version has not."""
+    version = _version(request)
+    if version >= TYPED and not request.limits.explicit:
+        raise ExportError(
+            f"{request.network.model.name}: TensorRT {request.limits.version} has no calibration caches; "
+            "leave explicit: false out of the target's limits"
+        )
+    shared.allow_attention()
+    _preflight.check_onnx(request, _opset(request, version))
+
+
+def export(request: ExportRequest, folder: Path) -> Exported:
+    """Write `model.onnx`, batch 1, channels first, float32 in and out, and for a calibrated INT8 `calibration.cache`."""
+    import onnx
+
+    path, version = folder / "model.onnx", _version(request)
+    request = _as_tensorrt_quantizes(request)
+    with shared.quiet():
+        _write_float(request, path, version)
+        _convert(request, path, version)
+    model = shared.tidy(onnx.load(path))
+    shared.check_limits(model, request)
+    _check(model, request, version)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True), path)
+    return _describe(request, model, version)
+
+
+def _version(request: ExportRequest) -> operators.Version:
+    """Read the target's version of TensorRT; `ExportError` where there is none, or an older one than is known."""
+    name, said = request.network.model.name, request.limits.version
+    if said is None:
+        raise ExportError(
+            f'{name}: tensorrt depends on its version; name it in the target file: accepts: limits: {{version: "8.2"}}'
+        )
+    try:
+        version = operators.parse(said)
+    except ValueError as error:
+        raise ExportError(f"{name}: the target's limits: version: {error}") from error
+    if version < operators.OLDEST:
+        raise ExportError(f"{name}: TensorRT {said} is older than 8.2, the oldest whose operators are known here")
+    return version
+
+
+def _opset(request: ExportRequest, version: operators.Version) -> int:
+    highest = min(operators.highest_opset(version), shared.NEWEST_OPSET)
+    return min(request.limits.opset or shared.DEFAULT_OPSET, highest)
+
+
+def _as_tensorrt_quantizes(request: ExportRequest) -> ExportRequest:
+    """Fix what TensorRT leaves no choice in: signed, symmetric activations, and the operators that fuse."""
+    fixed = {"activations": "int8", "symmetric": True, "quantized": request.limits.quantized or quantization.FUSES}
+    return dataclasses.replace(request, limits=request.limits.model_copy(update=fixed))
+
+
+def _write_float(request: ExportRequest, path: Path, version: operators.Version) -> None:
+    """Write the float32 network with all folded that can be, and see that TensorRT reads it."""
+    import onnx
+
+    shared.trace(request, path, _opset(request, version))
+    onnx.save(shared.without_lone_concats(onnx.load(path)), path)
+    shared.prepare(path).replace(path)
+    model = shared.tidy(onnx.load(path))
+    _check(model, request, version)
+    onnx.save(model, path)
+
+
+def _check(model: Any, request: ExportRequest, version: operators.Version) -> None:
+    layers = [name for name, _ in request.network.module.named_modules() if name]
+    operators.check(model, version, request.network.model.name, layers)
+
+
+def _convert(request: ExportRequest, path: Path, version: operators.Version) -> None:
+    """Put the precision into the file, as far as it is not the engine's builder that chooses it."""
+    if request.precision == "int8" and _cached(request):
+        number = version[0] * (1000 if version < (10,) else 10000) + version[1] * 100 + (*version, 0)[2]
+        quantization.write_cache(request, path, path.with_name(CACHE), number)
+    elif request.precision == "int8":
+        quantization.add_pairs(request, path, version)
+    elif request.precision == "fp16" and version >= TYPED:
+        shared.half(request, path)
+
+
+def _cached(request: ExportRequest) -> bool:
+    return request.precision == "int8" and not request.limits.explicit
+
+
+def _flags(request: ExportRequest, version: operators.Version) -> list[str]:
+    if version >= TYPED:
+        return []
+    return ["INT8"] if _cached(request) else FLAGS[request.precision]
+
+
+def _describe(request: ExportRequest, model: Any, version: operators.Version) -> Exported:
+    """Say what the file is, and what the device makes of it."""
+    kinds = Counter(node.op_type for node in model.graph.node)
+    made = shared.describe(request, model)
+    options = {
+        "precision": request.precision,
+        "flags": _flags(request, version),
+        "strongly_typed": version >= TYPED,
+        "calibration_cache": CACHE if _cached(request) else None,
+        "workspace_mebibytes": WORKSPACE_MEBIBYTES,
+        "version": request.limits.version,
+    }
+    details = {**made.details, "tensorrt": request.limits.version, "quantize_nodes": kinds["QuantizeLinear"]}
+    return dataclasses.replace(
+        made, runtime="tensorrt", details=details, finish=Finish(options=options), host=("onnxruntime", made.entry)
+    )
