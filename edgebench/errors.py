@@ -9,6 +9,7 @@ EdgebenchError
 │   ├── BundleError       a bundle folder is incomplete or was changed
 │   └── RecordError       a record or its samples were changed
 ├── MissingExtra          an optional dependency is not installed: exit code 2
+├── MissingTool           a program that no Python package brings is not installed: exit code 2
 ├── StorageError          a folder cannot be written or the disk is full: exit code 2
 ├── ExportError           a model cannot become this format: the cell fails
 ├── TransportError        a device cannot be reached or a transfer broke: the cell fails
@@ -64,6 +65,13 @@ class MissingExtra(EdgebenchError):
 
     def __init__(self, what: str, extra: str, module: str) -> None:
         super().__init__(f"{what} needs {module!r}, which is not installed; run: pip install 'edgebench[{extra}]'")
+
+
+class MissingTool(EdgebenchError):
+    """A program that no Python package brings is not installed, or does not run here."""
+
+    def __init__(self, what: str, tool: str, reason: str, remedy: str) -> None:
+        super().__init__(f"{what} needs {tool}: {reason}; {remedy}")
 
 
 class StorageError(EdgebenchError):

@@ -1,0 +1,1 @@
+"""pycoral 2.0.0, as far as edgebench asks."""

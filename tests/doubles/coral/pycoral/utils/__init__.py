@@ -1,0 +1,1 @@
+"""What pycoral offers beside its pipelines."""
