@@ -13,6 +13,21 @@ def apply(images: Any, spec: Dict[str, Any]) -> Any:
     images: uint8 [n, h, w, c]; returns float32 [n, c, H, W] or [n, H, W, c].
     `spec` is `schema.Preprocessing` as a dictionary.
     """
+    pixels = resized(images, spec)
+    pixels = ((pixels / 255.0 - list(spec["mean"])) / list(spec["std"])).astype("float32")
+    return pixels.transpose(0, 3, 1, 2).copy() if spec["layout"] == "nchw" else pixels
+
+
+def whole(images: Any, spec: Dict[str, Any]) -> Any:
+    """Resize and fit the channels as an image can hold it: uint8 [n, h, w, c] → uint8 [n, H, W, c].
+
+    Halves are rounded up, with room for what float32 makes of them.
+    """
+    return (resized(images, spec) + 0.501).clip(0, 255).astype("uint8")
+
+
+def resized(images: Any, spec: Dict[str, Any]) -> Any:
+    """Resize and fit the channels: uint8 [n, h, w, c] → pixels 0…255 with fractions [n, H, W, c]."""
     count, height, width, channels = images.shape
     pixels = images.astype("float32")
     if channels != spec["channels"]:
@@ -25,8 +40,7 @@ def apply(images: Any, spec: Dict[str, Any]) -> Any:
     if width != spec["width"]:
         columns = weights(width, spec["width"]) @ pixels.reshape(count * spec["height"], width, channels)
         pixels = columns.reshape(count, spec["height"], spec["width"], channels)
-    pixels = ((pixels / 255.0 - list(spec["mean"])) / list(spec["std"])).astype("float32")
-    return pixels.transpose(0, 3, 1, 2).copy() if spec["layout"] == "nchw" else pixels
+    return pixels
 
 
 def weights(before: int, after: int) -> List[List[float]]:

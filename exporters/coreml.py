@@ -1,0 +1,263 @@
+"""`coreml`: ML Programs (`.mlpackage`) that take an image: fp32, fp16, int8 weights, weights of 6 or 4 bits."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgebench.errors import ExportError
+from edgebench.exporters import _mil, _mlpackage, _preflight
+from edgebench.exporters._tracing import Cached, example, exported, exported_calls, refusal, silent
+from edgebench.schema import Exported, ExportRequest, Network, Preprocessing, TensorSpec
+
+PRECISIONS = ("fp32", "fp16", "int8-weights", "palettized-6bit", "palettized-4bit")
+CALIBRATES: dict[str, tuple[str, ...]] = {}
+DYNAMIC_BATCH = False
+REQUIRES = (("torch", "torch"), ("coremltools", "coreml"))
+PACKAGE = "model.mlpackage"
+DEFAULT_VERSION = "iOS16"
+PROGRAMS, COMPRESSED = 6, 7
+"""Specifications of iOS 15 and macOS 12, the first with ML Programs, and of iOS 16 and macOS 13, which unpack weights."""
+MIN_WEIGHTS = 512
+"""Smaller tensors stay float16: a table of 64 values would take what 6 bits save."""
+BITS = {"fp32": 32, "fp16": 16, "int8-weights": 8, "palettized-6bit": 6, "palettized-4bit": 4}
+
+
+def tools() -> dict[str, str]:
+    """Versions that decide what the file looks like."""
+    return {name: importlib.metadata.version(name) for name in ("torch", "coremltools")}
+
+
+def preflight(request: ExportRequest) -> None:
+    """Raise `ExportError` for a deployment target that cannot hold the precision, or a layer that does not convert."""
+    with silent():
+        specification(request)
+    check_labels(request)
+    check_operators(request)
+
+
+def export(request: ExportRequest, folder: Path) -> Exported:
+    """Write `model.mlpackage`, with preprocessing and labels inside, and read it back."""
+    with silent():
+        model = convert(request)
+        describe(request, model)
+        model.save(str(folder / PACKAGE))
+        (folder / PACKAGE / "Data/com.apple.CoreML/model.mlmodel").chmod(0o644)
+        package = _mlpackage.read(folder / PACKAGE)
+        facts = _mlpackage.check(package, wanted(request))
+        interpreter = _mil.Interpreter(package)
+    return _exported(request, facts, interpreter)
+
+
+# ---------------------------------------------------------------- before the long work
+
+
+def specification(request: ExportRequest) -> Any:
+    """Return the deployment target as coremltools has it; `ExportError` where it is none, or too old."""
+    import coremltools
+
+    version, name = request.limits.version or DEFAULT_VERSION, request.network.model.name
+    found = coremltools.target.__members__.get(version)
+    if found is None:
+        known = ", ".join(known for known, value in coremltools.target.__members__.items() if value >= PROGRAMS)
+        raise ExportError(f"{name}: {version!r} is no deployment target of Core ML; limits.version takes {known}")
+    needed = PROGRAMS if request.precision in ("fp32", "fp16") else COMPRESSED
+    if found < needed:
+        since = " or ".join(each for each in ("iOS15", "macOS12", "iOS16", "macOS13") if coremltools.target[each] == needed)
+        what = "ML Programs" if needed < COMPRESSED else f"{request.precision} (weights that Core ML unpacks)"
+        raise ExportError(f"{name}: {what} need {since}, the target's limits.version is {version}; use fp16 or a newer version")
+    return found
+
+
+def check_labels(request: ExportRequest) -> None:
+    """Refuse labels that are not all different: Core ML returns probabilities by label."""
+    classes = request.network.model.classes
+    twice = sorted({label for label in classes if classes.count(label) > 1})
+    if twice:
+        raise ExportError(f"{request.network.model.name}: the label {twice[0]!r} names two classes; Core ML wants each once")
+
+
+def check_operators(request: ExportRequest) -> None:
+    """Refuse what coremltools has no conversion for, by its layer in the torch model."""
+    from coremltools.converters.mil.frontend.torch.torch_op_registry import is_torch_fx_node_supported
+
+    _preflight.check_torch(request)
+    with silent():
+        program = exported(Cached(request.network)).run_decompositions({})
+    for call, node in exported_calls(program):
+        if not is_torch_fx_node_supported(node):
+            raise refusal(request, call.place, f"coremltools has no conversion for {call.operator}")
+
+
+# ---------------------------------------------------------------- conversion
+
+
+def exported_from_pixels(request: ExportRequest) -> Any:
+    """Export the network as an app calls it: pixels 0…255 [1, c, h, w] in, scores and probabilities out.
+
+    By `torch.export`: traced by the older tracer, shapes are tensors of one
+    value, which coremltools 9.0 cannot read with numpy 2.4.
+    """
+    import torch
+
+    return torch.export.export(_with_preprocessing(request.network), (example(request.network),)).run_decompositions({})
+
+
+def _with_preprocessing(network: Network) -> Any:
+    import torch
+
+    spec, multi_label = network.model.preprocessing, network.model.task == "multi-label"
+
+    class FromPixels(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network.module
+            mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
+            self.register_buffer("scale", 1 / (255 * std))
+            self.register_buffer("bias", -mean / std)
+
+        def forward(self, pixels: Any) -> Any:
+            scores = self.network(pixels * self.scale + self.bias)
+            return scores, scores.sigmoid() if multi_label else scores.softmax(1)
+
+    return FromPixels().eval()
+
+
+def convert(request: ExportRequest) -> Any:
+    """Convert to an ML Program that computes in float32, or in float16 for all other precisions."""
+    import coremltools as ct
+
+    target, width = specification(request), ct.precision.FLOAT32 if request.precision == "fp32" else ct.precision.FLOAT16
+    outputs = [ct.TensorType(name=name, dtype=np.float32) for name in ("scores", "probabilities")]
+    try:
+        program = ct.convert(
+            exported_from_pixels(request),
+            inputs=[_input_type(request)],
+            outputs=outputs,
+            convert_to="milinternal",
+            compute_precision=width,
+            minimum_deployment_target=target,
+        )
+        program.functions["main"].set_output_types(None)  # coremltools 9.0 counts a classifier's outputs wrong with them
+        return ct.convert(
+            program,
+            convert_to="mlprogram",
+            classifier_config=_classifier(request),
+            pass_pipeline=compression(request.precision),
+            compute_precision=width,
+            minimum_deployment_target=target,
+            skip_model_load=True,
+        )
+    except (RuntimeError, ValueError, NotImplementedError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ExportError(f"{request.network.model.name}: not expressible in Core ML for {target.name}: {reason}") from error
+
+
+def _input_type(request: ExportRequest) -> Any:
+    import coremltools as ct
+
+    spec = request.network.model.preprocessing
+    shape = (1, spec.channels, spec.height, spec.width)
+    if request.limits.input == "tensor":
+        return ct.TensorType(name="image", shape=shape, dtype=np.float32)
+    return ct.ImageType(
+        name="image", shape=shape, color_layout=ct.colorlayout.GRAYSCALE if spec.channels == 1 else ct.colorlayout.RGB
+    )
+
+
+def _classifier(request: ExportRequest) -> Any:
+    """Put the labels into the model, where it chooses one of them."""
+    import coremltools as ct
+
+    if request.network.model.task == "multi-label":
+        return None
+    return ct.ClassifierConfig(list(request.network.model.classes), predicted_probabilities_output="probabilities")
+
+
+def compression(precision: str) -> Any:
+    """Return coremltools' passes, and after them the one that packs the weights.
+
+    int8: symmetric, a scale for each output channel; 6 and 4 bits: indices into
+    a table for each tensor, whose values k-means chooses.
+    """
+    import coremltools as ct
+    from coremltools.optimize import coreml as optimize
+
+    passes, bits = ct.PassPipeline.DEFAULT, BITS[precision]
+    if bits >= 16:
+        return passes
+    config: Any
+    if bits == 8:
+        name = "compression::linear_quantize_weights"
+        config = optimize.OpLinearQuantizerConfig(
+            mode="linear_symmetric", dtype="int8", granularity="per_channel", weight_threshold=MIN_WEIGHTS - 1
+        )
+    else:
+        name = "compression::palettize_weights"
+        config = optimize.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=MIN_WEIGHTS - 1)
+    passes.append_pass(name)
+    passes.set_options(name, {"config": optimize.OptimizationConfig(global_config=config)})
+    return passes
+
+
+def describe(request: ExportRequest, model: Any) -> None:
+    """Say inside the model what goes in and comes out; Xcode shows it."""
+    spec, known = request.network.model.preprocessing, request.network.model
+    model.short_description = f"{known.name}, {request.precision}, exported by edgebench"
+    model.input_description["image"] = f"Pixels 0…255, {spec.height} × {spec.width}; the model normalises them itself"
+    model.output_description["scores"] = "Scores before the softmax, in the order of the classes"
+    model.user_defined_metadata["classes"] = json.dumps(known.classes, ensure_ascii=False)
+    model.user_defined_metadata["normalisation"] = json.dumps({"mean": spec.mean, "std": spec.std})
+
+
+# ---------------------------------------------------------------- afterwards
+
+
+def wanted(request: ExportRequest) -> _mlpackage.Wanted:
+    """Say what the saved package must be."""
+    spec, known = request.network.model.preprocessing, request.network.model
+    return _mlpackage.Wanted(
+        name=f"{known.name}.coreml.{request.precision}",
+        specification=int(specification(request)),
+        image=request.limits.input == "image",
+        shape=(1, spec.channels, spec.height, spec.width),
+        classes=() if known.task == "multi-label" else known.classes,
+        bits=BITS[request.precision],
+        smallest=MIN_WEIGHTS,
+    )
+
+
+def _exported(request: ExportRequest, facts: dict[str, Any], interpreter: _mil.Interpreter) -> Exported:
+    spec, image = request.network.model.preprocessing, request.limits.input == "image"
+    shape = (1, spec.channels, spec.height, spec.width)
+
+    def evaluate(inputs: Any) -> Any:
+        with silent():
+            return interpreter(pixels(inputs, spec, whole=image), "scores").numpy()
+
+    return Exported(
+        entry=f"{PACKAGE}/Manifest.json",
+        runtime="coreml",
+        input=TensorSpec(name="image", shape=shape, dtype="uint8" if image else "float32", scale=None, zero_point=None),
+        output=TensorSpec(
+            name="scores", shape=(1, len(request.network.model.classes)), dtype="float32", scale=None, zero_point=None
+        ),
+        layout="nchw",
+        details={**facts, "version": request.limits.version or DEFAULT_VERSION},
+        evaluate=evaluate,
+        evaluator="MIL interpreter",
+    )
+
+
+def pixels(inputs: Any, spec: Preprocessing, whole: bool) -> Any:
+    """Turn normalised inputs [n, c, h, w] back into the pixels 0…255 that they were made of; whole ones for an image."""
+    import torch
+
+    shape = (1, -1, 1, 1)
+    std, mean = (np.array(values, np.float32).reshape(shape) for values in (spec.std, spec.mean))
+    found = (inputs * std + mean) * np.float32(255)
+    return torch.from_numpy(np.round(found) if whole else found)
