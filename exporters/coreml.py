@@ -88,9 +88,9 @@ def check_operators(request: ExportRequest) -> None:
     _preflight.check_torch(request)
     with silent():
         program = exported(Cached(request.network)).run_decompositions({})
-    for call, node in exported_calls(program):
-        if not is_torch_fx_node_supported(node):
-            raise refusal(request, call.place, f"coremltools has no conversion for {call.operator}")
+        unknown = next((call for call, node in exported_calls(program) if not is_torch_fx_node_supported(node)), None)
+    if unknown is not None:
+        raise refusal(request, unknown.place, f"coremltools has no conversion for {unknown.operator}")
 
 
 # ---------------------------------------------------------------- conversion
