@@ -238,7 +238,7 @@ def test_a_missing_runtime_comes_with_the_command_that_brings_it() -> None:
 def test_what_is_refused_comes_first() -> None:
     found = {**hello(os="Other", python="3.9.1"), "runtimes": {}}
     order = [item.refuse for item in inspection.differences(read_target("jetson-nano"), found)]
-    assert order == [True, False, False, False]
+    assert order == [True, *[False] * 4]  # a wrong processor; then Python, system, and two runtimes
 
 
 # ---------------------------------------------------------------- asking

@@ -61,7 +61,7 @@ def test_a_real_network_loads_and_mostly_decides_as_on_the_host(here: Path, form
     [record] = api.run(bundle=[result.folder], target=[target], scenario={"precision": 0.5}).records
     assert record.failure is None, record.failure
     assert record.accuracy is not None
-    assert (record.accuracy.host_agreement or 0) >= 0.8
+    assert (record.accuracy.host_agreement or 0) >= 0.7
 
 
 OVER_SSH = """
