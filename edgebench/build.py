@@ -138,9 +138,8 @@ def build_bundle(order: Order, target: Target, folder: Path, progress: Progress)
     does not agree with it, `InputError` where int8 has no data to calibrate on.
     """
     if _calibrates(order) and order.dataset is None:
-        raise InputError(
-            f"{order.model.name}: {order.precision} needs samples to calibrate on; give --dataset, or use int8-dynamic"
-        )
+        other = ", or use int8-dynamic" if "int8-dynamic" in exporter(order.format, order.precision).PRECISIONS else ""
+        raise InputError(f"{order.model.name}: {order.precision} needs samples to calibrate on; give --dataset{other}")
     key = order_key(order)
     if (folder / "bundle.json").exists():
         try:
@@ -276,7 +275,7 @@ def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array 
     return test.images[chosen], test.labels[chosen], tuple(int(index) for index in chosen), "test"
 
 
-_last_reference: dict[tuple[str, str, str], Array] = {}
+_last_reference: dict[tuple[str, str], Array] = {}
 
 
 def torch_outputs(network: Network, images: Array) -> Array:
@@ -285,7 +284,7 @@ def torch_outputs(network: Network, images: Array) -> Array:
     The last network's outputs are kept: a model is exported in several precisions in a row.
     """
     digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-    key = (network.model.sha256, network.model.preprocessing.model_dump_json(), digest)
+    key = (network.model.model_dump_json(), digest)
     if key not in _last_reference:
         _last_reference.clear()
         _last_reference[key] = _torch_outputs(network, images)

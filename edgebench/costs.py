@@ -94,7 +94,7 @@ def engine(case: Case) -> Iterator[Finding]:
             what=f"{sum(others.values())} of the engine's {layers.get('count')} layers are not {wanted}",
             share=None,
             why=f"{listed}: the builder found them faster so, or has no {wanted} kernel for them, or the file leaves no choice",
-            remedy=SEARCH if wanted == "int8" else "compare with fp32: what is left may be worth nothing",
+            remedy=f"compare with {'fp16' if wanted == 'int8' else 'fp32'}: what is left may be worth nothing",
             nodes=sum(others.values()),
         )
 

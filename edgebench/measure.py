@@ -37,6 +37,9 @@ SILENCE_SECONDS = 60.0
 """The agent speaks once a second; after so long without a word it is given up."""
 BUFFERS = 32
 
+TIMEOUT = "finish_timeout"
+"""The option that gives the step which a device takes once other seconds than the bundle says."""
+
 Heard = Callable[[Mapping[str, Any]], None]
 
 
@@ -76,8 +79,8 @@ def cell_job(
         "path": deployed.model,
         "bundle": bundle.sha256,
         "precision": bundle.precision,
-        "finish": None if bundle.finish is None else bundle.finish.model_dump(mode="json"),
-        "options": dict(options),
+        "finish": _finish(bundle, options),
+        "options": {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None},
         "files": list(deployed.files),
         "input": bundle.input.model_dump(mode="json"),
         "output": bundle.output.model_dump(mode="json"),
@@ -89,6 +92,16 @@ def cell_job(
         "affinity": scenario.affinity,
         "scenario": scenario.model_dump(mode="json"),
     }
+
+
+def _finish(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write the step that the device takes once."""
+    if bundle.finish is None:
+        return None
+    seconds = options.get(TIMEOUT, bundle.finish.timeout_seconds)
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise MeasureError("finish", f"option {TIMEOUT}: {seconds!r} is no number of seconds", "give one, for instance 7200")
+    return {**bundle.finish.model_dump(mode="json"), "timeout_seconds": seconds}
 
 
 def job(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from edgebench.exporters import _mixed
 from edgebench.exporters import onnx as shared
+from edgebench.exporters._calibration import Ranges
 from edgebench.schema import ExportRequest
 
 FUSES = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
@@ -81,14 +82,34 @@ def _pair_after_convolution(name: str, makers: Mapping[str, Any], takers: Mappin
     return [forth, back] if source is not None and source.op_type == "Conv" else []
 
 
-def write_cache(request: ExportRequest, path: Path, cache: Path, number: int) -> None:
+def write_cache(request: ExportRequest, path: Path, cache: Path, version: tuple[int, ...]) -> Ranges:
     """Write the scale of each activation as TensorRT keeps it: a line of the tensor's name and float32 in hexadecimal.
 
     TensorRT takes a cache only where the first line has its own version
-    number: a device with another one writes its own there.
+    number: a device with another one writes its own there. Returns the ranges.
     """
-    lines = [f"TRT-{number}-EntropyCalibration2"]
-    for name, (low, high) in sorted(_mixed.activation_ranges(request, path).items()):
+    number = version[0] * (1000 if version < (10,) else 10000) + version[1] * 100 + (*version, 0)[2]
+    lines, ranges = [f"TRT-{number}-EntropyCalibration2"], _mixed.activation_ranges(request, path)
+    for name, (low, high) in sorted(ranges.items()):
         scale = max(abs(low), abs(high)) / 127
         lines.append(f"{name}: {struct.pack('>f', scale or 1.0).hex()}")
     cache.write_text("\n".join(lines) + "\n")
+    return ranges
+
+
+def simulation(request: ExportRequest, path: Path, ranges: Ranges) -> Callable[[Any], Any]:
+    """Return what computes about as an engine with these ranges does: the file with Q/DQ pairs, on ONNX Runtime.
+
+    Which layers the builder really takes INT8 for is its own choice; here it is all that it likes to.
+    """
+
+    def evaluate(inputs: Any) -> Any:
+        import numpy as np
+        import onnxruntime
+
+        with shared.quiet():
+            model = _mixed.with_pairs(request, path, ranges, QuantizeBias=False, AddQDQPairToWeight=True)
+        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        return np.concatenate([session.run(None, {"input": one[None]})[0] for one in inputs])
+
+    return evaluate

@@ -12,6 +12,7 @@ from edgebench.exporters import _preflight
 from edgebench.exporters import _tensorrt_operators as operators
 from edgebench.exporters import _tensorrt_quantization as quantization
 from edgebench.exporters import onnx as shared
+from edgebench.exporters._calibration import Ranges
 from edgebench.schema import Exported, ExportRequest, Finish
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -50,13 +51,13 @@ def export(request: ExportRequest, folder: Path) -> Exported:
     request = _as_tensorrt_quantizes(request)
     with shared.quiet():
         _write_float(request, path, version)
-        _convert(request, path, version)
+        ranges = _convert(request, path, version)
     model = shared.tidy(onnx.load(path))
     shared.check_limits(model, request)
     _check(model, request, version)
     onnx.checker.check_model(model, full_check=True)
     onnx.save(onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True), path)
-    return _describe(request, model, version)
+    return dataclasses.replace(_describe(request, model, version), **_standing_in(request, path, ranges))
 
 
 def _version(request: ExportRequest) -> operators.Version:
@@ -103,25 +104,26 @@ def _check(model: Any, request: ExportRequest, version: operators.Version) -> No
     operators.check(model, version, request.network.model.name, layers)
 
 
-def _convert(request: ExportRequest, path: Path, version: operators.Version) -> None:
-    """Put the precision into the file, as far as it is not the engine's builder that chooses it."""
-    if request.precision == "int8" and _cached(request):
-        number = version[0] * (1000 if version < (10,) else 10000) + version[1] * 100 + (*version, 0)[2]
-        quantization.write_cache(request, path, path.with_name(CACHE), number)
-    elif request.precision == "int8":
+def _convert(request: ExportRequest, path: Path, version: operators.Version) -> Ranges:
+    """Put the precision into the file, as far as it is not the engine's builder that chooses it; returns a cache's ranges."""
+    if _cached(request):
+        return quantization.write_cache(request, path, path.with_name(CACHE), version)
+    if request.precision == "int8":
         quantization.add_pairs(request, path, version)
     elif request.precision == "fp16" and version >= TYPED:
         shared.half(request, path)
+    return {}
+
+
+def _standing_in(request: ExportRequest, path: Path, ranges: Ranges) -> dict[str, Any]:
+    """Say what computes the file on this computer: the file itself, which does not show what a cache makes of it."""
+    if not ranges:
+        return {"host": ("onnxruntime", path.name)}
+    return {"evaluate": quantization.simulation(request, path, ranges), "evaluator": "onnxruntime, the cache as Q/DQ pairs"}
 
 
 def _cached(request: ExportRequest) -> bool:
     return request.precision == "int8" and not request.limits.explicit
-
-
-def _flags(request: ExportRequest, version: operators.Version) -> list[str]:
-    if version >= TYPED:
-        return []
-    return ["INT8"] if _cached(request) else FLAGS[request.precision]
 
 
 def _describe(request: ExportRequest, model: Any, version: operators.Version) -> Exported:
@@ -130,13 +132,11 @@ def _describe(request: ExportRequest, model: Any, version: operators.Version) ->
     made = shared.describe(request, model)
     options = {
         "precision": request.precision,
-        "flags": _flags(request, version),
+        "flags": [] if version >= TYPED else FLAGS[request.precision],
         "strongly_typed": version >= TYPED,
         "calibration_cache": CACHE if _cached(request) else None,
         "workspace_mebibytes": WORKSPACE_MEBIBYTES,
         "version": request.limits.version,
     }
     details = {**made.details, "tensorrt": request.limits.version, "quantize_nodes": kinds["QuantizeLinear"]}
-    return dataclasses.replace(
-        made, runtime="tensorrt", details=details, finish=Finish(options=options), host=("onnxruntime", made.entry)
-    )
+    return dataclasses.replace(made, runtime="tensorrt", details=details, finish=Finish(options=options))

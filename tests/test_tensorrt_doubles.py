@@ -91,7 +91,20 @@ def test_a_times_file_that_is_none_is_said() -> None:
             trtexec_report.times(content or "?")
     row = {"startComputeMs": 5.0, "latencyMs": 1.0, "h2dMs": 0.1, "computeMs": 0.8, "d2hMs": 0.1}
     with pytest.raises(ValueError, match="no sample after the warm-up of 10 ms"):
-        trtexec_report.trial([row, {**row, "startComputeMs": 6.0}], 10.0, 1)
+        trtexec_report.trial([row, {**row, "startComputeMs": 6.0}], 10.0, 1, 0, 100.0)
+
+
+def test_times_become_windows_that_hold_what_the_host_does_between_queries() -> None:
+    row = {"latencyMs": 1.0, "h2dMs": 0.1, "computeMs": 0.8, "d2hMs": 0.1}
+    rows = [{**row, "startComputeMs": start} for start in (0.5, 2.5, 4.5, 6.5, 14.5)]
+    found = trtexec_report.trial(rows, 2.0, 7, 1_000_000_000, 4.0)
+    assert found["warmup_ns"] == [1_000_000]
+    assert found["windows"] == [
+        {"ns": [1_000_000] * 2, "begin_ns": 1_002_500_000, "end_ns": 1_006_500_000, "inferences": 2},
+        {"ns": [1_000_000], "begin_ns": 1_006_500_000, "end_ns": 1_014_500_000, "inferences": 1},
+        {"ns": [1_000_000], "begin_ns": 1_014_500_000, "end_ns": 1_015_500_000, "inferences": 1},
+    ]
+    assert found["stages"]["compute"] == [800_000] * 4
 
 
 def test_layers_of_every_inspector_have_a_precision() -> None:
@@ -105,9 +118,13 @@ def test_layers_of_every_inspector_have_a_precision() -> None:
         "Half",
         "BFloat16",
     ]
-    found = tensorrt_log.layers({"Layers": [*map(layer, said), "conv1 + relu1"]})
+    found = tensorrt_log.layers(json.dumps({"Layers": [*map(layer, said), "conv1 + relu1"]}))
     assert [one["precision"] for one in found] == ["fp16", "int8", "fp32", "fp16", "bf16", "unknown"]
+    [joined] = tensorrt_log.layers('{"Layers": [{"Name": "a\x1eb", "LayerType": "Conv"}]}')
+    assert joined == {"name": "a\x1eb", "type": "Conv", "precision": "other"}
+    assert engines.summary(tensorrt_log.layers('{"Layers": [{"Name": "say "x""}]}')) is None
     many = engines.summary([{"name": "n" * 500, "type": "Conv", "precision": "fp16"}] * 300)
+    assert many is not None
     assert (many["count"], many["by_precision"], len(many["listed"])) == (300, {"fp16": 300}, 40)
     assert len(json.dumps(many)) < 8000
 

@@ -322,7 +322,7 @@ def test_a_calibration_cache_holds_each_tensor_s_scale(tmp_path: Path, method: s
     asked = request("mobilenet_v3_small", "int8", limits, calibration_method=method, percentile=percentile)
     exported = tensorrt.export(asked, tmp_path)
     assert exported.finish is not None
-    assert exported.finish.options["flags"] == ["INT8"]
+    assert exported.finish.options["flags"] == ["INT8", "FP16"]
     assert exported.finish.options["calibration_cache"] == "calibration.cache"
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", "calibration.cache"}
     head, *lines = (tmp_path / "calibration.cache").read_text().splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,9 +22,10 @@ from processes import with_environment
 from tensorrt_board import NANO, ORIN, PC, RELEASES, Board, compiled
 
 from edgebench import api, deploy, inspection, measure
-from edgebench.agent import engines
+from edgebench.agent import engines, worker
 from edgebench.bundle import list_files, read_bundle, write_manifest
 from edgebench.data import open_dataset
+from edgebench.errors import MeasureError
 from edgebench.measure import Pass
 from edgebench.plan import ModeSpec
 from edgebench.profile import read_target
@@ -248,13 +252,16 @@ def test_a_gpu_without_int8_refuses_it_with_the_reason(here: Path, made: Made, b
     assert plans() == []
 
 
-@pytest.mark.parametrize(("version", "program"), [("8.2", False), ("10.3", True)])
+@pytest.mark.parametrize(("version", "program"), [("8.2", False), ("8.2", True), ("10.3", False), ("10.3", True)])
 def test_a_calibration_cache_is_read_and_made_the_version_s_own(
     here: Path, made: Made, board: Board, version: str, program: bool
 ) -> None:
     board.has(version, module=not program, program=program, gpu=ORIN)
     folder, target = made("8.2", "int8", False), write_target(here, version)
     assert (folder / "calibration.cache").read_bytes().startswith(b"TRT-8200-")
+    parity = read_bundle(folder).parity
+    assert parity.runtime == "onnxruntime, the cache as Q/DQ pairs"
+    assert parity.max_abs > 1e-4  # the float file itself agrees to 1e-7
     assert finished(folder, target)["tensorrt"].startswith(version)
     other = varied(folder, "other", lambda made: (made / "calibration.cache").write_text("1.0 2.0\n"))
     assert "no calibration cache of TensorRT" in reason(other, target)
@@ -331,6 +338,9 @@ def test_no_way_to_the_gpu_is_said_with_every_reason(here: Path, made: Made, boa
     assert "pycuda: " in said
     assert "ctypes: " in said
     assert "option cuda: opencl is not one of" in reason(folder, target, options={"cuda": "opencl"})
+    assert "tensorrt has no option cudda; it has trtexec, cuda" in reason(folder, target, options={"cudda": "ctypes"})
+    with pytest.raises(MeasureError, match="option finish_timeout: 'long' is no number of seconds"):
+        measured(folder, target, options={"finish_timeout": "long"})
 
 
 def test_an_engine_that_is_not_as_the_bundle_says_is_refused(here: Path, made: Made, board: Board) -> None:
@@ -365,14 +375,19 @@ def test_a_build_that_hangs_is_ended_with_all_it_started(
 ) -> None:
     board.has("10.3", module=not program, program=program)
     monkeypatch.setenv("EDGEBENCH_DOUBLE_FAULT", "hang")
-    hanging = varied(made("10.3"), "hanging", finish={"timeout_seconds": 1.5})
-    seen: list[Any] = []
-    said = reason(hanging, write_target(here, "10.3"), heard=seen.append)
-    assert "not done after 1 s; look at what else runs" in said
+    target, seen = write_target(here, "10.3"), list[Any]()
+    if program:
+        said = reason(made("10.3"), target, heard=seen.append, options={"finish_timeout": 1.5})
+    else:
+        said = reason(varied(made("10.3"), "hanging", finish={"timeout_seconds": 1.5}), target, heard=seen.append)
+    assert "not done after 1.5 s; look at what else runs on the device, or give it more: --option finish_timeout" in said
     assert [event["what"] for event in seen if event["event"] == "progress"] == ["building for this device"] * 2
     assert gone(board), left_running(board)
     assert plans() == []
     board.log.unlink(missing_ok=True)  # a process that is ended gives nothing back
+    monkeypatch.delenv("EDGEBENCH_DOUBLE_FAULT")
+    finished(made("10.3"), target)
+    assert list(Path("device").rglob(".engine-*")) == []
 
 
 @pytest.mark.parametrize("whom", ["worker", "host"])
@@ -438,6 +453,13 @@ def check_timed_by_trtexec(found: Measurement, version: str, precision: str) -> 
     parts = [sum(stage) for stage in zip(*trial.stages.values(), strict=True)]
     assert np.allclose(parts, trial.samples_ns, rtol=1e-3)
     assert set(trial.stages["host_to_device"]) == {20000}  # also where transfers must be asked for
+    windows = trial.windows
+    assert len(windows) > 1
+    assert sum(window.inferences for window in windows) == len(trial.samples_ns)
+    assert all(before.end_ns == after.begin_ns for before, after in pairwise(windows))
+    during = [one for one in found.conditions if one["sampling"]]
+    assert during[0]["t_ns"] < windows[0].end_ns  # not only after trtexec has ended
+    assert during[0]["worker_ns"] > 0
 
 
 def test_trtexec_is_used_where_it_is_wished_for_and_refused_where_it_cannot_do_what_is_asked(
@@ -461,6 +483,7 @@ def test_trtexec_is_used_where_it_is_wished_for_and_refused_where_it_cannot_do_w
         ("disagrees", [Pass("trial")], "trtexec prints a min latency of"),
         ("nan", [Pass("accuracy")], "has no numbers of 'output'"),
         ("killed", [Pass("finish")], "trtexec was killed by SIGKILL"),
+        ("no GPU", [Pass("finish")], "looking for the GPU: trtexec was killed by SIGABRT: Cuda failure: no CUDA-capable device"),
     ],
 )
 def test_what_trtexec_says_is_not_believed_blindly(
@@ -468,7 +491,7 @@ def test_what_trtexec_says_is_not_believed_blindly(
 ) -> None:
     board.has("10.3", module=False, program=True)
     folder, target = made("10.3"), write_target(here, "10.3")
-    if fault != "killed":
+    if passes[0].name != "finish":
         finished(folder, target)
     monkeypatch.setenv("EDGEBENCH_DOUBLE_FAULT", fault)
     assert said in reason(folder, target, passes)
@@ -477,11 +500,12 @@ def test_what_trtexec_says_is_not_believed_blindly(
 @pytest.mark.parametrize("program", [False, True])
 def test_layers_are_timed_one_by_one(here: Path, made: Made, board: Board, program: bool) -> None:
     board.has("10.3", module=not program, program=program)
-    found = measured(made("10.3"), write_target(here, "10.3"), [Pass("finish"), Pass("profile")])
+    found = measured(made("10.3", "int8"), write_target(here, "10.3"), [Pass("finish"), Pass("profile")])
     assert found.failure is None, found.failure
     assert found.profile is not None
     nodes = {node["name"]: node for node in found.profile}
-    assert nodes["/0/Conv"]["op"] == "Conv"
+    assert (nodes["/0/Conv"]["op"], nodes["/0/Conv"]["dtype"]) == ("Conv", "int8")
+    assert nodes["/2/Relu"]["dtype"] == "fp16"
     assert {node["where"] for node in nodes.values()} == {"GPU"}
     assert all(node["ns"] > 0 for node in nodes.values())
 
@@ -521,6 +545,27 @@ def test_a_cell_runs_on_the_python_of_a_nano(here: Path, made: Made, board: Boar
     assert found.memory["device_bytes"]
 
 
+def test_slow_predictions_are_sent_one_by_one_so_that_the_worker_does_not_count_as_hanging(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, Any]] = []
+    Path("images").write_bytes(b"")
+    slow = SimpleNamespace(
+        load=int,
+        job={"evaluation": {"path": "images", "count": 3}, "batch": 1},
+        image=lambda _stream, index: bytes([index]),
+        prepare=lambda images: images[0],
+        runtime=SimpleNamespace(infer=lambda tensor: tensor, scores=lambda output: output * 4),
+        events=SimpleNamespace(emit=lambda _event, **fields: sent.append(fields)),
+    )
+    for seconds, rows in ((worker.CHUNK_SECONDS, [3]), (0.0, [1, 1, 1])):
+        sent.clear()
+        monkeypatch.setattr(worker, "CHUNK_SECONDS", seconds)
+        worker.accuracy(slow)  # type: ignore[arg-type]
+        assert [event["rows"] for event in sent] == rows
+        assert b"".join(base64.b64decode(event["values"]) for event in sent) == b"\0\0\0\0\1\1\1\1\2\2\2\2"
+
+
 def test_a_device_with_trtexec_alone_has_the_runtime(here: Path, board: Board) -> None:
     def runtime() -> dict[str, Any]:
         device = read_target(str(write_target(here, "8.2")))
@@ -537,12 +582,8 @@ def test_a_device_with_trtexec_alone_has_the_runtime(here: Path, board: Board) -
 
 
 def test_what_brings_tensorrt_to_a_device_is_said(here: Path, cli: Cli) -> None:
-    rows = json.loads(cli("doctor", "--json")[1])
-    [note] = (
-        [row["note"] for row in rows["runtimes"] if row["runtime"] == "tensorrt"]
-        if isinstance(rows, dict)
-        else [row["note"] for row in rows if row.get("runtime") == "tensorrt"]
-    )
+    runtimes = json.loads(cli("doctor", "--json")[1])["runtimes"]
+    [note] = [row["note"] for row in runtimes if row["runtime"] == "tensorrt"]
     assert "sudo apt-get install tensorrt python3-libnvinfer" in note
-    assert "pip install tensorrt" in note
+    assert "pip install 'tensorrt<11' cuda-python" in note
     assert inspection.install(read_target(str(write_target(here, "8.2"))), "tensorrt") in note

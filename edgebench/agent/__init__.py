@@ -4,10 +4,13 @@ It is packed into one file and started as `python agent.pyz cell`, with a job as
 one line of JSON on standard input; events come out as lines of JSON:
 
     hello         environment facts, what the device is, runtime version, clock; all that it has (inspect)
-    started       a pass begins: accuracy, memory, or a trial
+    started       a pass begins: finish, accuracy, memory, a trial, profile
+    progress, finish   what the device makes of a bundle goes on; what came of it
     loaded        load and first-inference time
     warm          warm-up samples, and whether they settled
     samples       timed samples, at least every second, and when they were taken
+    timing, alive a program takes the samples by its own clock; it goes on
+    stages        the parts of an inference
     stopped       whether the wanted precision was reached
     step, rate    server: one rate that was tried; the highest that kept the bound
     conditions    load, clocks, temperatures, beside every pass
@@ -16,6 +19,7 @@ one line of JSON on standard input; events come out as lines of JSON:
     loadgen       what MLPerf LoadGen said
     predictions   outputs of the evaluation split, base64 of float32
     memory        resident memory of a process of its own
+    profile       the model's nodes, each with its time
     finished      a pass is over
     tuning, tuned a knob is being set; a row for each knob
     device        what an environment must fit, and what is there (setup)

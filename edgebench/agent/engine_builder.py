@@ -1,6 +1,5 @@
 """Builds an engine by TensorRT's Python module, whose interface of 8.2, 8.4 to 9, 10 and 11 differs."""
 
-import json
 import time
 from typing import Any, Deque, Dict, List, Optional, Tuple
 
@@ -53,9 +52,25 @@ class Build(object):
 
     def run(self) -> Tuple[bytes, Dict[str, Any], List[Dict[str, str]]]:
         """Return the engine, the facts, and its layers; ValueError says why there is none."""
-        trt, begin = self.trt, time.monotonic()
-        trt.init_libnvinfer_plugins(self.said, "")
-        builder = trt.Builder(self.said)
+        begin = time.monotonic()
+        content, abilities = self.built()
+        seconds = time.monotonic() - begin
+        layers = self.layers(content)
+        facts = {
+            "tensorrt": self.trt.__version__,
+            "gpu": self.gpu["name"],
+            "compute_capability": self.gpu["capability"],
+            "how": "python",
+            "engine_bytes": len(content),
+            "build_seconds": round(seconds, 3),
+            "layers": engines.summary(layers),
+        }
+        return content, dict(facts, **abilities), layers
+
+    def built(self) -> Tuple[bytes, Dict[str, Optional[bool]]]:
+        """Build it, and let go of all that this took: boards have little memory, and the engine is read next."""
+        self.trt.init_libnvinfer_plugins(self.said, "")
+        builder = self.trt.Builder(self.said)
         abilities = self.abilities(builder)
         network = builder.create_network(self.creation())
         self.parse(network)
@@ -65,19 +80,7 @@ class Build(object):
             raise ValueError(self.uncalibrated())
         if plan is None:
             raise ValueError(self.reason("building the engine"))
-        content = bytes(plan)
-        seconds = time.monotonic() - begin
-        layers = self.layers(content)
-        facts = {
-            "tensorrt": trt.__version__,
-            "gpu": self.gpu["name"],
-            "compute_capability": self.gpu["capability"],
-            "how": "python",
-            "engine_bytes": len(content),
-            "build_seconds": round(seconds, 3),
-            "layers": engines.summary(layers),
-        }
-        return content, dict(facts, **abilities), layers
+        return bytes(plan), abilities
 
     def reason(self, stage: str) -> str:
         """Say why a stage failed."""
@@ -165,7 +168,7 @@ class Build(object):
         if engine is None:
             raise ValueError(self.reason("reading the engine that was just built"))
         inspector = engine.create_engine_inspector()
-        return tensorrt_log.layers(json.loads(inspector.get_engine_information(self.trt.LayerInformationFormat.JSON)))
+        return tensorrt_log.layers(inspector.get_engine_information(self.trt.LayerInformationFormat.JSON))
 
 
 def calibrator(trt: Any, cache: bytes) -> Any:

@@ -6,14 +6,20 @@ options: their hash is in its name. Beside `engine-<hash>.plan` lies
 """
 
 import collections
+import glob
 import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, Iterable, List, Optional, Tuple
+
+from .digest import sha256
 
 CACHE = re.compile(rb"TRT-[0-9]+-EntropyCalibration2\s*$")
+UNDONE = ".engine-"
+"""How the names of files and folders begin that are no engine yet."""
 LISTED = 40
 """So many layers are named in a record; all are counted."""
 LONGEST = 100
@@ -53,7 +59,7 @@ def kept(plan: str) -> Optional[Dict[str, Any]]:
         known = facts_of(plan)
     except ValueError:
         return None
-    return known["facts"] if hashed(plan) == known["sha256"] else None
+    return known["facts"] if sha256(plan) == known["sha256"] else None
 
 
 def keep(plan: str, content: bytes, facts: Dict[str, Any], layers: List[Dict[str, str]]) -> None:
@@ -94,7 +100,7 @@ def beside(plan: str) -> str:
 
 def write(path: str, content: bytes) -> None:
     """Write beside, fsync, rename."""
-    handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".engine-")
+    handle, name = tempfile.mkstemp(dir=os.path.dirname(path), prefix=UNDONE)
     try:
         with os.fdopen(handle, "wb") as stream:
             stream.write(content)
@@ -106,22 +112,27 @@ def write(path: str, content: bytes) -> None:
         raise
 
 
-def hashed(path: str) -> str:
-    """Return a file's sha256."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+def sweep(folder: str) -> None:
+    """Remove what earlier processes left behind that were cut off."""
+    for path in glob.glob(os.path.join(glob.escape(folder), UNDONE + "*")):
+        if os.path.isdir(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            os.unlink(path)
 
 
-def summary(layers: List[Dict[str, str]]) -> Dict[str, Any]:
-    """Shorten the list of layers to what a record can hold: counts by precision, and the first by name."""
+def summary(layers: List[Dict[str, str]]) -> Optional[Dict[str, Any]]:
+    """Shorten the list of layers to what a record can hold: counts by precision, and the first by name; None without any."""
+    if not layers:
+        return None
     listed = [dict(layer, name=layer["name"][:LONGEST]) for layer in layers[:LISTED]]
     counts = collections.Counter(layer["precision"] for layer in layers)
     return {"count": len(layers), "by_precision": dict(sorted(counts.items())), "listed": listed}
 
 
-def types(plan: str) -> Dict[str, str]:
-    """Return each layer's type by its name."""
-    return {layer["name"]: layer["type"] for layer in facts_of(plan).get("layers", [])}
+def timed(plan: str, times: Iterable[Tuple[str, int]]) -> List[Dict[str, Any]]:
+    """Write the profile of an engine: its layers' names and nanoseconds, with what the inspector said of each."""
+    known = {layer["name"]: layer for layer in facts_of(plan).get("layers", [])}
+    unknown = {"type": "", "precision": ""}
+    found = [(name, ns, known.get(name, unknown)) for name, ns in times]
+    return [{"name": name, "op": it["type"], "where": "GPU", "ns": ns, "dtype": it["precision"]} for name, ns, it in found]

@@ -18,6 +18,17 @@ def apply(images: Any, spec: Dict[str, Any]) -> Any:
     return pixels.transpose(0, 3, 1, 2).copy() if spec["layout"] == "nchw" else pixels
 
 
+def quantized(real: Any, spec: Dict[str, Any]) -> Any:
+    """Turn an input into a file's integers; `spec` is `schema.TensorSpec` as a dictionary, of int8 or uint8."""
+    low, high = {"int8": (-128, 127), "uint8": (0, 255)}[spec["dtype"]]
+    return ((real / spec["scale"]).round() + spec["zero_point"]).clip(low, high).astype(spec["dtype"])
+
+
+def dequantized(output: Any, spec: Dict[str, Any]) -> Any:
+    """Turn a file's integers into float32; `spec` as for `quantized`."""
+    return (output.astype("float32") - spec["zero_point"]) * spec["scale"]
+
+
 def whole(images: Any, spec: Dict[str, Any]) -> Any:
     """Resize and fit the channels as an image can hold it: uint8 [n, h, w, c] → uint8 [n, H, W, c].
 

@@ -7,11 +7,11 @@ own `MLModelBenchmarker` takes the samples, by Core ML's clock.
 import asyncio
 import os
 import sys
-import time
 import warnings
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List
 
 from . import preprocess
+from .clock import now_ns
 
 MODULES = ("coremltools",)
 DISTRIBUTIONS = ("coremltools",)
@@ -102,14 +102,16 @@ class Runtime(object):
         operations = plan.model_structure.program.functions["main"].block.operations
         return [planned(plan, each, total) for each in operations if not each.operator_name.endswith("const")]
 
-    def _take(self, path: str, threads: int, tensors: Any, mode: Dict[str, Any]) -> Dict[str, Any]:
+    def _take(
+        self, path: str, threads: int, tensors: List[Any], mode: Dict[str, Any], begun: Callable[[int], None]
+    ) -> Dict[str, Any]:
         """Let MLModelBenchmarker load and predict; it asks with one image after the other."""
         from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
 
         self.load(path, threads)
         loop = asyncio.new_event_loop()
         try:
-            taken: Dict[str, Any] = loop.run_until_complete(benchmarked(MLModelBenchmarker(self._model), tensors, mode))
+            taken: Dict[str, Any] = loop.run_until_complete(benchmarked(MLModelBenchmarker(self._model), tensors, mode, begun))
         finally:
             loop.close()
         return taken
@@ -129,29 +131,32 @@ def planned(plan: Any, operation: Any, total_ns: int) -> Dict[str, Any]:
     }
 
 
-async def benchmarked(benchmarker: Any, tensors: List[Any], mode: Dict[str, Any]) -> Dict[str, Any]:
-    """Load once, warm up, and take samples for as long as the mode says; nanoseconds by Core ML's clock."""
-
-    async def ask(index: int) -> int:
-        measured = await benchmarker.benchmark_predict(inputs=tensors[index % len(tensors)], iterations=1)
-        milliseconds = float(measured.samples[0])
-        return round(milliseconds * 1e6)
-
+async def benchmarked(benchmarker: Any, tensors: List[Any], mode: Dict[str, Any], begun: Callable[[int], None]) -> Dict[str, Any]:
+    """Load once, warm up, and take windows of samples for as long as the mode says; nanoseconds by Core ML's clock."""
     loaded = await benchmarker.benchmark_load(1)
-    first, warm, samples = await ask(0), [], []  # type: int, List[int], List[int]
-    begin = time.monotonic()
-    while not warm or time.monotonic() - begin < mode["warmup_seconds"]:
-        warm.append(await ask(len(warm)))
-    begin = time.monotonic()
-    while not enough(len(samples), time.monotonic() - begin, mode):
-        samples.append(await ask(len(samples)))
+    first = await window(benchmarker, tensors[:1], 0.0)
+    warm = await window(benchmarker, tensors, mode["warmup_seconds"])
+    begun(os.getpid())
+    begin, count, windows = now_ns(), 0, []  # type: int, int, List[Dict[str, Any]]
+    while not enough(count, (now_ns() - begin) / 1e9, mode):
+        windows.append(await window(benchmarker, tensors, mode["window_seconds"]))
+        count += windows[-1]["inferences"]
     return {
-        "load_ns": round(loaded.samples[0] * 1e6),
-        "first_ns": first,
-        "warmup_ns": warm,
-        "samples_ns": samples,
+        "load_ns": round(float(loaded.samples[0]) * 1e6),
+        "first_ns": first["ns"][0],
+        "warmup_ns": warm["ns"],
+        "windows": windows,
         "stages": {},
     }
+
+
+async def window(benchmarker: Any, tensors: List[Any], seconds: float) -> Dict[str, Any]:
+    """Ask with one input after the other for so long, and once at least."""
+    begin, taken = now_ns(), []  # type: int, List[int]
+    while not taken or now_ns() - begin < 1e9 * seconds:
+        measured = await benchmarker.benchmark_predict(inputs=tensors[len(taken) % len(tensors)], iterations=1)
+        taken.append(round(float(measured.samples[0]) * 1e6))
+    return {"ns": taken, "begin_ns": begin, "end_ns": now_ns(), "inferences": len(taken)}
 
 
 def enough(count: int, seconds: float, mode: Dict[str, Any]) -> bool:

@@ -109,6 +109,8 @@ class Runtime(object):
         device = str(self._options.get("device", ""))
         if not DEVICE.fullmatch(device):
             raise ValueError("device %r: give usb, pci, or with a number usb:0, pci:1 or :0" % device)
+        if self._options.get("rebuilt") not in (None, True, False):
+            raise ValueError("rebuilt is true or false, not %r" % (self._options["rebuilt"],))
 
     def _imported(self) -> Tuple[Any, str]:
         """Import the first tflite_runtime that works with this Python, apt's before others; refuse what would crash."""
@@ -131,7 +133,7 @@ class Runtime(object):
 
     def _refuse_too_new(self, stated: str) -> None:
         numbers = tuple(int(part) for part in re.findall(r"\d+", stated)[:2])
-        if numbers >= TOO_NEW and not _true(self._options.get("rebuilt")):
+        if numbers >= TOO_NEW and not self._options.get("rebuilt"):
             raise ValueError(
                 "tflite-runtime %s crashes with the libedgetpu that Google built: 2.5.0.post1 belongs to its 16.0; install that "
                 "by apt (python3-tflite-runtime), or say --option rebuilt=true if your libedgetpu was built for %s"
@@ -184,10 +186,7 @@ class Runtime(object):
     def prepare(self, raw: bytes, shape: Any) -> Any:
         """Turn raw uint8 pixels [n, h, w, c] into the quantized input tensor."""
         images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        spec = self._job["input"]
-        limits = self._np.iinfo(spec["dtype"])
-        steps = self._np.round(preprocess.apply(images, self._job["preprocessing"]) / spec["scale"]) + spec["zero_point"]
-        return self._np.clip(steps, limits.min, limits.max).astype(spec["dtype"])
+        return preprocess.quantized(preprocess.apply(images, self._job["preprocessing"]), self._job["input"])
 
     def infer(self, tensor: Any) -> Any:
         """Run one inference: host tensor in, host tensor out."""
@@ -197,10 +196,4 @@ class Runtime(object):
 
     def scores(self, output: Any) -> bytes:
         """Return the outputs as float32 bytes, row by row, dequantized."""
-        spec = self._job["output"]
-        real = (output.astype("float32") - spec["zero_point"]) * self._np.float32(spec["scale"])
-        return bytes(real.astype("<f4").tobytes())
-
-
-def _true(value: Any) -> bool:
-    return str(value).lower() in ("true", "yes", "1")
+        return bytes(preprocess.dequantized(output, self._job["output"]).astype("<f4").tobytes())

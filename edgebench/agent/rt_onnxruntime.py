@@ -110,6 +110,7 @@ def kernel(events: List[Dict[str, Any]], runs: int) -> Dict[str, Any]:
 
 def with_edges(found: List[Dict[str, Any]], graph: List[Dict[str, Any]]) -> List[Dict[str, Any]]:
     """Add what each kernel reads and writes; the optimised file has the nodes in the order in which they run."""
-    if [each["op"] for each in found] != [each["op"] for each in graph]:
+    both = list(zip(found, graph))
+    if len(found) != len(graph) or any(one["op"] != other["op"] or other["name"] not in ("", one["name"]) for one, other in both):
         return found
-    return [dict(each, inputs=node["inputs"], outputs=node["outputs"]) for each, node in zip(found, graph)]
+    return [dict(each, inputs=node["inputs"], outputs=node["outputs"]) for each, node in both]

@@ -3,6 +3,7 @@
 import atexit
 import ctypes
 import importlib.util
+import os
 import time
 from typing import Any, Dict, List, Optional
 
@@ -12,8 +13,9 @@ MODULES = ("tensorrt",)
 DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings")
 INSTALL = (
     "on a Jetson it comes with JetPack: sudo apt-get install tensorrt python3-libnvinfer; "
-    "elsewhere: python -m pip install tensorrt cuda-python"
+    "elsewhere: python -m pip install 'tensorrt<11' cuda-python, or the version that the target's limits name"
 )
+OPTIONS = ("trtexec", "cuda")
 STAGES = ("host_to_device", "compute", "device_to_host")
 STAGE_RUNS, STAGE_SECONDS = 200, 2.0
 PROFILED = 20
@@ -37,6 +39,9 @@ class Runtime(object):
 
     def __new__(cls, job: Dict[str, Any]) -> Any:
         """Make the runtime that the device, or the option `trtexec`, wants."""
+        unknown = sorted(set(job["options"]) - set(OPTIONS))
+        if unknown:
+            raise ValueError("tensorrt has no option %s; it has %s" % (unknown[0], ", ".join(OPTIONS)))
         wished = job["options"].get("trtexec")
         if wished is None and importlib.util.find_spec("tensorrt") is not None:
             return object.__new__(cls)
@@ -69,6 +74,7 @@ class Runtime(object):
 
     def finish(self, path: str) -> Dict[str, Any]:
         """Build the engine unless there is one for this GPU, this TensorRT and these options."""
+        engines.sweep(os.path.dirname(os.path.abspath(path)))
         gpu = self._reach().device()
         plan = self._plan(path, gpu)
         known = engines.kept(plan)
@@ -221,11 +227,7 @@ class Runtime(object):
         self._context.profiler = times
         for index in range(PROFILED):
             self.infer(inputs[index % len(inputs)])
-        kinds = engines.types(self._file)
-        return [
-            {"name": name, "op": kinds.get(name, ""), "where": "GPU", "ns": int(total * 1e6 / PROFILED)}
-            for name, total in times.milliseconds.items()
-        ]
+        return engines.timed(self._file, [(name, int(total * 1e6 / PROFILED)) for name, total in times.milliseconds.items()])
 
 
 def _tensors(trt: Any, engine: Any) -> Dict[str, Any]:

@@ -37,11 +37,7 @@ class Runtime(object):
         images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
         real = preprocess.apply(images, self._job["preprocessing"])
         spec = self._job["input"]
-        if spec["scale"] is None:
-            return real
-        limits = self._np.iinfo(spec["dtype"])
-        steps = self._np.round(real / spec["scale"]) + spec["zero_point"]
-        return self._np.clip(steps, limits.min, limits.max).astype(spec["dtype"])
+        return real if spec["scale"] is None else preprocess.quantized(real, spec)
 
     def infer(self, tensor: Any) -> Any:
         """Run one inference: host tensor in, host tensor out."""
@@ -53,7 +49,7 @@ class Runtime(object):
         """Return the outputs as float32 bytes, row by row, dequantized if need be."""
         spec = self._job["output"]
         if spec["scale"] is not None:
-            output = (output.astype("float32") - spec["zero_point"]) * self._np.float32(spec["scale"])
+            output = preprocess.dequantized(output, spec)
         return bytes(output.astype("<f4").tobytes())
 
     def profile(self, path: str, threads: int, inputs: Any) -> List[Dict[str, Any]]:

@@ -4,7 +4,6 @@ It ends its worker and itself when the host hangs up (standard input closes).
 """
 
 import collections
-import hashlib
 import json
 import os
 import pkgutil
@@ -16,6 +15,7 @@ import time
 from typing import Any, Deque, Dict, List, Optional
 
 from . import PROTOCOL, clock, conditions, environments, facts, inventory, tuning
+from .digest import sha256
 from .events import Events
 from .hangup import when_host_leaves
 from .meters import Sampler, pulses
@@ -46,6 +46,7 @@ class Pass(object):
         self._job["pass"] = self.name
         self._place = {"name": self.name, "trial": self.trial, "cell": wanted["cell"]}
         self._sampling = False
+        self._timed: Optional[int] = None
         self._errors: Deque[str] = collections.deque(maxlen=40)
         self._last = time.monotonic()
         self._stalled = False
@@ -96,7 +97,9 @@ class Pass(object):
                 continue
             finished = finished or event["event"] == "finished"
             self._events.forward(json.dumps(dict(event, **self._place)) + "\n")
-            if event["event"] in ("warm", "finished") and self.name == "trial":  # exactly around the samples
+            if event["event"] == "timing":  # a program that the worker started takes the samples
+                self._timed = event["pid"]
+            if event["event"] in ("timing", "warm", "finished") and self.name == "trial":  # exactly around the samples
                 self._sampling = True
                 self._look(programs=True)
                 self._sampling = not finished
@@ -129,7 +132,7 @@ class Pass(object):
 
     def _look(self, programs: bool = False) -> None:
         """Send one snapshot, marked where it lies within the samples."""
-        found = conditions.snapshot(pid=self.process.pid, programs=programs)
+        found = conditions.snapshot(pid=self._timed or self.process.pid, programs=programs)
         self._events.emit("conditions", sampling=self._sampling, **dict(found, **self._place))
 
     def _watch(self) -> None:
@@ -141,15 +144,6 @@ class Pass(object):
                 self.process.kill()
             if self._over.wait(1.0):
                 return
-
-
-def sha256(path: str) -> str:
-    """Hash a file's bytes."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def cell(job: Dict[str, Any], events: Events) -> int:

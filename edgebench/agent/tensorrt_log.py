@@ -1,5 +1,6 @@
 """What TensorRT says, by its logger or as trtexec prints it: why something failed, on which node, and memory."""
 
+import json
 import re
 from typing import Dict, List, Optional, Tuple
 
@@ -112,11 +113,17 @@ def precision(described: str) -> str:
     return "other"
 
 
-def layers(content: Dict[str, object]) -> List[Dict[str, str]]:
-    """Read the engine inspector's JSON: `{name, type, precision}` of each layer; the precision is its output's."""
+def layers(content: str) -> List[Dict[str, str]]:
+    """Read the engine inspector's JSON: `{name, type, precision}` of each layer; the precision is its output's.
+
+    Empty where it is no JSON: the names in it are the user's, and an engine is none the worse without.
+    """
+    try:
+        listed = json.loads(content, strict=False)["Layers"]
+    except (ValueError, KeyError, TypeError):
+        return []
     found = []
-    listed = content.get("Layers")
-    for layer in listed if isinstance(listed, list) else []:
+    for layer in listed:
         if isinstance(layer, str):  # an engine that was built without details knows the names alone
             found.append({"name": layer, "type": "", "precision": "unknown"})
             continue

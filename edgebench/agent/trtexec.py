@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, Optional, Tuple
 
 from . import tensorrt_log
 from .clock import now_ns
@@ -16,11 +16,13 @@ from .memory import status_bytes
 
 PLACES = ("/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec")
 """Where Debian's packages and NVIDIA's containers put it; neither is on the PATH."""
-HELP_SECONDS = 120.0
+HELP_SECONDS = 50.0
+"""Less than the host waits for a word of a device that it asks what it has."""
 BANNER = re.compile(r"&&&& (?:RUNNING|PASSED|FAILED) TensorRT\.trtexec \[TensorRT v([0-9]+)\]")
 OPTION = re.compile(r"--[A-Za-z0-9]+")
 GPU = re.compile(r"Selected Device: (.+)")
 CAPABILITY = re.compile(r"Compute Capability: (\S+)")
+BEGUN = "Starting inference"
 DEATH_OF_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -42,11 +44,15 @@ def decoded(number: int) -> Tuple[int, int, int]:
 
 
 class Said(object):
-    """What one run printed: the text, how long it took, and the highest resident memory if that was watched."""
+    """What one run printed, how long it took, and where that was asked for, its highest resident memory.
 
-    def __init__(self, text: str, wall_ns: int, peak_bytes: Optional[int]) -> None:
+    `begun_ns` is when it said that it begins to infer; None where it did not.
+    """
+
+    def __init__(self, text: str, wall_ns: int, begun_ns: Optional[int], peak_bytes: Optional[int]) -> None:
         self.text = text
         self.wall_ns = wall_ns
+        self.begun_ns = begun_ns
         self.peak_bytes = peak_bytes
 
 
@@ -56,7 +62,7 @@ class Program(object):
     def __init__(self, path: str) -> None:
         self.path = path
         self._process: "Optional[subprocess.Popen[str]]" = None
-        said = self._call(["--help"], None, HELP_SECONDS, False)[0].text
+        said = self._call(["--help"], None, HELP_SECONDS)[0].text
         banner = BANNER.search(said)
         if banner is None:
             raise ValueError("%s --help prints no version of TensorRT; name another by --option trtexec=PATH" % path)
@@ -69,32 +75,48 @@ class Program(object):
         return option in self._options
 
     def device(self, folder: str) -> Dict[str, Any]:
-        """Ask which GPU it would use; it says so before it looks for an engine."""
-        said = self._call(["--loadEngine=none.plan"], folder, HELP_SECONDS, False)[0].text
-        name, capability = GPU.search(said), CAPABILITY.search(said)
-        return {
-            "name": name.group(1).strip() if name else "unknown",
-            "capability": capability.group(1) if capability else "unknown",
-        }
+        """Ask which GPU it would use, which it says before it looks for an engine; ValueError where there is none."""
+        said, code = self._call(["--loadEngine=none.plan"], folder, HELP_SECONDS)
+        name, capability = GPU.search(said.text), CAPABILITY.search(said.text)
+        if name is None or capability is None:
+            raise ValueError(self._reason(said.text, code, "looking for the GPU"))
+        return {"name": name.group(1).strip(), "capability": capability.group(1)}
 
-    def run(self, arguments: List[str], folder: str, seconds: float, stage: str, watch: bool = False) -> Said:
+    def run(
+        self,
+        arguments: List[str],
+        folder: str,
+        seconds: float,
+        stage: str,
+        watch: bool = False,
+        begun: Optional[Callable[[int], None]] = None,
+    ) -> Said:
         """Run it in a folder; ValueError says why a `stage` failed, or that it took too long.
 
-        `watch` looks at its resident memory every 10 ms.
+        `watch` looks at its resident memory every 10 ms; `begun` is called with
+        its process's number when it begins to infer.
         """
-        said, code = self._call(arguments, folder, seconds, watch)
-        lines = tensorrt_log.entries(said.text.strip())
-        if code == 0 and lines and lines[-1].startswith("&&&& PASSED"):
+        said, code = self._call(arguments, folder, seconds, watch, begun)
+        if code == 0 and (said.text.strip().splitlines() or [""])[-1].startswith("&&&& PASSED"):
             return said
-        errors = [line for line in lines if "[E]" in line]
-        if not errors and code < 0:
-            names = {item.value: item.name for item in signal.Signals}
-            raise ValueError("%s: trtexec was killed by %s" % (stage, names.get(-code, "signal %d" % -code)))
-        if not errors:
-            errors = ["trtexec ended with exit code %d%s" % (code, ": " + lines[-1] if lines else "")]
-        raise ValueError(tensorrt_log.reason(errors, said.text, self.numbers, stage))
+        raise ValueError(self._reason(said.text, code, stage))
 
-    def _call(self, arguments: List[str], folder: Optional[str], seconds: float, watch: bool) -> Tuple[Said, int]:
+    def _reason(self, text: str, code: int, stage: str) -> str:
+        errors = [line for line in tensorrt_log.entries(text.strip()) if "[E]" in line]
+        if not errors:
+            names = {item.value: item.name for item in signal.Signals}
+            ended = "was killed by %s" % names.get(-code, "signal %d" % -code) if code < 0 else "ended with exit code %d" % code
+            errors = ["trtexec %s: %s" % (ended, (text.strip().splitlines() or ["it said nothing"])[-1])]
+        return tensorrt_log.reason(errors, text, self.numbers, stage)
+
+    def _call(
+        self,
+        arguments: List[str],
+        folder: Optional[str],
+        seconds: float,
+        watch: bool = False,
+        begun: Optional[Callable[[int], None]] = None,
+    ) -> Tuple[Said, int]:
         begin = now_ns()
         process = subprocess.Popen(
             [self.path] + arguments,
@@ -108,22 +130,45 @@ class Program(object):
         )
         self._process = process
         peak = Peak(process.pid) if watch else None
+        late = threading.Event()
+        timer = threading.Timer(seconds, _end, (process, late))
+        timer.start()
         try:
-            text = process.communicate(timeout=seconds)[0]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            raise ValueError("trtexec did not end within %d s" % seconds)
+            text, begun_ns = _heard(process, begun)
         finally:
+            timer.cancel()
             self._process = None
             highest = peak.stop() if peak is not None else None
-        return Said(text, now_ns() - begin, highest), process.returncode
+            process.kill()  # where it is over, nothing
+            with process:
+                pass
+        if late.is_set():
+            raise ValueError("trtexec did not end within %d s" % seconds)
+        return Said(text, now_ns() - begin, begun_ns, highest), process.returncode
 
     def kill(self) -> None:
         """End the run that goes on."""
         process = self._process
         if process is not None:
             process.kill()
+
+
+def _end(process: "subprocess.Popen[str]", late: threading.Event) -> None:
+    late.set()
+    process.kill()
+
+
+def _heard(process: "subprocess.Popen[str]", begun: Optional[Callable[[int], None]]) -> Tuple[str, Optional[int]]:
+    """Read what a run prints to its end, and note when it begins to infer."""
+    lines, begun_ns = [], None  # type: List[str], Optional[int]
+    for line in process.stdout or ():
+        lines.append(line)
+        if begun_ns is None and BEGUN in line:
+            begun_ns = now_ns()
+            if begun is not None:
+                begun(process.pid)
+    process.wait()
+    return "".join(lines), begun_ns
 
 
 def tie(parent: int) -> Any:

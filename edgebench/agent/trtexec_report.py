@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 NUMBER = r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"
 START = r"^(?:\[[^\]]*\] )*"
@@ -10,6 +10,7 @@ LATENCY = re.compile(START + "Latency: min = %s ms, max = %s ms, mean = %s ms, m
 COUNT = re.compile(START + r"Timing trace has (\d+) queries over %s s" % NUMBER, re.MULTILINE)
 LOADED = re.compile(START + r"Engine (?:loaded|deserialized) in %s sec" % NUMBER, re.MULTILINE)
 STAGES = {"host_to_device": "h2dMs", "compute": "computeMs", "device_to_host": "d2hMs"}
+FIELDS = ("startComputeMs", "latencyMs") + tuple(STAGES.values())
 CLOSE = 1e-3
 """Share by which the printed median, of six digits and in single precision, may differ from that of the times."""
 
@@ -17,10 +18,10 @@ CLOSE = 1e-3
 def times(content: str) -> List[Dict[str, float]]:
     """Read a times file: one object for each query; ValueError where it is another thing."""
     try:
-        rows = json.loads(content)
-        if not isinstance(rows, list) or not rows:
+        rows = json.loads(content, object_hook=lambda row: {name: float(row[name]) for name in FIELDS})
+        if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise ValueError("it holds no queries")
-        return [{name: float(row[name]) for name in ("startComputeMs", "latencyMs") + tuple(STAGES.values())} for row in rows]
+        return rows
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError("the file of --exportTimes is not as trtexec writes it (%s)" % error)
 
@@ -46,11 +47,12 @@ def checked(rows: List[Dict[str, float]], said: Dict[str, float]) -> None:
             raise ValueError("trtexec prints a %s latency of %g ms, and its times give %g ms" % (name, said[name], own))
 
 
-def trial(rows: List[Dict[str, float]], warmup_ms: float, load_ns: int) -> Dict[str, Any]:
+def trial(rows: List[Dict[str, float]], warmup_ms: float, load_ns: int, begun_ns: int, window_ms: float) -> Dict[str, Any]:
     """Turn the times into a trial: the queries that began in the first `warmup_ms` are the warm-up.
 
     trtexec is told to warm up for 0 ms, since some versions leave their
-    warm-up out of the file and others do not.
+    warm-up out of the file and others do not. `begun_ns` is the agent's time
+    of the file's 0.
     """
     begin = rows[0]["startComputeMs"]
     warm = [row for row in rows if row["startComputeMs"] - begin < warmup_ms]
@@ -61,9 +63,29 @@ def trial(rows: List[Dict[str, float]], warmup_ms: float, load_ns: int) -> Dict[
         "load_ns": load_ns,
         "first_ns": nanoseconds(rows[0]["latencyMs"]),
         "warmup_ns": [nanoseconds(row["latencyMs"]) for row in warm],
-        "samples_ns": [nanoseconds(row["latencyMs"]) for row in kept],
+        "windows": windows(kept, begun_ns, window_ms),
         "stages": {name: [nanoseconds(row[field]) for row in kept] for name, field in STAGES.items()},
     }
+
+
+def windows(rows: List[Dict[str, float]], begun_ns: int, window_ms: float) -> List[Dict[str, Any]]:
+    """Group queries by when they began; a window lasts until the next begins, what the host does between queries included."""
+    groups: List[List[Dict[str, float]]] = []
+    for row in rows:
+        if not groups or row["startComputeMs"] - groups[-1][0]["startComputeMs"] >= window_ms:
+            groups.append([])
+        groups[-1].append(row)
+    starts = [group[0]["startComputeMs"] for group in groups]
+    ends = starts[1:] + [rows[-1]["startComputeMs"] + rows[-1]["latencyMs"]]
+    return [
+        {
+            "ns": [nanoseconds(row["latencyMs"]) for row in group],
+            "begin_ns": begun_ns + nanoseconds(start),
+            "end_ns": begun_ns + nanoseconds(end),
+            "inferences": len(group),
+        }
+        for group, start, end in zip(groups, starts, ends)
+    ]
 
 
 def nanoseconds(milliseconds: float) -> int:
@@ -86,14 +108,13 @@ def outputs(content: str, name: str) -> List[float]:
         raise ValueError("the file of --exportOutput has no numbers of %r (%s): is there a nan?" % (name, error))
 
 
-def profile(content: str, kinds: Dict[str, str]) -> List[Dict[str, Any]]:
-    """Read a file of --exportProfile: nodes with their mean time."""
-    nodes: List[Dict[str, Any]] = []
-    for row in json.loads(content):
-        if "name" in row:
-            ns = nanoseconds(float(row["averageMs"]))
-            nodes.append({"name": row["name"], "op": kinds.get(row["name"], ""), "where": "GPU", "ns": ns})
-    return nodes
+def profile(content: str) -> List[Tuple[str, int]]:
+    """Read a file of --exportProfile: layers with their mean nanoseconds."""
+    try:
+        rows = json.loads(content, strict=False)
+        return [(row["name"], nanoseconds(float(row["averageMs"]))) for row in rows if "name" in row]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError("the file of --exportProfile is not as trtexec writes it (%s)" % error)
 
 
 def content(path: str) -> Optional[str]:

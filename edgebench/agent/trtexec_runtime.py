@@ -5,7 +5,7 @@ import json
 import math
 import os
 import tempfile
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from . import engines, preprocess, tensorrt_log, trtexec, trtexec_report
 
@@ -39,13 +39,14 @@ class Runtime(object):
     def finish(self, path: str) -> Dict[str, Any]:
         """Build the engine unless there is one for this GPU, this TensorRT and these options."""
         folder = os.path.dirname(os.path.abspath(path))
+        engines.sweep(folder)
         gpu = self._program.device(folder)
         engines.write(os.path.join(folder, GPU_FILE), json.dumps(gpu).encode("utf-8"))
         plan = self._plan(path, gpu)
         known = engines.kept(plan)
         if known is not None:
             return dict(known, cached=True)
-        with tempfile.TemporaryDirectory(prefix="edgebench-") as made:
+        with tempfile.TemporaryDirectory(prefix=engines.UNDONE, dir=folder) as made:
             arguments = self._build(path)
             self._lay_cache(path, made)
             limit = self._job["finish"]["timeout_seconds"] + BEYOND_SECONDS
@@ -53,8 +54,7 @@ class Runtime(object):
             self._refuse_slow_int8(said.text, gpu)
             with open(os.path.join(made, "engine.plan"), "rb") as stream:
                 content = stream.read()
-            found = trtexec_report.content(os.path.join(made, "layers.json"))
-        layers = tensorrt_log.layers(json.loads(found)) if found else []
+            layers = tensorrt_log.layers(trtexec_report.content(os.path.join(made, "layers.json")) or "")
         facts = {
             "tensorrt": self._program.version,
             "gpu": gpu["name"],
@@ -62,7 +62,7 @@ class Runtime(object):
             "how": "trtexec",
             "engine_bytes": len(content),
             "build_seconds": round(said.wall_ns / 1e9, 3),
-            "layers": engines.summary(layers) if layers else None,
+            "layers": engines.summary(layers),
             "fast_fp16": False if NO_FP16 in said.text else None,
         }
         engines.keep(plan, content, facts, layers)
@@ -120,17 +120,20 @@ class Runtime(object):
             raise ValueError("the engine takes %s, and the input is %s" % (self._job["input"]["shape"], tensor.shape))
         return tensor
 
-    def _run(self, tensor: Any, more: List[str], folder: str, seconds: float = 0.0, watch: bool = False) -> trtexec.Said:
-        """Run the engine on a tensor; what it writes lies in `folder`."""
+    def _scratch(self) -> "tempfile.TemporaryDirectory[str]":
+        return tempfile.TemporaryDirectory(prefix=engines.UNDONE, dir=os.path.dirname(self._file))
+
+    def _run(self, tensor: Any, more: List[str], folder: str, seconds: float = 0.0, **heed: Any) -> trtexec.Said:
+        """Run the engine on a tensor; what it writes lies in `folder`; for `heed` see `Program.run`."""
         with open(os.path.join(folder, "input.bin"), "wb") as stream:
             stream.write(tensor.astype("<f4").tobytes())
         arguments = ["--loadEngine=" + self._file, "--loadInputs=%s:input.bin" % self._job["input"]["name"]]
         arguments += [option for option in ALONE if self._program.takes(option)]
-        return self._program.run(arguments + more, folder, RUN_SECONDS + seconds, "running the engine", watch)
+        return self._program.run(arguments + more, folder, RUN_SECONDS + seconds, "running the engine", **heed)
 
     def infer(self, tensor: Any) -> Any:
         """Run one inference: a start of the program, which takes seconds; its outputs have six digits."""
-        with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:
+        with self._scratch() as folder:
             once = ["--iterations=1", "--warmUp=0", "--duration=0", "--exportOutput=output.json"]
             self._run(tensor, once, folder)
             values = trtexec_report.outputs(trtexec_report.content(os.path.join(folder, "output.json")) or "", self._name)
@@ -144,22 +147,26 @@ class Runtime(object):
         """Return the outputs as float32 bytes, row by row."""
         return bytes(output.astype("<f4").tobytes())
 
-    def take(self, path: str, threads: int, tensors: List[Any], mode: Dict[str, Any]) -> Dict[str, Any]:
+    def take(
+        self, path: str, threads: int, tensors: List[Any], mode: Dict[str, Any], begun: Callable[[int], None]
+    ) -> Dict[str, Any]:
         """Let the program take a trial's samples on one image: latency as it defines it, both transfers and the computing."""
         self.load(path, threads)
         seconds = math.ceil(mode["warmup_seconds"] + mode["min_seconds"])
         asked = ["--warmUp=0", "--duration=%d" % seconds, "--iterations=%d" % mode["min_samples"], "--exportTimes=times.json"]
-        with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:
-            said = self._run(tensors[0], asked, folder, 10.0 * seconds)
+        with self._scratch() as folder:
+            said = self._run(tensors[0], asked, folder, 10.0 * seconds, begun=begun)
             rows = trtexec_report.times(trtexec_report.content(os.path.join(folder, "times.json")) or "")
         trtexec_report.checked(rows, trtexec_report.summary(said.text))
+        if said.begun_ns is None:
+            raise ValueError("trtexec did not say when it began to infer; its output has a form that is not known here")
         load_ns = trtexec_report.load_ns(said.text, said.wall_ns, 1e3 * seconds)
-        return trtexec_report.trial(rows, 1e3 * mode["warmup_seconds"], load_ns)
+        return trtexec_report.trial(rows, 1e3 * mode["warmup_seconds"], load_ns, said.begun_ns, 1e3 * mode["window_seconds"])
 
     def footprint(self, path: str, tensor: Any) -> Dict[str, Any]:
         """Measure the program's resident memory while it runs the engine, and what TensorRT allocates on the GPU."""
         self.load(path, 1)
-        with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:
+        with self._scratch() as folder:
             said = self._run(tensor, ["--iterations=10", "--warmUp=0", "--duration=0"], folder, watch=True)
         return {
             "baseline_bytes": None,
@@ -174,9 +181,9 @@ class Runtime(object):
         """Time every layer of the engine by the program's own profiler: means, in nanoseconds."""
         self.load(path, threads)
         asked = ["--warmUp=200", "--duration=1", "--dumpProfile", "--exportProfile=profile.json"]
-        with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:
+        with self._scratch() as folder:
             self._run(inputs[0], asked, folder, 10.0)
             found = trtexec_report.content(os.path.join(folder, "profile.json"))
         if found is None:
             raise ValueError("trtexec wrote no profile of the layers")
-        return trtexec_report.profile(found, engines.types(self._file))
+        return engines.timed(self._file, trtexec_report.profile(found))

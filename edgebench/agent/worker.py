@@ -5,7 +5,6 @@ import importlib
 import json
 import os
 import sys
-import threading
 import time
 from typing import Any, Callable, Dict, List
 
@@ -13,11 +12,14 @@ from . import clock, memory
 from .events import Events
 from .facts import cores
 from .hangup import when_host_leaves
+from .heartbeat import Heartbeat
 from .loop import Loop, calls_per_sample, median, sample, warm_up
 from .server import Server, search
 
 CHUNK = 64
 """Predictions of so many samples go into one event."""
+CHUNK_SECONDS = 20.0
+"""Fewer where they took so long: a worker that says nothing counts as hanging."""
 
 
 class Worker(object):
@@ -96,41 +98,33 @@ def accuracy(worker: Worker) -> None:
     worker.stage = "predictions"
     evaluation, batch = worker.job["evaluation"], worker.job["batch"]
     chunk: List[bytes] = []
-    first = 0
+    first, said = 0, time.monotonic()
     with open(evaluation["path"], "rb") as stream:
         for begin in range(0, evaluation["count"], batch):
             end = min(begin + batch, evaluation["count"])
             output = worker.runtime.infer(worker.prepare([worker.image(stream, index) for index in range(begin, end)]))
             chunk.append(worker.runtime.scores(output))
-            if end - first >= CHUNK or end == evaluation["count"]:
+            if end - first >= CHUNK or end == evaluation["count"] or time.monotonic() - said > CHUNK_SECONDS:
                 values = base64.b64encode(b"".join(chunk)).decode("ascii")
                 worker.events.emit("predictions", first=first, rows=end - first, values=values)
-                chunk, first = [], end
+                chunk, first, said = [], end, time.monotonic()
 
 
 def finish(worker: Worker) -> None:
     """Let the runtime make of the bundle what only this device can, and say once a second that it goes on."""
     worker.stage = "finish"
-    over, begin, limit = threading.Event(), time.monotonic(), worker.job["finish"]["timeout_seconds"]
+    begin, limit = time.monotonic(), worker.job["finish"]["timeout_seconds"]
 
-    def watch() -> None:
-        while not over.wait(1.0):
-            seconds = time.monotonic() - begin
-            worker.events.emit("progress", what="building for this device", seconds=seconds)
-            if seconds > limit:
-                reason = "not done after %d s; look at what else runs on the device, or raise the time-out" % limit
-                worker.events.emit("failed", stage="finish", reason=reason)
-                worker.runtime.abandon()
-                os._exit(4)
+    def beat(seconds: float) -> None:
+        worker.events.emit("progress", what="building for this device", seconds=seconds)
+        if seconds > limit:
+            reason = "not done after %g s; look at what else runs on the device, or give it more: --option finish_timeout=SECONDS"
+            worker.events.emit("failed", stage="finish", reason=reason % limit)
+            worker.runtime.abandon()
+            os._exit(4)
 
-    watcher = threading.Thread(target=watch)
-    watcher.daemon = True
-    watcher.start()
-    try:
+    with Heartbeat(beat):
         facts = worker.runtime.finish(worker.job["path"])
-    finally:
-        over.set()
-        watcher.join()
     worker.events.emit("finish", facts=dict(facts, seconds=round(time.monotonic() - begin, 3)))
 
 
@@ -234,8 +228,9 @@ def trial(worker: Worker) -> None:
 def timed_by_itself(worker: Worker) -> None:
     """Let a runtime that is a program with a clock of its own take the samples, where the scenario is what it knows.
 
-    `take` returns `load_ns`, `first_ns`, lists `warmup_ns`, `samples_ns`, and
-    `stages` of such lists.
+    `take` calls back with the program's process when it begins to infer, and
+    returns `load_ns`, `first_ns`, a list `warmup_ns`, `windows` of samples with
+    when they were taken, and `stages`, lists of nanoseconds.
     """
     job, mode, events = worker.job, worker.job["mode"], worker.events
     worker.stage = "samples"
@@ -245,12 +240,12 @@ def timed_by_itself(worker: Worker) -> None:
     raws = worker.raw_queries()
     tensors = [worker.prepare(raw) for raw in raws]
     prepare_ns = (clock.now_ns() - begin) // len(raws)
-    taken = worker.runtime.take(job["path"], worker.threads, tensors, mode)
-    end = clock.now_ns()
+    with Heartbeat(lambda seconds: events.emit("alive", seconds=seconds)):
+        taken = worker.runtime.take(job["path"], worker.threads, tensors, mode, lambda pid: events.emit("timing", pid=pid))
     events.emit("loaded", load_ns=taken["load_ns"], first_ns=taken["first_ns"], prepare_ns=[prepare_ns], scores_ns=[0])
     events.emit("warm", warmup_ns=taken["warmup_ns"], settled=True, calls_per_sample=1, batch=1)
-    samples = taken["samples_ns"]
-    events.emit("samples", ns=samples, begin_ns=end - sum(samples), end_ns=end, inferences=len(samples))
+    for window in taken["windows"]:
+        events.emit("samples", **window)
     events.emit("stages", stages=taken["stages"])
 
 
