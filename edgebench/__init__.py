@@ -1,7 +1,8 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
-The verbs of the command line as functions: `train`, `export`, `run`,
-`leaderboard`; `read_target("jetson-nano", "nano@jetson.local")` for `run`.
+The verbs of the command line as functions: `train`, `export`, `run`, `compare`,
+`noise`, `diagnose`, `quantize`, `leaderboard`; `read_target("jetson-nano",
+"nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
 
@@ -10,11 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgebench.api import export, leaderboard, run, train
+    from edgebench.api import compare, diagnose, export, leaderboard, noise, quantize, run, train
     from edgebench.profile import read_target
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "export", "leaderboard", "read_target", "run", "train"]
+__all__ = ["__version__", "compare", "diagnose", "export", "leaderboard", "noise", "quantize", "read_target", "run", "train"]
 
 
 def __getattr__(name: str) -> Any:

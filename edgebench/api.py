@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench import store
+from edgebench import discovery, store
 from edgebench.build import Order, accepted, build_bundle, check_goals, exporter
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
@@ -23,14 +23,15 @@ from edgebench.sources import Source, open_source
 
 if TYPE_CHECKING:
     from edgebench.comparison import Suite
-    from edgebench.diagnose import Diagnosis
-    from edgebench.quantize import Result as Quantized
+    from edgebench.diagnosis import Diagnosis
+    from edgebench.quantization import Result as Quantized
     from edgebench.report.tables import Table
     from edgebench.verify import Checked
 
 WORK = Path(".edgebench")
 RESULTS = Path("results")
-NO_GOALS = {"max_degradation": None}
+ACCURACY_GOALS = ("threshold", "max_degradation", "percent_max_degradation")
+NO_GOALS = dict.fromkeys(ACCURACY_GOALS)
 """An export by hand is judged by its accuracy only where that is asked for."""
 
 
@@ -123,6 +124,9 @@ def export(
     device = read_target(target)
     accepts = accepted(device, format, precision)
     data = open_images(read_dataset(dataset)) if dataset else None
+    asked = [name for name in ACCURACY_GOALS if getattr(wanted, name) is not None]
+    if asked and data is None:
+        raise InputError(f"export: {asked[0]} is judged on a data set; give --dataset, or leave it out")
     given = Source(
         str(source),
         architecture=architecture,
@@ -175,12 +179,12 @@ def quantize(
     split, and keeps to `max_degradation` (0.005 unless given); it starts
     nothing new after `minutes`. The rest is as in `export`.
     """
-    from edgebench import quantize as quantizing
+    from edgebench import quantization
 
     precision = "mixed" if search else "int8"
-    plugin = exporter(format, precision)
-    if search and not hasattr(plugin, "mixer"):
+    if search and not hasattr(discovery.load("edgebench.exporters", format, "format"), "mixer"):
         raise InputError(f"quantize --search mixes precisions within onnx files, not within {format}; give --format onnx")
+    exporter(format, precision)
     if by not in ("block", "node"):
         raise InputError(f"quantize searches by block or by node, not by {by}")
     plan = read_values(CalibrationPlan, calibration or {}, "calibration")
@@ -205,9 +209,9 @@ def quantize(
         mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key
     ) as session:
         if not search:
-            return quantizing.compare_plain(session, order, device, folder)
-        allowed = quantizing.Wish.max_degradation if max_degradation is None else max_degradation
-        return quantizing.search(session, order, device, quantizing.Wish(by, allowed, minutes, samples), folder)
+            return quantization.compare_plain(session, order, device, folder)
+        allowed = quantization.Wish.max_degradation if max_degradation is None else max_degradation
+        return quantization.search(session, order, device, quantization.Wish(by, allowed, minutes, samples), folder)
 
 
 # ---------------------------------------------------------------- run
@@ -370,18 +374,18 @@ def diagnose(
     found by itself. Nothing is written into either folder. Where the target does
     not run a bundle whose compiler placed its operators, that placement is told.
     """
-    from edgebench import diagnose as diagnosing
+    from edgebench import diagnosis
 
     [device] = read_devices([target])
     read = read_bundle(Path(bundle))
     if "placement" in read.details and device.accepted(read.format, read.precision) is None:
-        return diagnosing.unrun(Path(bundle), read, device.name)
+        return diagnosis.unrun(Path(bundle), read, device.name)
     wishes, given = dict(scenario or {}), dict(options or {})
     with Session(
         mode, True, False, Path(results), Path(work), progress, wishes, options=given, accept_new_host_key=accept_new_host_key
     ) as session:
         subject = tie_bundle(session, Path(bundle), device, dataset)
-        return diagnosing.diagnose(session, subject, diagnosing.reference(session, subject, against))
+        return diagnosis.diagnose(session, subject, diagnosis.reference(session, subject, against))
 
 
 def verify(results: Path = RESULTS) -> list[Checked]:

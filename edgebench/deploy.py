@@ -86,6 +86,11 @@ def deploy_agent(target: Target, transport: Transport, sent: Sent = unheard) -> 
     return transport.push(content, f"agents/{hashlib.sha256(content).hexdigest()[:16]}.pyz", sent)
 
 
+def place(bundle: Bundle) -> str:
+    """Name the folder of a bundle's files in a device's cache."""
+    return f"bundles/{bundle.sha256[:16]}"
+
+
 def deploy(
     target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8], sent: Sent = unheard
 ) -> Deployed:
@@ -98,7 +103,7 @@ def deploy(
     digest = hashlib.sha256(content).hexdigest()
     agent = deploy_agent(target, transport, sent)
     there = {
-        name: transport.push(inside(folder, name), f"bundles/{bundle.sha256[:16]}/{name}", sent)
+        name: transport.push(inside(folder, name), f"{place(bundle)}/{name}", sent)
         for name in bundle.files
         if name not in STAY_HERE
     }

@@ -67,6 +67,11 @@ class Graph:
         """Say whether the runtime timed its nodes."""
         return self.total_ns > 0
 
+    @property
+    def connected(self) -> bool:
+        """Say whether the runtime told what its nodes read."""
+        return any(node.inputs for node in self.nodes)
+
     @cached_property
     def producers(self) -> dict[str, int]:
         """Map each tensor to the node that writes it."""

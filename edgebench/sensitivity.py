@@ -16,13 +16,13 @@ from edgebench import metrics, stats, store
 from edgebench.build import Array, Order, drawn_samples, scores_of
 from edgebench.bundle import list_files, write_manifest
 from edgebench.data import Dataset, Split
-from edgebench.errors import MeasureError
+from edgebench.errors import InputError, MeasureError
 from edgebench.files import sha256_json, write_json
 from edgebench.measure import Pass
 from edgebench.plan import ModeSpec
 from edgebench.records import Subject
-from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, Scenario, Target
-from edgebench.session import Session, run_job, subject_of
+from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, Scenario, Target, Task
+from edgebench.session import Session, forget, run_job, subject_of
 
 ROUNDS, EACH = 3, 6
 BRIEF = ModeSpec(trials=ROUNDS, min_samples=20, min_seconds=0.25, cap_seconds=5, window_seconds=0.1, adaptive=False)
@@ -95,15 +95,16 @@ class Bench:
         for key, subject, each in zip(mixtures, subjects[1:], found[1:], strict=True):
             self.known[key] = self._found(subject, each, base)
         write_json(self.journal, {key: asdict(value) for key, value in self.known.items()})
-        for folder in {subject.folder for subject in subjects}:
-            shutil.rmtree(folder)
+        for subject in {each.folder: each for each in subjects}.values():
+            forget(self.session, subject)
+            shutil.rmtree(subject.folder)
 
     def _found(self, subject: Subject, measurement: Measurement, first: Sequence[float]) -> Found:
         medians, scores = stats.medians(measurement.trials), predicted(measurement)
         return Found(
             ratio=stats.compare(first, medians, paired=True, floor=None).ratio.value,
             median_ns=float(np.median(medians)),
-            metric=headline(subject, scores),
+            metric=headline(subject.bundle.model.task, subject.data, scores),
             divergence=divergence(self.scores, scores),
             size_bytes=subject.bundle.size_bytes,
         )
@@ -144,10 +145,13 @@ def predicted(measurement: Measurement) -> Array:
     return scores_of(measurement.predictions.values, measurement.predictions.columns)
 
 
-def headline(subject: Subject, scores: Array) -> float:
-    """Return the task's headline metric on the subject's data."""
-    task = subject.bundle.model.task
-    return metrics.evaluate(task, subject.data.read("test").labels, scores)[metrics.HEADLINE[task]]
+def headline(task: Task, data: Dataset, scores: Array) -> float:
+    """Return the task's headline metric; `InputError` where the labels leave it undefined."""
+    name, labels = metrics.HEADLINE[task], data.read("test").labels
+    found = metrics.evaluate(task, labels, scores).get(name)
+    if found is None:
+        raise InputError(f"{data.ref}: no {name} on {len(labels)} samples, too few kinds of labels; judge more (--samples)")
+    return found
 
 
 def divergence(reference: Array, scores: Array) -> float:
@@ -251,6 +255,6 @@ def rivals(session: Session, subjects: Mapping[str, Subject], rounds: int) -> di
     rows = {}
     for index, (name, subject) in enumerate(subjects.items()):
         against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None
-        metric, size = headline(subject, predicted(found[index])), subject.bundle.size_bytes
-        rows[name] = Rival(name, float(np.median(medians[index])), metric, size, against)
+        metric = headline(subject.bundle.model.task, subject.data, predicted(found[index]))
+        rows[name] = Rival(name, float(np.median(medians[index])), metric, subject.bundle.size_bytes, against)
     return rows

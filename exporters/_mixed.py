@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from edgebench.errors import ExportError
 from edgebench.exporters import _calibration
 from edgebench.schema import Block, ExportRequest
 
@@ -26,9 +27,17 @@ SMALLEST = 256
 
 
 def name_nodes(model: Any) -> Any:
-    """Give nodes without a name, as folding leaves them, one of what they make."""
+    """Give nodes without a name, as folding and inlining leave them, one of what they make, or what that goes into."""
+    readers = {name: node for node in model.graph.node for name in node.input}
+    taken = {node.name for node in model.graph.node}
     for node in model.graph.node:
-        node.name = node.name or f"{node.output[0]}/{node.op_type}"
+        if not node.name:
+            made = node.output[0]
+            while not made.startswith("/") and made in readers:
+                made = readers[made].output[0]
+            name = f"{made}/{node.op_type}"
+            node.name = name if name not in taken else f"{node.output[0]}/{node.op_type}"
+            taken.add(node.name)
     return model
 
 
@@ -87,10 +96,19 @@ def with_pairs(
 
 
 def quantized_types(request: ExportRequest) -> list[str]:
-    """List the operators that INT8 quantizes: the target's choice, or all that the quantizer knows."""
+    """List the operators that INT8 quantizes: the target's choice, or all that the quantizer knows.
+
+    `ExportError` where the target names one that ONNX does not have.
+    """
+    from onnx import defs
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-    return list(request.limits.quantized) or sorted({*QDQRegistry, *QLinearOpsRegistry})
+    chosen = request.limits.quantized
+    unknown = [name for name in chosen if not defs.has(name)]
+    if unknown:
+        what = f"the target's limits quantize {unknown[0]}, which is no ONNX operator"
+        raise ExportError(f"{request.network.model.name}: {what}; names are as in Conv, MatMul, GlobalAveragePool")
+    return list(chosen) or sorted({*QDQRegistry, *QLinearOpsRegistry})
 
 
 class Mixer:

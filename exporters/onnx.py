@@ -29,6 +29,8 @@ def tools() -> dict[str, str]:
 def preflight(request: ExportRequest) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
     allow_attention()
+    if request.precision in ("int8", "mixed"):
+        _mixed.quantized_types(request)
     _preflight.check_onnx(request, min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET))
 
 

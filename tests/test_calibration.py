@@ -180,6 +180,7 @@ def test_symmetric_activations_have_zero_points_of_zero(here: Path) -> None:
     [
         (("--calibration", "median"), "calibration by median is not offered; by: min-max, entropy, percentile"),
         (("--calibration", "percentile", "--percentile", "40"), "percentile"),
+        (("--calibration", "entropy", "--percentile", "99"), "belongs to --calibration percentile"),
     ],
 )
 def test_a_method_that_is_none_is_refused(here: Path, cli: Cli, arguments: tuple[str, ...], said: str) -> None:
@@ -301,3 +302,24 @@ def test_a_degradation_below_zero_is_refused(here: Path, cli: Cli, option: str) 
     code, _, err = cli(*EXPORT, option, "-0.1")
     assert code == 2
     assert option in err
+
+
+@pytest.mark.parametrize("value", ["nan", "95"])
+def test_a_threshold_that_is_no_share_is_refused(here: Path, cli: Cli, value: str) -> None:
+    code, _, err = cli(*EXPORT, "--threshold", value)
+    assert code == 2
+    assert "threshold" in err
+
+
+def test_accuracy_is_not_judged_without_a_data_set(here: Path, cli: Cli) -> None:
+    code, _, err = cli("export", "tinynet:net", "--format", "onnx", "--threshold", "0.9")
+    assert code == 2
+    assert "threshold is judged on a data set; give --dataset" in err
+
+
+def test_operators_that_onnx_does_not_have_are_refused_before_the_export(here: Path) -> None:
+    target = "name: odd\ndescription: a slip\ntransport: local\naccepts:\n"
+    target += "  - {format: onnx, precisions: [int8], runtime: onnxruntime, limits: {quantized: [Covn]}}\n"
+    (here / "odd.yaml").write_text(target)
+    with pytest.raises(ExportError, match="Covn, which is no ONNX operator"):
+        edgebench.export("tinynet:net", target="odd.yaml", format="onnx", precision="int8", dataset="digits", size=16, channels=1)

@@ -15,7 +15,7 @@ import pytest
 from conftest import Cli
 from sshd import Sshd
 
-from edgebench import api, costs, diagnose, fusion
+from edgebench import api, costs, diagnosis, fusion
 from edgebench.agent import cut, onnxfile
 from edgebench.bundle import read_bundle, write_manifest
 from edgebench.errors import InputError
@@ -57,7 +57,7 @@ def swish(here: Path) -> Callable[..., Path]:
     return lambda kind, precision: exported("swishnet:net", precision, kind, 16, name="swish")
 
 
-def diagnosed(folder: Path, **more: Any) -> diagnose.Diagnosis:
+def diagnosed(folder: Path, **more: Any) -> diagnosis.Diagnosis:
     return api.diagnose(folder, scenario=BRIEF, **more)
 
 
@@ -331,3 +331,5 @@ def test_bad_input_is_one_line(here: Path, tiny_bundles: Bundles, swish: Callabl
     assert (code, "does not run onnx int8" in said) == (1, True)
     with pytest.raises(InputError, match="is another model than tiny"):
         api.diagnose(tiny_bundles["onnx", "int8"], against=swish("onnx", "fp32"))
+    with pytest.raises(InputError, match="is int8; --against wants the fp32 one"):
+        api.diagnose(tiny_bundles["onnx", "int8"], against=tiny_bundles["onnx", "int8"])

@@ -12,25 +12,43 @@ import pytest
 from conftest import DOUBLES, Cli
 
 import edgebench
-from edgebench import api, build, plan, profile, quantize, sensitivity
+from edgebench import api, build, plan, profile, quantization, sensitivity
 from edgebench.bundle import read_bundle
 from edgebench.data import open_images
 from edgebench.errors import ExportError, InputError
 from edgebench.plan import ModeSpec
-from edgebench.quantize import Result
+from edgebench.quantization import Result
 from edgebench.schema import Block, CalibrationPlan, DatasetRef
 from edgebench.sensitivity import Found, Tried, held_out
 from edgebench.sources import Source, open_source
 
 NETWORK = """
 import torch
+from edgebench.agent import preprocess
+from edgebench.data import open_images
+from edgebench.schema import DatasetRef
 
 def net(classes, channels, size):
-    return torch.nn.Sequential(
+    made = torch.nn.Sequential(
         torch.nn.Conv2d(channels, 16, 5, stride=2), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3), torch.nn.Hardswish(),
-        torch.nn.Conv2d(16, 32, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(),
-        torch.nn.Linear(32, 32), torch.nn.ReLU(), torch.nn.Linear(32, classes))
+        torch.nn.Conv2d(16, 32, 3), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(),
+        torch.nn.Linear(128, 128), torch.nn.ReLU(), torch.nn.Linear(128, classes))
+    return fitted(made, classes, channels, size)
+
+@torch.no_grad()
+def fitted(made, classes, channels, size):
+    train = open_images(DatasetRef(name="digits")).read("train")
+    spec = {"height": size, "width": size, "channels": channels, "mean": [0.0], "std": [1.0], "layout": "nchw"}
+    found = made[:-1](torch.from_numpy(preprocess.apply(train.images, spec)))
+    found = torch.cat([found, torch.ones(len(found), 1)], 1).double()
+    wanted = torch.nn.functional.one_hot(torch.from_numpy(train.labels), classes).double()
+    found, wanted = found.T @ found + 1e-4 * torch.eye(found.shape[1]), found.T @ wanted
+    solved = torch.linalg.solve(found, wanted).float()
+    made[-1].weight.copy_(solved[:-1].T)
+    made[-1].bias.copy_(solved[-1])
+    return made
 """
+"""Random features, and a last layer that least squares fit to the digits."""
 TARGET = """
 name: priced
 description: a device where INT8 has its price
@@ -47,6 +65,8 @@ PRICES = "int8_ms: {/0/Conv: 1.5, /2/Conv: -1, /4/Conv: -1, /8/Gemm: -0.6, /10/G
 """Slow, fast, fast and wrong, fast, slow."""
 BRIEF = ModeSpec(trials=2, min_samples=5, min_seconds=0.02, cap_seconds=0.1, window_seconds=0.01, adaptive=False)
 GIVEN: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "net", "target": "priced.yaml"}
+GIVEN |= {"mean": [0.0], "std": [1.0]}
+ALLOWED = 0.04
 
 
 def prepare(folder: Path, patch: pytest.MonkeyPatch, options: str = PRICES) -> None:
@@ -59,12 +79,12 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch, options: str = PRICES) -> N
     patch.setitem(plan.MODES, "quick", BRIEF)
     patch.setattr(sensitivity, "BRIEF", BRIEF)
     patch.setattr(sensitivity, "ROUNDS", 1)
-    patch.setattr(quantize, "ROUNDS", 2)
+    patch.setattr(quantization, "ROUNDS", 2)
 
 
 def search(**more: Any) -> Result:
     """Search on the priced device."""
-    given = {**GIVEN, "search": True, "samples": 64, "calibration": {"samples": 16}, "scenario": {"threads": 1}, **more}
+    given = {**GIVEN, "search": True, "samples": 64, "calibration": {"samples": 16}, "max_degradation": ALLOWED, **more}
     return api.quantize("pricednet:net", **given)
 
 
@@ -113,9 +133,9 @@ def test_the_recipe_says_why(found: tuple[Path, Result, list[str]]) -> None:
     assert "slower in INT8 alone" in rows["/0/Conv"]["why"]
     assert "faster in INT8 alone" in rows["/2/Conv"]["why"]
     assert rows["/4/Conv"]["why"].startswith("loses ")
-    assert rows["/4/Conv"]["drop"] > 0.005
-    assert rows["/0/Conv"]["latency_change_ns"] == pytest.approx(1.5e6, rel=0.5)
-    assert rows["/2/Conv"]["latency_change_ns"] == pytest.approx(-1e6, rel=0.5)
+    assert rows["/4/Conv"]["drop"] > 0.5
+    assert rows["/0/Conv"]["latency_change_ns"] == pytest.approx(1.5e6)
+    assert rows["/2/Conv"]["latency_change_ns"] == pytest.approx(-1e6)
     assert rows["/2/Conv"]["operators"]["Conv"] == 1
     assert recipe["complete"]
     assert recipe["held_out"]["samples"] == 64
@@ -127,9 +147,9 @@ def test_the_file_computes_what_the_recipe_says(found: tuple[Path, Result, list[
     _, result, _ = found
     nodes = onnx.load(result.folder / "model.onnx").graph.node
     makers = {name: node.op_type for node in nodes for name in node.output}
-    int8 = {node.name for node in nodes if node.op_type in ("Conv", "Gemm") and makers.get(node.input[0]) == "DequantizeLinear"}
+    weights = {node.name: makers.get(node.input[1]) for node in nodes if node.op_type in ("Conv", "Gemm")}
+    int8, small = ({name for name, maker in weights.items() if maker == kind} for kind in ("DequantizeLinear", "Mul"))
     assert int8 == {"/2/Conv", "/8/Gemm"}
-    small = {node.name for node in nodes if node.op_type in ("Conv", "Gemm") and makers.get(node.input[1]) == "Mul"}
     assert small == {"/0/Conv", "/4/Conv", "/10/Gemm"}
 
 
@@ -137,9 +157,10 @@ def test_the_result_stands_beside_float32_and_plain_int8(found: tuple[Path, Resu
     _, result, _ = found
     rows = {row["name"]: row for row in result.rivals}
     assert list(rows) == ["fp32", "int8", "mixed"]
-    assert rows["mixed"]["against"]["ratio"]["value"] == pytest.approx(1.4 / 3, rel=0.15)
-    assert rows["mixed"]["metric"] == pytest.approx(rows["fp32"]["metric"], abs=0.06)
-    assert rows["int8"]["metric"] != rows["fp32"]["metric"]
+    assert rows["mixed"]["against"]["ratio"]["value"] == pytest.approx(1.4 / 3)
+    assert rows["fp32"]["metric"] > 0.8
+    assert rows["mixed"]["metric"] == pytest.approx(rows["fp32"]["metric"], abs=ALLOWED)
+    assert rows["int8"]["metric"] < 0.5
     assert result.warning is None
 
 
@@ -167,7 +188,7 @@ def test_the_same_search_again_finds_its_result(
     def never(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(quantize, "rivals", never)
+    monkeypatch.setattr(quantization, "rivals", never)
     again = search()
     assert (again.cached, again.bundle.sha256) == (True, first.bundle.sha256)
     with pytest.raises(AssertionError, match="measured again"):
@@ -180,9 +201,10 @@ def test_the_command_line_prints_blocks_and_what_they_became(
     folder, _, _ = found
     prepare(folder, monkeypatch)
     arguments = ["quantize", "pricednet:net", "--dataset", "digits", "--size", 16, "--channels", 1, "--name", "net"]
-    arguments += ["--target", "priced.yaml", "--search", "--samples", 64, "--calibration-samples", 16, "--threads", 1]
+    arguments += ["--target", "priced.yaml", "--search", "--samples", 64, "--calibration-samples", 16]
+    arguments += ["--mean", 0.0, "--std", 1.0, "--max-degradation", ALLOWED]
     code, out, err = cli(*arguments)
-    assert code in (0, 1), err  # an untrained network's accuracy on the test split is chance
+    assert code == 0, err
     assert "FP32, INT8 weights" in out
     assert "(as before); mixed is" in out
     code, out, _ = cli(*arguments, "--json")
@@ -223,9 +245,17 @@ def test_without_a_search_plain_int8_stands_beside_float32(here: Path, cli: Cli,
 
 def test_a_search_mixes_onnx_alone(here: Path, cli: Cli) -> None:
     pytest.importorskip("litert_torch")
-    code, _, err = cli("quantize", "tinynet:net", "--dataset", "digits", "--format", "torch", "--search")
+    code, _, err = cli("quantize", "tinynet:net", "--dataset", "digits", "--format", "tflite", "--search")
     assert code == 2
-    assert "torch" in err
+    assert "mixes precisions within onnx files, not within tflite" in err
+
+
+def test_the_verbs_stay_functions_whatever_was_imported() -> None:
+    import edgebench.diagnosis
+    import edgebench.quantization
+
+    assert callable(edgebench.quantize)
+    assert callable(edgebench.diagnose)
 
 
 def test_a_target_without_mixed_precision_says_what_it_runs(here: Path, cli: Cli) -> None:
@@ -257,7 +287,7 @@ def order_of(size: int = 16, precision: str = "mixed", source: str = "tinynet:ne
 
 
 def mixer_of(order: build.Order, folder: Path) -> Any:
-    return quantize._mixer(order, order.network(), folder)
+    return quantization._mixer(order, order.network(), folder)
 
 
 def test_held_out_samples_are_neither_tested_nor_calibrated_on(here: Path) -> None:

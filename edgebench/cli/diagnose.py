@@ -11,7 +11,7 @@ import typer
 from edgebench.cli import console, options
 
 if TYPE_CHECKING:
-    from edgebench.diagnose import Diagnosis
+    from edgebench.diagnosis import Diagnosis
 
 OPERATORS = 12
 """So many rows of operators are printed; `--json` has all."""
@@ -69,8 +69,8 @@ def command(
 def _print(found: Diagnosis) -> None:
     print(f"{found.headline}\n")
     _tables(found)
-    if found.fused:
-        print(f"{found.fused}.")
+    for sentence in filter(None, (found.fused, found.mapped)):
+        print(f"{sentence}.")
     for line in _findings(found):
         print(line)
     print(f"\nRuntime: {found.runtime}. Times: {found.method}.")

@@ -29,7 +29,7 @@ def command(
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
     calibration_samples: options.CalibrationSamples = 256,
     calibration: options.Calibration = None,
-    percentile: options.Percentile = 99.99,
+    percentile: options.Percentile = None,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Let the file take any batch size.")] = False,
     threshold: options.Threshold = None,
     max_degradation: options.MaxDegradation = None,
@@ -56,7 +56,7 @@ def command(
             mean=numbers("--mean", mean),
             std=numbers("--std", std),
             pretrained=pretrained,
-            calibration={"samples": calibration_samples, "method": calibration, "percentile": percentile},
+            calibration=options.calibration(calibration_samples, calibration, percentile),
             dynamic_batch=dynamic_batch,
             goals={
                 "threshold": threshold,

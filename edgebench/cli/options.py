@@ -38,14 +38,16 @@ Calibration = Annotated[
     str | None,
     typer.Option(help="How ranges are chosen: min-max, entropy or percentile; as the format usually does unless given."),
 ]
-Percentile = Annotated[float, typer.Option(help="percentile: share of the values inside the range.")]
-Threshold = Annotated[float | None, typer.Option(help="Refuse a file whose metric is lower, for instance 0.95.")]
+Percentile = Annotated[
+    float | None, typer.Option(help="percentile: of so many percent of the values the range is; 99.99 unless given.")
+]
+Threshold = Annotated[float | None, typer.Option(help="Refuse a file whose metric is lower, for instance 0.95.", min=0, max=1)]
 MaxDegradation = Annotated[
     float | None,
-    typer.Option(help="Refuse a quantized file that loses more against torch, for instance 0.01 for one point.", min=0),
+    typer.Option(help="Refuse a quantized file that loses more against torch, for instance 0.01 for one point.", min=0, max=1),
 ]
 PercentMaxDegradation = Annotated[
-    float | None, typer.Option(help="The same, in percent of the torch model's metric, for instance 1.", min=0)
+    float | None, typer.Option(help="The same, in percent of the torch model's metric, for instance 1.", min=0, max=100)
 ]
 RuntimeOption = Annotated[
     list[str] | None, typer.Option("--option", help="The runtime's own option, for instance compute_units=CPU_ONLY; repeatable.")
@@ -57,6 +59,15 @@ Host = Annotated[
 AcceptNewHostKey = Annotated[
     bool, typer.Option("--accept-new-host-key", help="Trust a device that was never seen before; its key is remembered.")
 ]
+
+
+def calibration(samples: int, method: str | None, percentile: float | None) -> dict[str, Any]:
+    """Collect how ranges are chosen; `InputError` where a percentile is given to another method."""
+    if percentile is None:
+        return {"samples": samples, "method": method}
+    if method != "percentile":
+        raise InputError(f"--percentile {percentile:g}: belongs to --calibration percentile; give both or neither")
+    return {"samples": samples, "method": method, "percentile": percentile}
 
 
 def runtime(option: list[str] | None) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from edgebench.cli import console, options
 from edgebench.cli.export import numbers
 
 if TYPE_CHECKING:
-    from edgebench.quantize import Result
+    from edgebench.quantization import Result
 
 
 def command(
@@ -26,7 +26,8 @@ def command(
     ] = False,
     by: Annotated[Literal["block", "node"], typer.Option(help="search: what changes precision together.")] = "block",
     max_degradation: Annotated[
-        float | None, typer.Option(help="Most that the metric may lose against float32; 0.005 (half a point) in a search.", min=0)
+        float | None,
+        typer.Option(help="Most that the metric may lose against float32; 0.005 (half a point) in a search.", min=0, max=1),
     ] = None,
     minutes: Annotated[float, typer.Option(help="search: start nothing new after so long.", min=0)] = 10.0,
     samples: Annotated[int, typer.Option(help="search: held-out images that accuracy is judged on.", min=1)] = 256,
@@ -40,7 +41,7 @@ def command(
     pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
     calibration_samples: options.CalibrationSamples = 256,
     calibration: options.Calibration = None,
-    percentile: options.Percentile = 99.99,
+    percentile: options.Percentile = None,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long the last comparison runs.")] = "quick",
     threads: options.Threads = None,
     affinity: options.Affinity = None,
@@ -73,7 +74,7 @@ def command(
             mean=numbers("--mean", mean),
             std=numbers("--std", std),
             pretrained=pretrained,
-            calibration={"samples": calibration_samples, "method": calibration, "percentile": percentile},
+            calibration=options.calibration(calibration_samples, calibration, percentile),
             mode=mode,
             scenario=options.scenario(threads=threads, affinity=affinity),
             accept_new_host_key=accept_new_host_key,

@@ -112,12 +112,24 @@ class Diagnosis:
         """Say how much of an INT8 file is computed in integers."""
         if self.bundle.precision != "int8" or self.bundle.format != "onnx" or not self.graph.nodes:
             return ""
+        if not self.graph.connected:
+            return "which Q/DQ pairs are not fused is not known: the runtime's profile does not fit the graph that it optimised"
         graph, unfused = self.graph, len(self.graph.islands)
         integers, converts = len(graph.of_kind("integer")), len(graph.of_kind("convert"))
-        what = "everything that INT8 quantized is fused" if not unfused else f"{unfused} Q/DQ pairs are not fused"
+        pairs = "1 Q/DQ pair is" if unfused == 1 else f"{unfused} Q/DQ pairs are"
+        what = "everything that INT8 quantized is fused" if not unfused else f"{pairs} not fused"
         share = graph.share(graph.of_kind("integer"))
         time = "" if share is None else f", with {100 * share:.0f} % of the time"
         return f"{what}: {integers} of {len(graph.nodes)} kernels compute in integers{time}; {converts} convert"
+
+    @property
+    def mapped(self) -> str:
+        """Say how much the bundle's compiler gave to the accelerator."""
+        found = self.bundle.details.get("placement")
+        if not found:
+            return ""
+        macs = "" if found.get("macs_share") is None else f", {100 * found['macs_share']:.0f} % of the MACs"
+        return f"{found['mapped']} of {found['operators']} operators run on the accelerator{macs}, the compiler says"
 
     def values(self) -> dict[str, Any]:
         """Return all of it as plain JSON values."""
@@ -134,6 +146,7 @@ class Diagnosis:
             "method": self.method,
             "headline": self.headline,
             "fused": self.fused or None,
+            "compiled": self.bundle.details.get("placement"),
             "median_ns": self.median_ns,
             "kernels_ns": self.graph.total_ns if self.graph.timed else None,
             "overhead_ns": self.overhead_ns,
@@ -264,6 +277,8 @@ def reference(session: Session, subject: Subject, against: Path | None) -> Subje
     other = read_bundle(found)
     if other.model.sha256 != bundle.model.sha256:
         raise InputError(f"{found}: is another model than {bundle.name}; `edgebench compare` compares different models")
+    if other.precision != "fp32":
+        raise InputError(f"{found}: is {other.precision}; --against wants the fp32 one, `edgebench compare` takes any two")
     return subject_of(session, found, other, subject.target, subject.data, Scenario())
 
 

@@ -14,10 +14,10 @@ from edgebench.build import Order, accepted, build_bundle, calibration_of, expor
 from edgebench.bundle import read_bundle
 from edgebench.errors import BundleError, ExportError, InputError
 from edgebench.files import sha256_json
-from edgebench.metrics import HEADLINE, evaluate
+from edgebench.metrics import HEADLINE
 from edgebench.records import Subject
 from edgebench.schema import Block, Bundle, Mixer, Network, Scenario, Target
-from edgebench.sensitivity import Bench, Found, Rival, Tried, held_out, rivals
+from edgebench.sensitivity import Bench, Found, Rival, Tried, headline, held_out, rivals
 from edgebench.session import Session, subject_of
 
 VERSION = 1
@@ -139,7 +139,7 @@ def _hunt(session: Session, order: Order, target: Target, wish: Wish, key: str, 
     single, place = _float(session, order, target)
     data, mixer = held_out(order, wish.samples), _mixer(order, order.network(), scratch)
     scores = predict(place, single, data.read("test").images, target)
-    metric = evaluate(order.model.task, data.read("test").labels, scores)[HEADLINE[order.model.task]]
+    metric = headline(order.model.task, data, scores)
     journal = session.work / "searches" / f"{key[:32]}.json"
     deadline = time.monotonic() + 60 * wish.minutes
     bench = Bench(session, target, mixer, single, data, scratch, journal, scores, deadline)
