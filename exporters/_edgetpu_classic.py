@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from edgebench.errors import ExportError
 from edgebench.exporters._edgetpu_graph import Graph, Operator, Tensor, graph_of
-from edgebench.exporters._edgetpu_versions import HIGHEST, lowest
+from edgebench.exporters._edgetpu_versions import HIGHEST, grouped, lowest
 
 LAST_SHORT_CODE = 126
 """Operators with higher codes stand in `builtin_code` alone, which files before TensorFlow 2.4 do not have."""
 PER_CHANNEL = {"CONV_2D": 1, "DEPTHWISE_CONV_2D": 1, "TRANSPOSE_CONV": 1}
 """Operators that read a scale for each output channel, and which of their inputs has them."""
-NEWER = {"quantizedBiasType": 0, "quantSpec": None, "offset": False, "asymmetricQuantizeInputs": False}
+NEWER = {"quantizedBiasType": 0, "quantSpec": None, "asymmetricQuantizeInputs": False}
 """Options that came later, or say nothing here, and their neutral values."""
 INSTEAD = {
     "GELU": "train it with ReLU or ReLU6 in its place",
     "HARD_SWISH": "train it with ReLU6 in its place, as the minimalistic MobileNetV3 has it",
     "LEAKY_RELU": "train it with ReLU in its place",
+    "RELU6": "train it with ReLU in its place, or right behind a convolution",
     "SQUARED_DIFFERENCE": "train it with BatchNorm2d in place of LayerNorm",
     "BROADCAST_TO": "train it with BatchNorm2d in place of GroupNorm",
     "EXP": "train it with ReLU or ReLU6 in its place",
 }
+UNGROUPED = "train it with one group, or as many groups as channels"
 
 
 def classic(content: bytes) -> bytes:
@@ -56,6 +59,20 @@ def _neutral(operator: Any, tensors: list[Any]) -> None:
             setattr(options, name, value)
     if getattr(options, "keepNumDims", False):
         options.keepNumDims = any(len(tensors[index].shape) != 2 for index in (operator.inputs[0], operator.outputs[0]))
+    if type(options).__name__ == "TransposeConvOptionsT" and _clips(tensors[operator.outputs[0]], options):
+        options.fusedActivationFunction = 0  # TensorFlow 2.5 has none here, and this one needs none
+
+
+def _clips(tensor: Any, options: Any) -> bool:
+    """Say whether the range of an int8 tensor alone makes all of the activation in an operator's options."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    names = schema.ActivationFunctionType
+    low, high = {names.RELU: (0.0, math.inf), names.RELU6: (0.0, 6.0)}.get(options.fusedActivationFunction, (math.inf, 0.0))
+    if tensor.type != schema.TensorType.INT8:
+        return False
+    scale, zero = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
+    return scale * (-128 - zero) >= low and scale * (127 - zero) <= high + scale / 2
 
 
 def _renumber(model: Any) -> None:
@@ -97,7 +114,7 @@ def check(model: str, graph: Graph, limits: Mapping[str, int]) -> None:
 def _wrong(operator: Operator, limits: Mapping[str, int]) -> str:
     """Say what is wrong with one operator, and what to do; empty: nothing."""
     highest = known(operator.name, limits)
-    instead = INSTEAD.get(operator.name, "choose another architecture")
+    instead = UNGROUPED if grouped(operator) else INSTEAD.get(operator.name, "choose another architecture")
     if highest == 0:
         return f"is no operator that the Edge TPU's compiler knows; {instead}"
     if operator.version > highest:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
 import re
 import secrets
@@ -50,7 +52,7 @@ class Compiler:
         return [
             *(self.program, "run", "--rm", "--name", name, "--platform", "linux/amd64", "--network", "none"),
             *("--security-opt", "label=disable", *mapped, "--user", f"{os.getuid()}:{os.getgid()}"),
-            *("--mount", f"type=bind,source={folder},target=/work", "--workdir", "/work"),
+            *("--mount", _fields("type=bind", f"source={folder}", "target=/work"), "--workdir", "/work"),
             *("--entrypoint", NAME, self.image, *arguments),
         ]
 
@@ -84,6 +86,13 @@ class Compiler:
         if process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def _fields(*fields: str) -> str:
+    """Join fields by commas, and quote those that have one, as both engines read them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(fields)
+    return text.getvalue()
 
 
 def find() -> Compiler:

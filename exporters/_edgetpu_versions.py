@@ -1,6 +1,7 @@
 """Versions of TFLite's operators: what the Edge TPU's compiler knows, and the lowest that an int8 operator needs.
 
-The rules are those of TensorFlow 2.5 (lite/tools/versioning/op_version.cc), as far as they concern int8 data.
+The rules are those of TensorFlow (lite/tools/versioning/op_version.cc), as far as they concern int8 data; what came after
+2.5 gets a version that the compiler does not know.
 """
 
 from __future__ import annotations
@@ -54,12 +55,20 @@ def _rank(operator: Operator) -> int:
 
 
 def _convolution(operator: Operator) -> int:
+    if grouped(operator):
+        return 6
     return 3 if _data(operator).dtype == "int8" else 0
+
+
+def grouped(operator: Operator) -> bool:
+    """Say whether a convolution's filters see a part of the channels; weights are [out, h, w, in]."""
+    weights = operator.inputs[1] if operator.name == "CONV_2D" else None
+    return weights is not None and weights.shape[-1] != _data(operator).shape[-1]
 
 
 def _depthwise(operator: Operator) -> int:
     dilated = (operator.options.dilationWFactor, operator.options.dilationHFactor) != (1, 1)
-    return _convolution(operator) or (2 if dilated else 1)
+    return 3 if _data(operator).dtype == "int8" else 2 if dilated else 1
 
 
 def _dense(operator: Operator) -> int:
@@ -93,8 +102,14 @@ def _rank_over_4(later: int) -> Callable[[Operator], int]:
     return lambda operator: later if len(_data(operator).shape) > 4 else 0
 
 
+def _transpose(operator: Operator) -> int:
+    return 6 if len(_data(operator).shape) > 5 else _rank_over_4(4)(operator)
+
+
 def _strided(operator: Operator) -> int:
     options = operator.options
+    if options.offset:
+        return 8
     if options.ellipsisMask or options.newAxisMask:
         return 6
     return 4 if len(_data(operator).shape) > 4 else 0
@@ -105,6 +120,8 @@ def _resized(*names: str) -> Callable[[Operator], int]:
 
 
 def _transposed_convolution(operator: Operator) -> int:
+    if operator.options.fusedActivationFunction:
+        return 4
     return 3 if len(operator.inputs) == 4 and operator.inputs[3] is not None else 0
 
 
@@ -123,7 +140,7 @@ RULES: dict[str, Callable[[Operator], Any]] = {
     "DIV": _broadcast(2),
     "MAXIMUM": _broadcast(3),
     "MINIMUM": _broadcast(3),
-    "TRANSPOSE": _rank_over_4(4),
+    "TRANSPOSE": _transpose,
     "SLICE": _rank_over_4(5),
     "PAD": _rank_over_4(4),
     "PADV2": _rank_over_4(4),

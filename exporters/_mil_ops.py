@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from edgebench.exporters._mil_shapes import SHAPES
+from edgebench.exporters._mil_windows import WINDOWS
 
 Tensor = Any
 Operation = Callable[..., Any]
@@ -51,94 +52,22 @@ def cast(x: Tensor, dtype: str) -> Tensor:
     return x.to(getattr(_torch(), DTYPES[dtype]))
 
 
-# ---------------------------------------------------------------- windows
+def reduce_argmax(x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
+    """Find the index of the largest value."""
+    return x.argmax(axis, keepdim=keep_dims)
 
 
-def padding(
-    x: Tensor, window: Sequence[int], strides: Sequence[int], pad_type: str, pad: Sequence[int] | None, dilations: Sequence[int]
-) -> list[tuple[int, int]]:
-    """Return what is added before and after each spatial axis."""
-    if pad_type == "valid":
-        return [(0, 0)] * len(window)
-    if pad_type == "custom":
-        given = list(pad or [0] * 2 * len(window))
-        return list(zip(given[::2], given[1::2], strict=True))
-    added = []
-    for size, width, stride, dilation in zip(x.shape[2:], window, strides, dilations, strict=True):
-        total = max(0, (-(-size // stride) - 1) * stride + (width - 1) * dilation + 1 - size)
-        less, more = total // 2, total - total // 2
-        added.append((more, less) if pad_type == "same_lower" else (less, more))
-    return added
+def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
+    """Sum up along an axis."""
+    if exclusive or reverse:
+        raise NotImplementedError("cumsum that is exclusive or reverse")
+    return x.cumsum(axis)
 
 
-def padded(x: Tensor, added: Sequence[tuple[int, int]], value: float) -> Tensor:
-    """Pad the spatial axes."""
-    flat = [amount for pair in reversed(added) for amount in pair]
-    return _torch().nn.functional.pad(x, flat, value=value) if any(flat) else x
-
-
-def conv(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    strides: Sequence[int] | None = None,
-    pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
-    dilations: Sequence[int] | None = None,
-    groups: int = 1,
-) -> Tensor:
-    """Convolve [n, c, …] over one, two or three spatial axes."""
-    window = weight.shape[2:]
-    strides, dilations = strides or [1] * len(window), dilations or [1] * len(window)
-    added = padding(x, window, strides, pad_type, pad, dilations)
-    run = getattr(_torch().nn.functional, f"conv{len(window)}d")
-    return run(padded(x, added, 0.0), weight, bias, stride=strides, dilation=dilations, groups=groups)
-
-
-def _check_ceil(
-    ceil_mode: bool, x: Tensor, window: Sequence[int], strides: Sequence[int], added: Sequence[tuple[int, int]]
-) -> None:
-    """Refuse rounding up where it would change the shape: what the windows beyond the edge hold is not documented."""
-    sizes = [size + sum(pair) - width for size, pair, width in zip(x.shape[2:], added, window, strict=True)]
-    if ceil_mode and any(size % stride for size, stride in zip(sizes, strides, strict=True)):
-        raise NotImplementedError("pooling with ceil_mode over an incomplete last window")
-
-
-def max_pool(
-    x: Tensor,
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int] | None = None,
-    pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """Take the maximum of windows."""
-    strides = strides or [1] * len(kernel_sizes)
-    added = padding(x, kernel_sizes, strides, pad_type, pad, [1] * len(kernel_sizes))
-    _check_ceil(ceil_mode, x, kernel_sizes, strides, added)
-    run = getattr(_torch().nn.functional, f"max_pool{len(kernel_sizes)}d")
-    return run(padded(x, added, float("-inf")), kernel_sizes, strides)
-
-
-def avg_pool(
-    x: Tensor,
-    kernel_sizes: Sequence[int],
-    strides: Sequence[int] | None = None,
-    pad_type: str = "valid",
-    pad: Sequence[int] | None = None,
-    exclude_padding_from_average: bool = False,
-    ceil_mode: bool = False,
-) -> Tensor:
-    """Average windows, with the padding's zeros or without."""
+def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Choose where a condition holds, and where not."""
     torch = _torch()
-    strides = strides or [1] * len(kernel_sizes)
-    added = padding(x, kernel_sizes, strides, pad_type, pad, [1] * len(kernel_sizes))
-    _check_ceil(ceil_mode, x, kernel_sizes, strides, added)
-    run = getattr(torch.nn.functional, f"avg_pool{len(kernel_sizes)}d")
-    means = run(padded(x, added, 0.0), kernel_sizes, strides)
-    if not exclude_padding_from_average or not any(map(sum, added)):
-        return means
-    return means / run(padded(torch.ones_like(x), added, 0.0), kernel_sizes, strides)
+    return torch.where(*(torch.as_tensor(value) for value in (cond, a, b)))
 
 
 # ---------------------------------------------------------------- matrices and normalisation
@@ -178,6 +107,13 @@ def layer_norm(
     made = centred / ((centred * centred).mean(dims, keepdim=True) + epsilon).sqrt()
     made = made if gamma is None else made * gamma
     return made if beta is None else made + beta
+
+
+def instance_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: Any = 1e-5) -> Tensor:
+    """Normalise each channel of [n, c, …] by itself."""
+    shape = [-1, *[1] * (x.dim() - 2)]
+    scale, bias = (None if value is None else value.reshape(shape) for value in (gamma, beta))
+    return layer_norm(x, range(2, x.dim()), scale, bias, epsilon)
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
@@ -240,26 +176,37 @@ def rsqrt(x: Tensor, epsilon: Any = 1e-12) -> Tensor:
     return (x + epsilon).rsqrt()
 
 
+def log(x: Tensor, epsilon: Any = 1e-45) -> Tensor:
+    """Return the natural logarithm of x + ε."""
+    return (x + epsilon).log()
+
+
 OPERATIONS: dict[str, Operation] = {
     **SHAPES,
+    **WINDOWS,
     **{name: _unary(name) for name in ("abs", "erf", "exp", "relu", "sigmoid", "sqrt", "square", "tanh")},
+    **{name: _unary(name) for name in ("ceil", "cos", "floor", "round", "sign", "sin", "logical_not")},
     "softplus": lambda x: _torch().nn.functional.softplus(x),
     **{name: _binary(torch) for name, torch in (("add", "add"), ("sub", "sub"), ("mul", "mul"), ("real_div", "div"))},
-    **{name: _binary(name) for name in ("maximum", "minimum", "pow")},
+    **{name: _binary(name) for name in ("maximum", "minimum", "pow", "greater", "greater_equal", "less", "less_equal")},
+    **{name: _binary(torch) for name, torch in (("equal", "eq"), ("not_equal", "ne"))},
+    **{name: _binary(name) for name in ("logical_and", "logical_or")},
     "reduce_mean": _reduced("mean"),
     "reduce_sum": _reduced("sum"),
     "reduce_max": _reduced("amax"),
     "reduce_min": _reduced("amin"),
+    "reduce_l2_norm": lambda x, **given: _reduced("sum")(x * x, **given).sqrt(),
+    "reduce_argmax": reduce_argmax,
+    "cumsum": cumsum,
+    "select": select,
     "identity": lambda x: x,
     "cast": cast,
-    "conv": conv,
-    "max_pool": max_pool,
-    "avg_pool": avg_pool,
     "linear": linear,
     "matmul": matmul,
     "scaled_dot_product_attention": attention,
     "batch_norm": batch_norm,
     "layer_norm": layer_norm,
+    "instance_norm": instance_norm,
     "softmax": softmax,
     "relu6": relu6,
     "clip": clip,
@@ -271,4 +218,5 @@ OPERATIONS: dict[str, Operation] = {
     "silu": silu,
     "gelu": gelu,
     "rsqrt": rsqrt,
+    "log": log,
 }

@@ -1,4 +1,4 @@
-"""Operations of Core ML's MIL that move values about, written in torch; the others are in `_mil_ops`."""
+"""Operations of Core ML's MIL that move values about, written in torch."""
 
 from __future__ import annotations
 
@@ -95,6 +95,24 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: Any
     return torch.nn.functional.pad(x, flat, mode={"reflect": "reflect", "replicate": "replicate"}[mode])
 
 
+def crop(x: Tensor, crop_height: Sequence[int], crop_width: Sequence[int]) -> Tensor:
+    """Cut off the ends of the last two axes."""
+    (top, bottom), (left, right) = crop_height, crop_width
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
+
+
+def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
+    """Turn channels into finer rows and columns."""
+    import torch
+
+    return torch.pixel_shuffle(x, int(upscale_factor))
+
+
+def reverse(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
+    """Turn the order along some axes, or all, around."""
+    return x.flip(tuple(axes) if axes is not None else tuple(range(x.dim())))
+
+
 def tile(x: Tensor, reps: Sequence[int]) -> Tensor:
     """Repeat along each axis."""
     return x.repeat(list(reps))
@@ -111,5 +129,8 @@ SHAPES: dict[str, Callable[..., Any]] = {
     "slice_by_index": slice_by_index,
     "gather": gather,
     "pad": pad,
+    "crop": crop,
+    "pixel_shuffle": pixel_shuffle,
+    "reverse": reverse,
     "tile": tile,
 }

@@ -18,7 +18,7 @@ PRECISIONS = ("fp32", "fp16", "int8-weights", "palettized-6bit", "palettized-4bi
 CALIBRATES: dict[str, tuple[str, ...]] = {}
 DYNAMIC_BATCH = False
 REQUIRES = (("torch", "torch"), ("coremltools", "coreml"))
-PACKAGE = "model.mlpackage"
+PACKAGE, DEBUG = "model.mlpackage", "executorch_debug_handle_mapping.json"
 DEFAULT_VERSION = "iOS16"
 PROGRAMS, COMPRESSED = 6, 7
 """Specifications of iOS 15 and macOS 12, the first with ML Programs, and of iOS 16 and macOS 13, which unpack weights."""
@@ -46,7 +46,8 @@ def export(request: ExportRequest, folder: Path) -> Exported:
         model = convert(request)
         describe(request, model)
         model.save(str(folder / PACKAGE))
-        (folder / PACKAGE / "Data/com.apple.CoreML/model.mlmodel").chmod(0o644)
+        (folder / PACKAGE / "Data/com.apple.CoreML/model.mlmodel").chmod(0o644)  # coremltools writes it for its owner alone
+        (folder / PACKAGE / DEBUG).unlink(missing_ok=True)  # for ExecuTorch; no part of the model
         package = _mlpackage.read(folder / PACKAGE)
         facts = _mlpackage.check(package, wanted(request))
         interpreter = _mil.Interpreter(package)

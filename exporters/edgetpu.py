@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import struct
 from pathlib import Path
+from typing import Any
 
 from edgebench.errors import ExportError, MissingTool
 from edgebench.exporters import _edgetpu_compiler as compiler
 from edgebench.exporters import tflite
-from edgebench.exporters._edgetpu_classic import INSTEAD, check, classic, known
+from edgebench.exporters._edgetpu_classic import INSTEAD, UNGROUPED, check, classic, known
 from edgebench.exporters._edgetpu_graph import CUSTOM_OP, Graph, Tensor, read
 from edgebench.exporters._edgetpu_placement import placement
-from edgebench.exporters._tracing import Cached, exported, exported_calls, refusal
+from edgebench.exporters._tracing import Cached, Call, exported, exported_calls, refusal
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
 PRECISIONS = ("int8",)
@@ -33,6 +34,7 @@ BECOMES = {
     **dict.fromkeys(("aten::elu", "aten::selu", "aten::celu", "aten::mish", "aten::softplus", "aten::log_softmax"), "EXP"),
 }
 """Operators of torch that litert-torch writes with one that the compiler does not know (tried with litert-torch 0.10)."""
+GROUPED_VERSION = 6
 FLOATING = {"aten::leaky_relu": "LEAKY_RELU"}
 """Those that ai-edge-quantizer leaves in floating point (tried with 0.10)."""
 
@@ -62,15 +64,26 @@ def preflight(request: ExportRequest) -> None:
     if runtime is not None and not runtime.isdecimal():
         raise ExportError(f"{name}: limits.version of the target is {runtime!r}; an Edge TPU runtime's is a number like 14")
     tflite.preflight(request)
-    for call, _ in exported_calls(exported(Cached(request.network))):
+    for call, node in exported_calls(exported(Cached(request.network))):
         operator = BECOMES.get(call.operator, "")
         if operator and known(operator, request.limits.operators) == 0:
             what = f"{call.operator} becomes {operator}, which is no operator that the Edge TPU's compiler knows"
             raise refusal(request, call.place, what, INSTEAD.get(operator, "replace the layer"))
+        if _in_groups(call, node) and known("CONV_2D", request.limits.operators) < GROUPED_VERSION:
+            what = f"{call.operator} in groups becomes CONV_2D version {GROUPED_VERSION}, beyond the Edge TPU's compiler"
+            raise refusal(request, call.place, what, UNGROUPED)
         if call.operator in FLOATING:
             what = f"{call.operator}: the quantizer has no int8 form of {FLOATING[call.operator]}, the Edge TPU takes no other"
             raise refusal(request, call.place, what, INSTEAD[FLOATING[call.operator]])
     compiler.version(compiler.find())
+
+
+def _in_groups(call: Call, node: Any) -> bool:
+    """Say whether a layer is a convolution in groups of several channels; weights are [out, in, h, w]."""
+    if call.operator != "aten::conv2d":
+        return False
+    given, weights = (argument.meta["val"].shape for argument in node.args[:2])
+    return bool(1 < weights[1] < given[1])
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -110,7 +123,7 @@ def _compiled(name: str, path: Path, source: Graph) -> Graph:
     try:
         graph = read(path.read_bytes())
     except (struct.error, IndexError, TypeError, AttributeError, ValueError) as error:
-        raise ExportError(f"{name}: edgetpu_compiler wrote no TFLite file ({type(error).__name__}); compile again") from error
+        raise ExportError(f"{name}: edgetpu_compiler wrote no TFLite file; compile again") from error
     for before, after in ((source.inputs, graph.inputs), (source.outputs, graph.outputs)):
         told = [(tensor.shape, tensor.dtype, tensor.scales, tensor.zero_point) for tensor in (*before, *after)]
         if len(set(told)) != 1:

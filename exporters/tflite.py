@@ -17,7 +17,8 @@ import numpy as np
 
 from edgebench.errors import ExportError
 from edgebench.exporters import _calibration, _preflight
-from edgebench.schema import Exported, ExportRequest, Limits, Network, TensorSpec
+from edgebench.exporters._tracing import Cached
+from edgebench.schema import Exported, ExportRequest, Limits, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 CALIBRATES = {"int8": _calibration.METHODS}
@@ -55,9 +56,13 @@ def converted(request: ExportRequest, dense_per_channel: bool = True) -> bytes:
     them, as TensorFlow 2.5 reads it.
     """
     with _quiet():
-        content = _float_model(_Cached(request.network))
-        if request.precision != "fp32":
-            content = _quantized(content, request, dense_per_channel)
+        content = _float_model(Cached(request.network))
+        try:
+            content = content if request.precision == "fp32" else _quantized(content, request, dense_per_channel)
+        except (ValueError, RuntimeError, KeyError, IndexError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            what = f"ai-edge-quantizer cannot make {request.precision} of it: {reason}"
+            raise ExportError(f"{request.network.model.name}: {what}; use fp32, or replace the layer") from error
     return inlined(content)
 
 
@@ -76,21 +81,8 @@ def _quiet() -> Iterator[None]:
         os.close(kept)
 
 
-class _Cached:
-    """A network that compares by its weights, so that its conversion is done once for all precisions."""
-
-    def __init__(self, network: Network) -> None:
-        self.network = network
-
-    def __hash__(self) -> int:
-        return hash(self.network.model.sha256)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Cached) and other.network.model == self.network.model
-
-
 @lru_cache(maxsize=1)
-def _float_model(cached: _Cached) -> bytes:
+def _float_model(cached: Cached) -> bytes:
     """Convert to a float32 flatbuffer with a channels-last input."""
     import litert_torch
     import torch
@@ -107,7 +99,7 @@ def _float_model(cached: _Cached) -> bytes:
 
 
 def _quantized(content: bytes, request: ExportRequest, dense_per_channel: bool) -> bytes:
-    """Quantize with ai-edge-quantizer: weights per channel; activations per tensor."""
+    """Quantize with ai-edge-quantizer: weights per channel, unless the target wants one scale; activations per tensor."""
     from ai_edge_quantizer import qtyping, quantizer, recipe
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
 
@@ -127,8 +119,11 @@ def _quantized(content: bytes, request: ExportRequest, dense_per_channel: bool) 
         tool.load_quantization_recipe(recipe.dynamic_wi8_afp32())
         return bytes(tool.quantize().quantized_model)
     tool.load_quantization_recipe(recipe.static_wi8_ai8())
-    if not dense_per_channel:
-        tool.add_static_config(".*", qtyping.TFLOperationName.FULLY_CONNECTED, 8, 8, qtyping.QuantGranularity.TENSORWISE)
+    names, one_scale = qtyping.TFLOperationName, qtyping.QuantGranularity.TENSORWISE
+    if not request.limits.per_channel:
+        tool.add_static_config(".*", names.ALL_SUPPORTED, 8, 8, one_scale)
+    elif not dense_per_channel:
+        tool.add_static_config(".*", names.FULLY_CONNECTED, 8, 8, one_scale)
     return bytes(tool.quantize(_ranges(tool, content, request)).quantized_model)
 
 

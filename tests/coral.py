@@ -34,6 +34,9 @@ def swish(classes, channels, size):
 def gelu(classes, channels, size):
     return _net(channels, classes, nn.GELU())
 
+def grouped(classes, channels, size):
+    return _net(channels, classes, nn.ReLU(), nn.Conv2d(8, 8, 3, groups=2))
+
 def leaky(classes, channels, size):
     return _net(channels, classes, nn.LeakyReLU())
 
@@ -55,7 +58,7 @@ def erf(classes, channels, size):
     return _net(channels, classes, Erf())
 
 def many(classes, channels, size):
-    return _net(channels, classes, nn.MaxPool2d(2), nn.Sigmoid(), nn.ConvTranspose2d(8, 8, 2, 2), nn.Tanh(),
+    return _net(channels, classes, nn.MaxPool2d(2), nn.Sigmoid(), nn.ConvTranspose2d(8, 8, 2, 2), nn.ReLU(), nn.Tanh(),
                 nn.Upsample(scale_factor=2), nn.Softmax(1), nn.AvgPool2d(2), nn.PReLU(), nn.BatchNorm2d(8))
 """
 GIVEN: dict[str, Any] = {

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import Cli
@@ -18,9 +21,9 @@ from edgebench.build import check_goals
 from edgebench.errors import ExportError, MissingTool
 from edgebench.exporters import _edgetpu_compiler as compiler
 from edgebench.exporters._edgetpu_classic import check, classic
-from edgebench.exporters._edgetpu_graph import CUSTOM_OP, Graph, layer_of, macs, read
+from edgebench.exporters._edgetpu_graph import CUSTOM_OP, Graph, Operator, Tensor, layer_of, macs, read
 from edgebench.exporters._edgetpu_log import Status, parse
-from edgebench.exporters._edgetpu_versions import HIGHEST
+from edgebench.exporters._edgetpu_versions import HIGHEST, lowest
 from edgebench.profile import read_target
 from edgebench.schema import Goals
 
@@ -221,8 +224,17 @@ agent_plugins: [rt_sleep.py]
 """
 
 
-def test_without_a_compiler_the_rest_of_a_run_goes_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("case", "says"),
+    [(None, "no edgetpu_compiler on PATH"), ("wrong-count", r"% of the operators run on .*, 90 are wanted \(min_mapped\)")],
+)
+def test_without_a_compiler_or_with_too_little_mapped_the_rest_of_a_run_goes_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch, case: str | None, says: str
+) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    if case is not None:
+        compiler_on_path(here, monkeypatch)
+        monkeypatch.setenv("EDGETPU_DOUBLE", case)
     import torch
 
     from edgebench import models
@@ -234,7 +246,7 @@ def test_without_a_compiler_the_rest_of_a_run_goes_on(here: Path, monkeypatch: p
     states = {cell.format: (cell.state, cell.reason) for cell in found.cells}
     assert states["torch"][0] == "done"
     assert states["edgetpu"][0] == "failed"
-    assert "no edgetpu_compiler on PATH" in states["edgetpu"][1]
+    assert re.search(says, states["edgetpu"][1])
 
 
 ENGINE = """
@@ -315,6 +327,22 @@ def test_versions_are_the_lowest_that_the_data_needs(here: Path, double: Case) -
     assert set(found) <= set(HIGHEST)
 
 
+def test_what_came_after_tensorflow_2_5_gets_a_version_that_the_compiler_does_not_know() -> None:
+    def made(name: str, shapes: list[tuple[int, ...]], **options: Any) -> Operator:
+        tensors = [Tensor("x", shape, "int8", (0.1,), 0, False, False) for shape in shapes]
+        return Operator(name, 1, (*tensors,), (tensors[0],), SimpleNamespace(**options))
+
+    image = (1, 8, 8, 4)
+    assert lowest(made("CONV_2D", [image, (8, 3, 3, 4)])) == 3
+    assert lowest(made("CONV_2D", [image, (8, 3, 3, 2)])) > HIGHEST["CONV_2D"]
+    assert [lowest(made("TRANSPOSE", [(1,) * rank])) for rank in (4, 5, 6)] == [2, 4, 6]
+    assert lowest(made("TRANSPOSE_CONV", [(4,), (8, 2, 2, 4), image], fusedActivationFunction=0)) == 2
+    assert lowest(made("TRANSPOSE_CONV", [(4,), (8, 2, 2, 4), image], fusedActivationFunction=1)) > HIGHEST["TRANSPOSE_CONV"]
+    usual = {"ellipsisMask": 0, "newAxisMask": 0}
+    assert lowest(made("STRIDED_SLICE", [image], offset=False, **usual)) == 2
+    assert lowest(made("STRIDED_SLICE", [image], offset=True, **usual)) > HIGHEST["STRIDED_SLICE"]
+
+
 # ---------------------------------------------------------------- what stays on the processor
 
 
@@ -341,6 +369,7 @@ def test_what_stays_on_the_processor_is_counted_and_named(here: Path, double: Ca
     ("network", "says"),
     [
         ("gelu", r"1\.1 \(GELU\).*aten::gelu becomes GELU, which is no operator that the Edge TPU's compiler knows; train"),
+        ("grouped", r"1\.2 \(Conv2d\).*conv2d in groups becomes CONV_2D version 6, beyond .*; train it with one group"),
         ("layernorm", r"1\.1 \(LayerNorm\).*becomes SQUARED_DIFFERENCE"),
         ("leaky", r"1\.1 \(LeakyReLU\).*the quantizer has no int8 form of LEAKY_RELU"),
         ("floor", r"1\.1 \(Floor\), coralnets\.py:\d+: aten::floor becomes FLOOR"),
