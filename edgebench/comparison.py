@@ -115,7 +115,7 @@ def _counter(session: Session, label: str, passes: int) -> Callable[[Mapping[str
 
 
 def _measured(subject: Subject, measurement: Measurement, session: Session) -> Side:
-    record = records.make_record(subject, measurement, session.spec, now(), 0.0, session.meters or subject.target.meters)
+    record = records.make_record(subject, measurement, session.spec, now(), 0.0, session.meters or subject.meters)
     if record.failure is not None:
         raise MeasureError(record.failed_stage or "record", record.failure.reason, record.failure.recommendation)
     assert record.latency is not None and record.verdict is not None
@@ -243,7 +243,7 @@ def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], In
     off: list[float] = []
     on: list[float] = []
     names: set[str] = set()
-    meters = session.meters or subject.target.meters
+    meters = session.meters or subject.meters
     for pair in range(session.spec.trials if meters else 0):
         for metered in (False, True) if pair % 2 == 0 else (True, False):
             label = f"measure the cost of metering, pair {pair + 1} of {session.spec.trials}"

@@ -52,6 +52,12 @@ class Subject:
     data: Dataset
     target: Target
 
+    @property
+    def meters(self) -> tuple[MeterSpec, ...]:
+        """Name the power meters that its device has for what it runs on."""
+        accepts = self.target.accepted(self.bundle.format, self.bundle.precision)
+        return (accepts.meters if accepts is not None else ()) or self.target.meters
+
 
 def make_record(
     subject: Subject,

@@ -166,7 +166,7 @@ class Limits(Frozen):
     version: str | None = Field(
         None, description="what must load the file at least: TensorRT 8.2, Core ML's iOS16 or macOS13, Edge TPU runtime 14"
     )
-    symmetric: bool = Field(False, description="INT8 activations have zero point 0")
+    symmetric: bool = Field(False, description="ONNX INT8 activations have zero point 0")
     quantized: tuple[str, ...] = Field((), description="ONNX operators that INT8 quantizes; empty: all that the quantizer knows")
     explicit: bool = Field(True, description="TensorRT INT8 as Q/DQ nodes; false: a calibration cache beside the file")
     input: Literal["image", "tensor"] = Field(
@@ -233,6 +233,15 @@ class Bundle(Frozen):
 # ---------------------------------------------------------------- targets
 
 
+class MeterSpec(Frozen):
+    """A power meter that a target has: the agent's `meter_<name>.py`."""
+
+    name: str = Field(pattern=NAME)
+    rail: str | None = Field(None, description="the rail that counts; null: the meter's first")
+    provenance: Provenance | None = Field(None, description="null: as the meter itself says")
+    options: dict[str, Any] = Field({}, description="the meter's own options")
+
+
 class Accepts(Frozen):
     """One format that a target runs."""
 
@@ -242,15 +251,7 @@ class Accepts(Frozen):
     limits: Limits = Limits()
     refuses: dict[str, str] = Field({}, description="precisions that do not work here, and why")
     options: dict[str, Any] = Field({}, description="the runtime's own, for instance compute_units; `--option` changes them")
-
-
-class MeterSpec(Frozen):
-    """A power meter that a target has: the agent's `meter_<name>.py`."""
-
-    name: str = Field(pattern=NAME)
-    rail: str | None = Field(None, description="the rail that counts; null: the meter's first")
-    provenance: Provenance | None = Field(None, description="null: as the meter itself says")
-    options: dict[str, Any] = Field({}, description="the meter's own options")
+    meters: tuple[MeterSpec, ...] = Field((), description="instead of the target's, where another processor computes")
 
 
 class Expected(Frozen):
@@ -450,9 +451,9 @@ class CalibrationPlan(Frozen):
 class Goals(Frozen):
     """What a result must hold to count."""
 
-    threshold: float | None = Field(None, description="least headline metric")
-    max_degradation: float | None = Field(0.01, ge=0, description="most that the headline metric may lose against torch")
-    percent_max_degradation: float | None = Field(None, ge=0, description="the same, in percent of the torch model's metric")
+    threshold: float | None = Field(None, ge=0, le=1, description="least headline metric, as a share of 1")
+    max_degradation: float | None = Field(0.01, ge=0, le=1, description="most that the headline metric may lose against torch")
+    percent_max_degradation: float | None = Field(None, ge=0, le=100, description="in percent of the torch model's metric")
     min_mapped: float = Field(0.9, ge=0, le=1, description="least share of the operators that an Edge TPU must take")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -207,6 +208,13 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
     return Subject(cell, cell_key(cell), folder, bundle, data, target)
 
 
+def forget(session: Session, subject: Subject) -> None:
+    """Remove a bundle that is not measured again from this computer's cache; other devices make room by themselves."""
+    if subject.target.transport == "local":
+        device = session.work / "device" / subject.target.name
+        shutil.rmtree(device / deploy.place(subject.bundle), ignore_errors=True)
+
+
 def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
     """Measure what is not done yet: remote devices side by side, then this computer's, each cell after the other.
 
@@ -304,7 +312,7 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
     age = time.monotonic() - begin
     seconds, started_at = age - idle, now(age)
     cost = store.meter_cost(session.results, subject.cell)
-    meters = session.meters or subject.target.meters
+    meters = session.meters or subject.meters
     record = records.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
     labels = subject.data.read("test").labels
     record = records.compared(record, measurement, labels, store.find_references(session.results, subject.cell))
@@ -336,7 +344,9 @@ def run_job(
         scenario = subject.cell.scenario
         cell = subject.cell
         cells.append(measure.cell_job(subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options))
-    chosen = (session.meters or first.target.meters) if meters is None else meters
+    if meters is None:
+        each = session.meters or [spec for subject in subjects for spec in subject.meters]
+        meters = list({(spec.name, str(spec.options)): spec for spec in each}.values())
     first_of_all = [each for index, subject in enumerate(subjects) for each in measure.first_passes(subject.bundle, index)]
-    job = measure.job(cells, [*first_of_all, *passes], spec or session.spec, first.cell.scenario, chosen)
+    job = measure.job(cells, [*first_of_all, *passes], spec or session.spec, first.cell.scenario, meters)
     return measure.measure(transport, deployed.agent, job, heard, session.resume)

@@ -375,6 +375,20 @@ def test_a_format_that_is_not_installed_fails_its_cells_only(here: Path, cli: Cl
     assert "pip install 'edgebench[torch]'" in " ".join(out.split())
 
 
+def test_a_format_that_another_processor_computes_has_its_own_meters(here: Path, cli: Cli, tiny_bundles: Bundles) -> None:
+    (here / "watts.sh").write_text("#!/bin/sh\nwhile echo 5; do sleep 0.02; done\n")
+    (here / "watts.sh").chmod(0o755)
+    spec = f"[{{name: command, provenance: %s, options: {{arguments: [{here}/watts.sh]}}}}]"
+    Path("two.yaml").write_text(
+        f"name: two\ndescription: two processors\ntransport: local\nmeters: {spec % 'board'}\naccepts:\n"
+        f"  - {{format: torch, precisions: [fp32], runtime: torch, meters: {spec % 'soc'}}}\n"
+        "  - {format: onnx, precisions: [fp32], runtime: onnxruntime}\n"
+    )
+    for format, provenance in (("torch", "soc"), ("onnx", "board")):
+        [record] = run_json(cli, tiny_bundles[format, "fp32"], "--target", "two.yaml")["records"]
+        assert record["energy"]["provenance"] == provenance, record["energy"]
+
+
 @pytest.mark.smoke
 def test_every_table_has_its_json(here: Path, cli: Cli) -> None:
     for command in ("models", "targets", "formats", "doctor"):

@@ -24,14 +24,15 @@ FEW = 64
 """Images a split for ResNet-50, whose accuracy means nothing."""
 
 
-def told(text: str, done: float, total: float) -> None:
+def told(what: str, done: float, total: float, lane: str = "") -> None:
     """Show what is going on."""
-    progress(f"{text}: {done:.0f} of {total:.0f}".ljust(90))
+    progress(f"{what}: {done:.0f} of {total:.0f}".ljust(90))
 
 
 def few(folder: Path) -> str:
     """Write some of the digits as a file in MedMNIST's format; returns its name as a data set."""
-    split, arrays = open_images(read_dataset("digits")).read("test"), dict[str, Any]()
+    split = open_images(read_dataset("digits")).read("test")
+    arrays: dict[str, Any] = {}
     for number, name in enumerate(("train", "val", "test")):
         chosen = slice(number * FEW, (number + 1) * FEW)
         arrays[f"{name}_images"] = split.images[chosen].squeeze()
