@@ -129,3 +129,16 @@ def test_recipes_refuse_what_does_not_fit(here: Path) -> None:
     for changes, reason in cases:
         with pytest.raises(InputError, match=reason):
             train(**changes)
+
+
+@pytest.mark.parametrize(
+    ("momentum", "steps", "wanted"), [(0.01, 20, 0.1), (0.01, 100, 0.02), (0.01, 9000, 0.01), (0.1, 9000, 0.1)]
+)
+def test_running_statistics_follow_within_an_epoch(momentum: float, steps: int, wanted: float) -> None:
+    import torch
+
+    from edgebench.recipes._classifier import quicken
+
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2, momentum=momentum))
+    quicken(network, steps)
+    assert network[1].momentum == pytest.approx(wanted)

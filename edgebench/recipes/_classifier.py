@@ -214,6 +214,13 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
     training.rmdir()
 
 
+def quicken(network: torch.nn.Module, steps: int) -> None:
+    """Let batch norms' running statistics follow within an epoch: MobileNetV3's momentum of 0.01 wants thousands of steps."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            module.momentum = max(module.momentum, min(0.1, 2 / steps))
+
+
 def _train(classifier: Classifier, job: Job, spec: Preprocessing, best: Best, training: Path) -> None:
     """Run Lightning's trainer, from where an interrupted one stopped."""
     options = classifier.options
@@ -233,6 +240,7 @@ def _train(classifier: Classifier, job: Job, spec: Preprocessing, best: Best, tr
         DataLoader(train, options.batch_size, shuffle=True, collate_fn=as_is, drop_last=ragged),
         DataLoader(val, 256, collate_fn=as_is),
     )
+    quicken(classifier, len(loaders[0]))
     last = training / RESUME
     try:
         trainer.fit(classifier, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True)

@@ -20,6 +20,7 @@ from edgebench.data import open_images
 from edgebench.profile import read_dataset
 
 SPEED, LOSS, SIZE = 2.5, 0.005, 2.0
+LEARNT = 0.9
 FEW = 64
 """Images a split for ResNet-50, whose accuracy means nothing."""
 
@@ -62,6 +63,8 @@ def searched(folder: Path, size: int, epochs: int, minutes: float) -> str | None
     whole = [block["name"] for block in blocks if block["choice"] == "int8"]
     print(f"{len(whole)} of {len(blocks)} blocks compute in INT8: {', '.join(whole) or 'none'}")
     first, last = made.rivals[0], made.rivals[-1]
+    if first["metric"] < LEARNT:
+        return f"mobilenet_v3_small has learnt nothing ({100 * first['metric']:.1f} %), so no loss can be judged"
     if last["against"]["word"] == "slower":
         return f"the searched mobilenet_v3_small is slower than FP32, by {last['against']['ratio']['value']:.3f}"
     if first["metric"] - last["metric"] > LOSS + 1e-9:
