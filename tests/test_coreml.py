@@ -381,7 +381,6 @@ def test_without_a_mac_a_cell_says_so(here: Path) -> None:
     ("options", "reason"),
     [
         ({"compute_units": "GPU"}, r"compute_units is ALL \| CPU_ONLY \| CPU_AND_GPU \| CPU_AND_NE, not 'GPU'"),
-        ({"compute_unit": "ALL"}, "coreml has no option compute_unit; it has compute_units, benchmarker"),
         ({"benchmarker": "maybe"}, "benchmarker is true or false, not 'maybe'"),
     ],
 )

@@ -102,7 +102,7 @@ def test_the_device_is_an_option(bundle: Path, board: Board) -> None:
     assert "no Edge TPU pci answers (Failed to load delegate" in reason(measured(bundle, device="pci"))
     assert "device 'nvme': give usb, pci" in reason(measured(bundle, device="nvme"))
     assert "rebuilt is true or false, not 'maybe'" in reason(measured(bundle, rebuilt="maybe"))
-    assert "unknown option speed; this runtime takes device, rebuilt" in reason(measured(bundle, speed=3))
+    assert "edgetpu has no option speed; it has device, rebuilt" in reason(measured(bundle, speed=3))
 
 
 def test_a_missing_stick_is_one_clear_reason(bundle: Path, board: Board) -> None:

@@ -25,9 +25,6 @@ class Runtime(object):
 
     def __init__(self, job: Dict[str, Any]) -> None:
         options = job["options"]
-        wrong = sorted(name for name in options if name not in OPTIONS)
-        if wrong:
-            raise ValueError("coreml has no option %s; it has %s" % (wrong[0], ", ".join(OPTIONS)))
         units = options.get("compute_units", "ALL")
         if units not in UNITS:
             raise ValueError("compute_units is %s, not %r" % (" | ".join(UNITS), units))

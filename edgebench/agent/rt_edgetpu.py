@@ -103,9 +103,6 @@ class Runtime(object):
         self._interpreter_module, self._version = self._imported()
 
     def _check_options(self) -> None:
-        unknown = sorted(set(self._options) - set(OPTIONS))
-        if unknown:
-            raise ValueError("unknown option %s; this runtime takes %s" % (unknown[0], ", ".join(OPTIONS)))
         device = str(self._options.get("device", ""))
         if not DEVICE.fullmatch(device):
             raise ValueError("device %r: give usb, pci, or with a number usb:0, pci:1 or :0" % device)

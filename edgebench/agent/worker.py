@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 from . import clock, memory
 from .events import Events
@@ -22,6 +22,13 @@ CHUNK_SECONDS = 20.0
 """Fewer where they took so long: a worker that says nothing counts as hanging."""
 
 
+def check_options(runtime: str, given: Dict[str, Any], known: Sequence[str]) -> None:
+    """Raise `ValueError` for an option that a runtime does not have."""
+    strange = sorted(set(given) - set(known))
+    if strange:
+        raise ValueError("%s has no option %s; it has %s" % (runtime, strange[0], ", ".join(known) or "none"))
+
+
 class Worker(object):
     """A job, its runtime, and the stage it has come to."""
 
@@ -33,6 +40,7 @@ class Worker(object):
             pin(job["affinity"])
         self.threads = job["threads"] or cores()
         module = importlib.import_module("." + "rt_" + job["runtime"].replace("-", "_"), __package__)
+        check_options(job["runtime"], job["options"], getattr(module, "OPTIONS", ()))
         self.runtime = module.Runtime(job)
         self.serial = job["batch"] > 1 and not job["dynamic_batch"]
 

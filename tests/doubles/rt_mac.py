@@ -155,4 +155,4 @@ for each in (
     setattr(native, each.__name__, each)
 sys.modules["coremltools.libcoremlpython"] = native
 
-from .rt_coreml import DISTRIBUTIONS, MODULES, Runtime  # noqa: E402, F401
+from .rt_coreml import DISTRIBUTIONS, MODULES, OPTIONS, Runtime  # noqa: E402, F401

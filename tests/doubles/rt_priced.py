@@ -10,8 +10,11 @@ from . import clock
 from .rt_onnxruntime import DISTRIBUTIONS, MODULES
 from .rt_onnxruntime import Runtime as Base
 
-__all__ = ["DISTRIBUTIONS", "MODULES", "Runtime"]
+__all__ = ["DISTRIBUTIONS", "MODULES", "OPTIONS", "Runtime"]
 SAMPLES = 20
+
+
+OPTIONS = ("base_ms", "int8_ms", "packed_ms", "spoils")
 
 
 class Runtime(Base):
