@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DOUBLES, Cli
+from conftest import DOUBLES, Cli, Devices
 
 import edgebench
 from edgebench import api, build, plan, profile, quantization, sensitivity
@@ -369,6 +370,16 @@ def test_a_search_key_depends_on_the_recipe(here: Path) -> None:
     recipes: list[dict[str, Any] | None] = [None, {"blocks": []}, {"blocks": [{"choice": "int8"}]}]
     keys = {build.order_key(replace(order, recipe=recipe)) for recipe in recipes}
     assert len(keys) == 3
+
+
+def test_a_search_measures_on_the_device_itself(tmp_path: Path, sshd: Devices, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(tmp_path, monkeypatch)
+    device = sshd(python=sys.executable)
+    target = TARGET.replace("OPTIONS", PRICES).replace("transport: local", f"transport: ssh\nhost: {device.host}")
+    Path("priced.yaml").write_text(target)
+    done = choices(search())
+    assert {node for node, choice in done.items() if choice == "int8"} == {"/2/Conv", "/8/Gemm"}
+    assert list(device.home.glob(".edgebench/bundles/*"))
 
 
 def test_trials_of_several_cells_go_there_and_back() -> None:
