@@ -127,23 +127,17 @@ def export(
     asked = [name for name in ACCURACY_GOALS if getattr(wanted, name) is not None]
     if asked and data is None:
         raise InputError(f"export: {asked[0]} is judged on a data set; give --dataset, or leave it out")
-    given = Source(
-        str(source),
-        architecture=architecture,
-        name=name,
-        classes=classes,
-        size=size,
-        channels=channels,
-        pretrained=pretrained,
-        mean=tuple(mean) if mean else None,
-        std=tuple(std) if std else None,
-    )
+    given = Source(str(source), architecture, name, classes, size, channels, pretrained, mean=_tuple(mean), std=_tuple(std))
     model, network = open_source(given, data)
     order = Order(model, network, format, precision, accepts, data, plan, dynamic_batch)
     folder = Path(out) / f"{model.name}.{format}.{precision}"
     bundle, cached = build_bundle(order, device, folder, progress)
     check_goals(bundle, wanted)
     return ExportResult(folder, bundle, cached)
+
+
+def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
+    return tuple(values) if values else None
 
 
 def quantize(
@@ -191,16 +185,7 @@ def quantize(
     [device] = read_devices([target])
     accepts = accepted(device, format, precision)
     data = open_images(read_dataset(dataset))
-    given = Source(
-        str(source),
-        architecture=architecture,
-        name=name,
-        size=size,
-        channels=channels,
-        pretrained=pretrained,
-        mean=tuple(mean) if mean else None,
-        std=tuple(std) if std else None,
-    )
+    given = Source(str(source), architecture, name, None, size, channels, pretrained, mean=_tuple(mean), std=_tuple(std))
     model, network = open_source(given, data)
     order = Order(model, network, format, precision, accepts, data, plan)
     folder = Path(out) / f"{model.name}.{format}.{precision}"

@@ -12,6 +12,7 @@ from typing import Any
 import coral
 import numpy as np
 import pytest
+from few import few_digits
 from tensorrt_board import RELEASES, Board, compiled
 from test_twins import twin
 
@@ -29,18 +30,6 @@ ZOO = ("resnet18", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "vit
 SIZE = 32
 FEW = 16
 """Samples of each split: a vision transformer of 86 million parameters takes its time."""
-
-
-def little_digits(folder: Path) -> Dataset:
-    """Write a few real digits in each split, as a file in MedMNIST's format."""
-    split = open_images(read_dataset("digits")).read("test")
-    arrays: dict[str, Any] = {}
-    for number, name in enumerate(("train", "val", "test")):
-        chosen = slice(number * FEW, (number + 1) * FEW)
-        arrays[f"{name}_images"] = split.images[chosen].squeeze()
-        arrays[f"{name}_labels"] = split.labels[chosen].reshape(-1, 1)
-    np.savez(folder / "few.npz", **arrays)
-    return open_images(read_dataset(f"medmnist:{folder / 'few.npz'}"))
 
 
 def wanted() -> list[tuple[str, str]]:
@@ -174,7 +163,7 @@ def test_every_variant_is_made_and_run_or_refused_with_layer_and_reason(
     tmp_path: Path, architecture: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coral.compiler_on_path(tmp_path, monkeypatch)
-    data = little_digits(tmp_path)
+    data = open_images(read_dataset(few_digits(tmp_path, FEW)))
     _, load = open_source(Source(architecture, size=SIZE, channels=3), data)
     network = load()
     done = []

@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from cells import arguments, progress, verdict, workplace
 
 import edgebench
-from edgebench.data import open_images
-from edgebench.profile import read_dataset
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from few import few_digits
 
 SPEED, LOSS, SIZE = 2.5, 0.005, 2.0
 LEARNT = 0.9
@@ -30,21 +31,9 @@ def told(what: str, done: float, total: float, lane: str = "") -> None:
     progress(f"{what}: {done:.0f} of {total:.0f}".ljust(90))
 
 
-def few(folder: Path) -> str:
-    """Write some of the digits as a file in MedMNIST's format; returns its name as a data set."""
-    split = open_images(read_dataset("digits")).read("test")
-    arrays: dict[str, Any] = {}
-    for number, name in enumerate(("train", "val", "test")):
-        chosen = slice(number * FEW, (number + 1) * FEW)
-        arrays[f"{name}_images"] = split.images[chosen].squeeze()
-        arrays[f"{name}_labels"] = split.labels[chosen].reshape(-1, 1)
-    np.savez(folder / "few.npz", **arrays)
-    return f"medmnist:{folder / 'few.npz'}"
-
-
 def plain(folder: Path, size: int) -> str | None:
     """Compare plain INT8 with FP32 on ResNet-50 (random weights, which cost as much); returns what falls short."""
-    made = edgebench.quantize("resnet50", size=size, channels=3, dataset=few(folder), out=folder, **common(folder))
+    made = edgebench.quantize("resnet50", size=size, channels=3, dataset=few_digits(folder, FEW), out=folder, **common(folder))
     ratio = 1 / made.rivals[-1]["against"]["ratio"]["value"]
     print(f"\nresnet50, {size} px, ONNX:")
     table(made.rivals)
