@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -383,21 +384,42 @@ def verify(results: Path = RESULTS) -> list[Checked]:
 # ---------------------------------------------------------------- leaderboard
 
 
-def tables(results: Path = RESULTS, *, sort: str = "latency", by: Sequence[str] = ("dataset", "target")) -> list[Table]:
-    """Make the leaderboard's tables from every record below a folder; each is checked against its hash."""
+def tables(
+    results: Path = RESULTS,
+    *,
+    sort: str = "latency",
+    by: Sequence[str] = ("dataset", "target"),
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> list[Table]:
+    """Make the leaderboard's tables from every record below a folder; each is checked against its hash.
+
+    `where` chooses rows: a name (`precision`, `target`, `model`, …) and patterns, one of which must fit.
+    """
     from edgebench.report import tables as report
 
     records = [(path.relative_to(results), record) for path, record in store.read_all(Path(results))]
-    return report.make(records, sort, by, lambda record: store.noise_floor(Path(results), record.cell))
+    return report.make(records, sort, by, lambda record: store.noise_floor(Path(results), record.cell), where or {})
 
 
 def leaderboard(
-    results: Path = RESULTS, *, out: Path | None = None, sort: str = "latency", by: Sequence[str] = ("dataset", "target")
+    results: Path = RESULTS,
+    *,
+    out: Path | None = None,
+    format: str | None = None,
+    sort: str = "latency",
+    by: Sequence[str] = ("dataset", "target"),
+    where: Mapping[str, Sequence[str]] | None = None,
+    columns: Sequence[str] = (),
 ) -> str:
-    """Make the leaderboard of a folder of records as markdown; the same records give the same bytes."""
-    from edgebench.report import markdown
+    """Make the leaderboard of a folder of records; the same records give the same bytes.
 
-    text = markdown.render(tables(results, sort=sort, by=by))
+    format: markdown, csv, json or latex; as the ending of `out` says unless given, else markdown.
+    """
+    from edgebench import report
+
+    kind = format or report.format_of(out)
+    base = Path(os.path.relpath(results, Path(out).parent)) if out is not None else Path()
+    text = report.render(tables(results, sort=sort, by=by, where=where), kind, columns, base)
     if out is not None:
-        write_atomic(out, text.encode())
+        write_atomic(Path(out), text.encode())
     return text

@@ -223,7 +223,7 @@ def test_a_changed_noise_is_found(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- ranks
 
 
-def ranks(*records: Record, floor: float | None = None) -> list[tuple[str, int]]:
+def ranks(*records: Record, floor: float | None = None) -> list[tuple[str, int | None]]:
     placed = [(Path(f"records/cpu/{index}.json"), each) for index, each in enumerate(records)]
     [table] = tables.make(placed, "latency", ("target",), lambda _: floor)
     return [(row.record.cell.model, row.rank) for row in table.rows]

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import csv
+import html
+import io
+import re
+import unicodedata
 from pathlib import Path
 from typing import Any
 
 import pytest
 from factory import make_cell, make_record
+from markdown_it import MarkdownIt
 
+from edgebench import report
 from edgebench.errors import UnknownName
-from edgebench.report import markdown, tables
-from edgebench.schema import DatasetRef, Reason, Record, Scenario, Verdict
+from edgebench.report import columns, delimited, latex, markdown, tables
+from edgebench.schema import DatasetRef, Energy, Interval, Reason, Record, Scenario, Verdict
 
-GOLDEN = Path(__file__).parent / "golden" / "LEADERBOARD.md"
+GOLDEN = Path(__file__).parent / "golden"
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "[here](javascript:alert(1))",
+    "a|b`c`*d*_e_~f~",
+    "=HYPERLINK(1)",
+    "line\nbreak\r\x00\x1b[31m",
+    "\u202eevil\u2066",
+    "שלום 🩻 日本",
+    "&lt;b&gt; 100 % $x_1^2$ {#} \\input{x}",
+]
 
 
 def records() -> list[tuple[Path, Record]]:
@@ -64,13 +81,15 @@ def test_the_same_cell_with_other_runtime_options_is_a_row_of_its_own() -> None:
     assert runtimes == [f"onnxruntime 1.2 (compute_units {units})" for units in ("CPU_AND_NE", "CPU_ONLY")]
 
 
-def test_the_leaderboard_is_the_golden_file() -> None:
-    assert markdown.render(make()) == GOLDEN.read_text()
+@pytest.mark.parametrize(("format", "ending"), report.FORMATS.items())
+def test_every_format_is_its_golden_file(format: str, ending: str) -> None:
+    """To accept a change: python tests/test_report.py."""
+    assert report.render(make(), format) == (GOLDEN / f"LEADERBOARD{ending}").read_text(encoding="utf-8")
 
 
 def test_the_order_of_the_records_does_not_matter() -> None:
     backwards = tables.make(reversed(records()), "latency", ("dataset", "target"))
-    assert markdown.render(backwards) == GOLDEN.read_text()
+    assert markdown.render(backwards) == markdown.render(make())
 
 
 def test_quick_and_standard_are_never_in_one_table() -> None:
@@ -112,7 +131,7 @@ def test_a_newer_record_of_the_same_combination_replaces_the_older() -> None:
     assert [latency.median_ns.value for latency in found if latency] == [8e6]
 
 
-@pytest.mark.parametrize(("sort", "first"), [("latency", "small"), ("metric", "big"), ("size", "small")])
+@pytest.mark.parametrize(("sort", "first"), [("latency", "small"), ("metric", "big"), ("size", "small"), ("p99", "small")])
 def test_rows_are_sorted_as_asked(sort: str, first: str) -> None:
     assert make(sort=sort)[0].rows[0].record.cell.model == first
 
@@ -124,5 +143,95 @@ def test_unknown_orders_and_groups_are_named() -> None:
         make(by=("targt",))
 
 
-def test_names_cannot_break_the_table() -> None:
-    assert markdown.escape("a|b\n<script>") == "a\\|b &lt;script>"
+def with_reasons(reasons: list[str]) -> list[tables.Table]:
+    """Make a table whose verdicts and failures say these things."""
+    said = tuple(Reason(reason=reason, recommendation=reason) for reason in reasons)
+    made = make_record(cell=make_cell(), verdict=Verdict(word="UNSTABLE", reasons=said))
+    odd = made.model_copy(update={"environment": {**made.environment, "cpu": reasons[0], "os": reasons[-1]}})
+    failed = make_record(status="failed", cell=make_cell(runtime_version=reasons[0]))
+    failed = failed.model_copy(update={"failure": said[0]})
+    return tables.make([(Path("a.json"), odd), (Path("b.json"), failed)], "latency", ("dataset", "target"))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown_shows_text_as_text(text: str) -> None:
+    page = MarkdownIt("gfm-like", {"linkify": False}).render(markdown.render(with_reasons([text])))
+    assert "<script" not in page
+    assert "javascript" not in "".join(re.findall(r'href="([^"]*)"', page))
+    shown = unicodedata.normalize("NFC", html.unescape(re.sub(r"<[^>]+>", "", page)))
+    kept = columns.printable("".join(each for each in text if each not in markdown.DIRECTIONS))
+    assert shown.count(kept) >= 3
+    assert page.count("<tr>") == 2
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_csv_holds_text_as_text_and_starts_no_formula(text: str) -> None:
+    one, two = csv.DictReader(io.StringIO(delimited.render(with_reasons([text])), newline=""))
+    assert (one["status"], two["status"]) == ("done", "failed")
+    assert two["runtime"].removeprefix("'") == columns.printable(text)
+    assert not two["runtime"].startswith(("=", "+", "-", "@"))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_latex_takes_no_text_for_a_command(text: str) -> None:
+    made = latex.render(with_reasons([text]))
+    assert "\\input" not in made.replace("\\textbackslash{}input", "")
+    unescaped = re.sub(r"\\[&%$#_{}]", "", made)
+    assert unescaped.count("{") == unescaped.count("}")
+    assert unescaped.count("$") % 2 == 0
+
+
+def test_rows_are_chosen_by_patterns_and_keep_their_reference() -> None:
+    [table, *_] = make(where={"precision": ["int8"], "model": ["sm*", "none"]})
+    [row] = table.rows
+    assert (row.record.cell.model, row.rank) == ("small", 1)
+    assert row.metric_delta == pytest.approx(-0.01)
+    assert row.reduction_size == pytest.approx(1 - 2.5 / 45)
+    assert make(where={"verdict": ["INVALID"]}) == []
+    with pytest.raises(UnknownName, match="did you mean 'precision'"):
+        make(where={"precison": ["int8"]})
+
+
+def test_columns_are_chosen_and_ordered() -> None:
+    head = markdown.render(make(), ("p50", "model")).splitlines()[12]
+    assert head == "| p50 ms | model |"
+    assert report.render(make(), "csv", ("size", "model")).splitlines()[0] == (
+        "dataset,target,mode,scenario,status,size_bytes,model,record,reason"
+    )
+    with pytest.raises(UnknownName, match="did you mean 'p50'"):
+        markdown.render(make(), ("p5",))
+
+
+def test_links_start_from_where_the_file_lies() -> None:
+    assert "[small](../results/records/cpu/3.json)" in markdown.render(make(), base=Path("../results"))
+    assert "[small](records/cpu/3.json)" in markdown.render(make())
+
+
+def energetic(joules: float | None, provenance: Any, short: bool = False) -> Energy:
+    return Energy(
+        joules=None if joules is None else Interval(value=joules, low=joules, high=joules),
+        provenance=provenance,
+        rail="total",
+        short=short,
+        reason=None if joules is not None else "no power meter",
+    )
+
+
+def test_energy_ranks_within_one_provenance_and_not_in_short_windows() -> None:
+    given: dict[str, tuple[Any, ...]] = {
+        "a": (0.2, "board"),
+        "b": (0.1, "board"),
+        "c": (0.01, "module"),
+        "d": (None, None),
+        "e": (0.05, "board", True),
+    }
+    made = [make_record(cell=make_cell(name)).model_copy(update={"energy": energetic(*some)}) for name, some in given.items()]
+    placed = [(Path(f"{record.cell.model}.json"), record) for record in made]
+    found = [[(row.record.cell.model, row.rank) for row in table.rows] for table in tables.make(placed, "energy", ("target",))]
+    assert sorted(found) == [[("b", 1), ("a", 2), ("e", None)], [("c", 1)], [("d", None)]]
+    assert "Rows without a rank" in markdown.render(tables.make(placed, "energy", ("target",)))
+
+
+if __name__ == "__main__":
+    for name, ending in report.FORMATS.items():
+        (GOLDEN / f"LEADERBOARD{ending}").write_text(report.render(make(), name), encoding="utf-8")

@@ -277,6 +277,7 @@ DIGITS = ("--dataset", "digits", "--size", "16", "--channels", "1")
         (("leaderboard", "nowhere"), "no such folder"),
         (("leaderboard", "edited"), "changed since it was measured"),
         (("leaderboard", "--sort", "latncy", "."), "did you mean 'latency'"),
+        (("leaderboard", "--where", "precision", "."), "--where precision: not name=value"),
         (("frobnicate",), "No such command"),
     ],
 )
@@ -413,6 +414,10 @@ def test_the_core_alone_measures_a_bundle_and_compares(here: Path, cli: Cli) -> 
     assert record["accuracy"]["host_agreement"] == 1.0
     code, out, _ = cli("leaderboard", "--out", "LEADERBOARD.md")
     assert (code, "1 rows" in out) == (0, True)
+    assert "](results/records/cpu/" in Path("LEADERBOARD.md").read_text()
+    code, out, _ = cli("leaderboard", "--format", "csv", "--where", "precision=fp32,int8", "--columns", "model,p50")
+    assert (code, out.splitlines()[0].split(",")[5:7]) == (0, ["model", "median_ns"])
+    assert cli("leaderboard", "--where", "precision=int8", "--out", "none.tex")[1] == "none.tex: 0 rows\n"
     digest = hashlib.sha256(Path("LEADERBOARD.md").read_bytes()).hexdigest()
     assert cli("leaderboard", "--out", "again.md")[0] == 0
     assert hashlib.sha256(Path("again.md").read_bytes()).hexdigest() == digest

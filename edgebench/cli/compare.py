@@ -79,7 +79,7 @@ def _print(suite: Suite, markdown: bool) -> None:
 
 
 def _row(pair: Compared) -> dict[str, Any]:
-    from edgebench.report.markdown import milliseconds
+    from edgebench.report.columns import milliseconds
 
     ratio = pair.latency.ratio
     return {

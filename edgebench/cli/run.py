@@ -124,7 +124,7 @@ def _name(cell: CellPlan) -> dict[str, Any]:
 
 
 def _numbers(record: Record | None) -> dict[str, Any]:
-    from edgebench.report.markdown import mebibytes, milliseconds, percent
+    from edgebench.report.columns import mebibytes, milliseconds, percent
 
     if record is None or record.latency is None or record.accuracy is None or record.verdict is None:
         return {"metric %": "", "p50 ms": "", "per second": "", "size MiB": "", "verdict": ""}

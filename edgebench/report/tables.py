@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from edgebench import stats
@@ -25,13 +27,23 @@ ALWAYS: dict[str, Callable[[Record], str]] = {
     "method": lambda record: str(record.cell.method),
 }
 """What may never be mixed in one table, asked for or not."""
+FILTERS: dict[str, Callable[[Record], str]] = {
+    **GROUPS,
+    "role": lambda record: record.role,
+    "mode": lambda record: record.cell.mode,
+    "scenario": lambda record: record.cell.scenario.kind,
+    "runtime": lambda record: record.cell.ran_by,
+    "verdict": lambda record: record.verdict.word if record.verdict else record.status,
+}
+"""What rows can be chosen by."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One finished cell beside its reference and its teacher; shares are fractions of 1."""
 
-    rank: int
+    rank: int | None
+    """None where the order asked for has no value for it."""
     pareto: bool
     path: str
     record: Record
@@ -100,22 +112,60 @@ class Table:
     rows: tuple[Row, ...]
     failed: tuple[tuple[str, Record], ...]
 
+    def values(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "group": self.title,
+            "mode": self.mode,
+            "environment": self.environment,
+            "rows": [row.values() for row in self.rows],
+            "failed": [record.model_dump(mode="json", by_alias=True) for _, record in self.failed],
+        }
 
-SORTS: dict[str, Callable[[Row], tuple[float, ...]]] = {
-    "latency": lambda row: (row.record.latency.median_ns.value if row.record.latency else 0.0,),
-    "metric": lambda row: (-row.metric, row.record.latency.median_ns.value if row.record.latency else 0.0),
-    "size": lambda row: (float(row.record.size_bytes or 0), row.record.latency.median_ns.value if row.record.latency else 0.0),
+
+SORTS: dict[str, Callable[[Row], float | None]] = {
+    "latency": lambda row: _median_ns(row.record),
+    "p99": lambda row: row.record.latency.p99_ns if row.record.latency else None,
+    "metric": lambda row: -row.metric,
+    "size": lambda row: row.record.size_bytes,
+    "memory": lambda row: row.record.memory.peak_bytes,
+    "energy": lambda row: row.record.energy.joules.value if row.record.energy.joules and not row.record.energy.short else None,
 }
+"""Orders, best first; where there is no value the row comes last, without a rank."""
+
+
+def _median_ns(record: Record) -> float:
+    assert record.latency is not None
+    return record.latency.median_ns.value
+
+
+def choose(records: Iterable[tuple[Path, Record]], where: Mapping[str, Sequence[str]]) -> list[tuple[Path, Record]]:
+    """Keep the records that fit one pattern (`resnet*`) of each name in `where`; `UnknownName` for a name that is none."""
+    for name in where:
+        if name not in FILTERS:
+            raise UnknownName("filter", name, FILTERS)
+    return [
+        (path, record)
+        for path, record in records
+        if all(any(fnmatchcase(FILTERS[name](record), one) for one in patterns) for name, patterns in where.items())
+    ]
 
 
 Floor = Callable[[Record], float | None]
 """Knows the noise of a record's device."""
 
 
-def make(records: Iterable[tuple[Path, Record]], sort: str, by: Sequence[str], floor: Floor = lambda _: None) -> list[Table]:
+def make(
+    records: Iterable[tuple[Path, Record]],
+    sort: str,
+    by: Sequence[str],
+    floor: Floor = lambda _: None,
+    where: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> list[Table]:
     """Group, rank and mark records; the newest record of a combination counts.
 
     By latency, rows that do not differ from the best of their rank share it.
+    `where` chooses rows as `choose` says; those left out still serve as reference and teacher.
     """
     if sort not in SORTS:
         raise UnknownName("sort order", sort, SORTS)
@@ -126,13 +176,19 @@ def make(records: Iterable[tuple[Path, Record]], sort: str, by: Sequence[str], f
     failed: list[tuple[Path, Record]] = []
     for path, record in _newest(records):
         if record.status == "failed":
-            failed.append((path, record))
+            failed += choose([(path, record)], where)
         else:
             key = tuple(GROUPS[name](record) for name in by) + tuple(ALWAYS[name](record) for name in ALWAYS)
+            key += (_provenance(record),) if sort == "energy" else ()
             groups.setdefault(key, []).append((path, record))
-    made = [_table(groups[key], failed, sort, by, floor) for key in sorted(groups)]
+    made = [_table(groups[key], failed, sort, by, floor, where) for key in sorted(groups) if choose(groups[key], where)]
     left = [item for item in failed if not any(item[1].key == record.key for table in made for _, record in table.failed)]
     return made + ([_only_failed(left, by)] if left else [])
+
+
+def _provenance(record: Record) -> str:
+    """Name where a figure of energy comes from: by energy, rows of different provenance are never ranked together."""
+    return f"{record.energy.provenance} {record.energy.rail}" if record.energy.joules else ""
 
 
 def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
@@ -148,17 +204,20 @@ def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]
 
 
 def _table(
-    members: list[tuple[Path, Record]], failed: list[tuple[Path, Record]], sort: str, by: Sequence[str], floor: Floor
+    members: list[tuple[Path, Record]],
+    failed: list[tuple[Path, Record]],
+    sort: str,
+    by: Sequence[str],
+    floor: Floor,
+    where: Mapping[str, Sequence[str]],
 ) -> Table:
     first = members[0][1]
     teacher = _teacher([record for _, record in members])
-    rows = [_row(path, record, members, teacher) for path, record in members]
+    rows = [_row(path, record, members, teacher) for path, record in choose(members, where)]
     best = {row.path for row in rows if not any(_dominates(other, row) for other in rows)}
-    rows.sort(key=lambda row: (*SORTS[sort](row), row.path))
-    ranked = tuple(
-        Row(rank, row.path in best, *(getattr(row, name) for name in list(Row.__dataclass_fields__)[2:]))
-        for rank, row in zip(_ranks(rows, floor) if sort == "latency" else range(1, len(rows) + 1), rows, strict=True)
-    )
+    placed = sorted(rows, key=lambda row: (SORTS[sort](row) is None, SORTS[sort](row) or 0.0, _median_ns(row.record), row.path))
+    ranks = _ranks(placed, floor) if sort == "latency" else _places([SORTS[sort](row) for row in placed])
+    ranked = tuple(replace(row, rank=rank, pareto=row.path in best) for rank, row in zip(ranks, placed, strict=True))
     mine = [
         (path.name, record)
         for path, record in failed
@@ -175,6 +234,11 @@ def _table(
         rows=ranked,
         failed=tuple(sorted(mine, key=lambda item: item[0])),
     )
+
+
+def _places(values: Sequence[float | None]) -> list[int | None]:
+    """Rank values in order; equal ones share a rank, and what has none gets none."""
+    return [None if value is None else values.index(value) + 1 for value in values]
 
 
 def _ranks(rows: Sequence[Row], floor: Floor) -> list[int]:
@@ -223,7 +287,7 @@ def _reference(record: Record, members: list[tuple[Path, Record]]) -> Record | N
 def _row(path: Path, record: Record, members: list[tuple[Path, Record]], teacher: Record | None) -> Row:
     reference = _reference(record, members)
     return Row(
-        rank=0,
+        rank=None,
         pareto=False,
         path=path.as_posix(),
         record=record,

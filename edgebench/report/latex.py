@@ -1,0 +1,54 @@
+"""Tables as LaTeX for papers; wants the packages booktabs and, for names in other scripts, a Unicode engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgebench.report import columns
+from edgebench.report.columns import NARROW
+from edgebench.report.tables import Table
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    **{each: f"\\{each}" for each in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "●": r"$\bullet$",
+    "Δ": r"$\Delta$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "µ": r"$\mu$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+}
+
+
+def render(tables: Sequence[Table], names: Sequence[str] = ()) -> str:
+    """Write each table as a `table` with its notes below; failed cells are among the notes."""
+    return "\n".join(_table(table, names or NARROW) for table in tables)
+
+
+def _table(table: Table, names: Sequence[str]) -> str:
+    chosen = columns.chosen(table.headline, names)
+    lines = [r"\begin{table}", r"\centering", r"\small", rf"\caption{{{escape(columns.title(table))}}}"]
+    if table.rows:
+        lines += [rf"\begin{{tabular}}{{{''.join('r' if column.number else 'l' for column in chosen)}}}", r"\toprule"]
+        lines += [_line([column.heading for column in chosen]), r"\midrule"]
+        lines += [_line([column.fill(row) for column in chosen]) for row in table.rows]
+        lines += [r"\bottomrule", r"\end{tabular}"]
+    below = [*columns.notes(table), *(f"Failed: {columns.failure(record)}." for _, record in table.failed)]
+    told = ["; ".join(columns.circumstances(table)) + "."] if table.rows else []
+    lines += [rf"\par\smallskip\footnotesize {escape(note)}" for note in (*told, *below)]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return " & ".join(escape(cell) for cell in cells) + r" \\"
+
+
+def escape(text: str) -> str:
+    """Keep text from becoming LaTeX."""
+    return "".join(SPECIAL.get(each, each) for each in columns.printable(text))
