@@ -11,11 +11,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgebench.api import compare, diagnose, export, leaderboard, noise, quantize, run, train
+    from edgebench.api import compare, diagnose, export, leaderboard, noise, quantize, recommend, run, train
     from edgebench.profile import read_target
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "compare", "diagnose", "export", "leaderboard", "noise", "quantize", "read_target", "run", "train"]
+__all__ = [
+    "__version__",
+    "compare",
+    "diagnose",
+    "export",
+    "leaderboard",
+    "noise",
+    "quantize",
+    "read_target",
+    "recommend",
+    "run",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,7 @@ from edgebench import discovery, store
 from edgebench.build import Order, accepted, build_bundle, check_goals, exporter
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
-from edgebench.errors import InputError
+from edgebench.errors import InputError, UnknownName
 from edgebench.files import write_atomic
 from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
 from edgebench.profile import read_dataset, read_profile, read_target, read_values
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgebench.comparison import Suite
     from edgebench.diagnosis import Diagnosis
     from edgebench.quantization import Result as Quantized
+    from edgebench.report.choice import Choice
     from edgebench.report.tables import Table
     from edgebench.verify import Checked
 
@@ -399,6 +400,29 @@ def tables(
 
     records = [(path.relative_to(results), record) for path, record in store.read_all(Path(results))]
     return report.make(records, sort, by, lambda record: store.noise_floor(Path(results), record.cell), where or {})
+
+
+def recommend(
+    results: Path = RESULTS,
+    *,
+    limits: Mapping[str, str | float],
+    sort: str = "metric",
+    by: Sequence[str] = ("dataset", "target"),
+    where: Mapping[str, Sequence[str]] | None = None,
+) -> list[Choice]:
+    """Choose among records: what keeps to the limits, best first, and what each of the others breaks.
+
+    limits: `max_p50`, `max_p90`, `max_p99` (nanoseconds, or text like "20ms"),
+    `max_size`, `max_memory` (bytes, "5MB"), `max_energy` (joules, "3mJ"),
+    `min_metric` (0…1, "85%"), `min_rate` (per second). `InputError` for another name.
+    """
+    from edgebench.report import choice
+
+    for name in limits:
+        if name not in choice.KINDS:
+            raise UnknownName("limit", name, choice.KINDS)
+    read = {name: choice.quantity(name, value) if isinstance(value, str) else float(value) for name, value in limits.items()}
+    return choice.choose(tables(results, sort=sort, by=by, where=where), read)
 
 
 def leaderboard(

@@ -22,6 +22,7 @@ from edgebench.cli import (
     models,
     noise,
     quantize,
+    recommend,
     run,
     targets,
     train,
@@ -42,7 +43,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (train, export, quantize, run, compare, diagnose, leaderboard, verify, noise, tune, models, formats, doctor):
+for command in (
+    train,
+    export,
+    quantize,
+    run,
+    compare,
+    diagnose,
+    leaderboard,
+    recommend,
+    verify,
+    noise,
+    tune,
+    models,
+    formats,
+    doctor,
+):
     app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
 app.add_typer(targets.app, name="targets")
 

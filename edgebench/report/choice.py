@@ -1,0 +1,108 @@
+"""Which rows keep to the user's limits, and which limit each of the others breaks."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from edgebench.errors import InputError
+from edgebench.report.columns import mebibytes, milliseconds, percent
+from edgebench.report.tables import Row, Table
+
+TIMES = {"s": 1e9, "ms": 1e6, "us": 1e3, "µs": 1e3, "ns": 1.0}
+SIZES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
+ENERGIES = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6}
+SHARES = {"": 1.0, "%": 0.01}
+RATES = {"": 1.0, "/s": 1.0}
+QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµ%/]*)")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One thing that can be limited."""
+
+    what: str
+    units: Mapping[str, float]
+    value: Callable[[Row], float | None]
+    show: Callable[[float], str]
+    highest: bool = True
+    """Whether the limit is the most that is allowed; else it is the least."""
+
+
+def _of(key: str) -> Callable[[Row], float | None]:
+    return lambda row: row.values()[key]
+
+
+def _joules(row: Row) -> float | None:
+    return None if row.record.energy.short else row.values()["energy_joules"]
+
+
+KINDS: dict[str, Kind] = {
+    "max_p50": Kind("p50", TIMES, _of("median_ns"), lambda value: f"{milliseconds(value)} ms"),
+    "max_p90": Kind("p90", TIMES, _of("p90_ns"), lambda value: f"{milliseconds(value)} ms"),
+    "max_p99": Kind("p99", TIMES, _of("p99_ns"), lambda value: f"{milliseconds(value)} ms"),
+    "max_size": Kind("size", SIZES, _of("size_bytes"), lambda value: f"{mebibytes(int(value))} MiB"),
+    "max_memory": Kind("peak memory", SIZES, _of("peak_bytes"), lambda value: f"{mebibytes(int(value))} MiB"),
+    "max_energy": Kind("energy", ENERGIES, _joules, lambda value: f"{1e3 * value:.3g} mJ"),
+    "min_metric": Kind("metric", SHARES, lambda row: row.metric, lambda value: f"{percent(value)} %", highest=False),
+    "min_rate": Kind("rate", RATES, _of("per_second"), lambda value: f"{value:.0f} per second", highest=False),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A table's rows that keep to all limits, best first, and the others with what they break."""
+
+    table: Table
+    kept: tuple[Row, ...]
+    excluded: tuple[tuple[Row, tuple[str, ...]], ...]
+
+    def values(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return {
+            "group": self.table.title,
+            "mode": self.table.mode,
+            "kept": [row.values() for row in self.kept],
+            "excluded": [{**row.values(), "breaks": list(reasons)} for row, reasons in self.excluded],
+        }
+
+
+def quantity(name: str, text: str) -> float:
+    """Read `20ms`, `5 MB` or `85%` in nanoseconds, bytes, joules or shares of 1; `InputError` where it is none."""
+    units = KINDS[name].units
+    found = QUANTITY.fullmatch(text.strip())
+    if found is None or found[2] not in units:
+        example = {id(TIMES): "20ms", id(SIZES): "5MB", id(ENERGIES): "3mJ", id(SHARES): "0.85 or 85%"}.get(id(units), "100")
+        raise InputError(f"--{name.replace('_', '-')} {text}: not understood; write it like {example}")
+    return float(found[1]) * units[found[2]]
+
+
+def choose(tables: Iterable[Table], limits: Mapping[str, float]) -> list[Choice]:
+    """Divide each table's rows by the limits, in the units of `quantity`.
+
+    What is not known keeps to no limit; a measurement that is INVALID is no
+    choice at all. The best comes first, as the table ranks.
+    """
+    found = []
+    for table in tables:
+        broken = {row.path: breaks(row, limits) for row in table.rows}
+        kept = tuple(row for row in table.rows if not broken[row.path])
+        found.append(Choice(table, kept, tuple((row, broken[row.path]) for row in table.rows if broken[row.path])))
+    return found
+
+
+def breaks(row: Row, limits: Mapping[str, float]) -> tuple[str, ...]:
+    """Say which limits a row breaks, and by how much."""
+    verdict = row.record.verdict
+    reasons = ["its measurement is INVALID"] if verdict is not None and verdict.word == "INVALID" else []
+    for name, limit in limits.items():
+        kind = KINDS[name]
+        value = kind.value(row)
+        if value is None or math.isnan(value):
+            reasons.append(f"{kind.what} is not known")
+        elif (value > limit) if kind.highest else (value < limit):
+            reasons.append(f"{kind.what} {kind.show(value)}, {kind.show(limit)} is the {'most' if kind.highest else 'least'}")
+    return tuple(reasons)
