@@ -124,6 +124,7 @@ def _named(source: Source, data: Dataset | None) -> tuple[Model, Any]:
         torch.manual_seed(0)
         module = models.build(source.text, len(names), spec.channels, spec.height, source.pretrained)
         if not source.pretrained:
+            _fill(module)
             _settle(module, spec, data)
     module.eval()
     weights = {key: value.detach().clone() for key, value in module.state_dict().items()}
@@ -131,6 +132,15 @@ def _named(source: Source, data: Dataset | None) -> tuple[Model, Any]:
     for key in sorted(weights):
         digest.update(key.encode() + weights[key].contiguous().numpy().tobytes())
     return _model(source, source.text, names, data, spec, digest.hexdigest(), models.count_parameters(module)), weights
+
+
+def _fill(module: Any) -> None:
+    """Fill weights that start at zero, as a vision transformer's head does: scores of zero would agree with anything."""
+    import torch
+
+    for weights in module.parameters():
+        if weights.dim() > 1 and not weights.any():
+            torch.nn.init.trunc_normal_(weights, std=0.02)
 
 
 def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:

@@ -193,15 +193,6 @@ def test_a_mobilenet_is_what_torch_computes(here: Path, precision: str) -> None:
         assert bundle.details["compressed"] > 0.99 * bundle.details["weights"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("model", ["efficientnet_b0", "mobilenet_v2", "resnet18", "vit_b_16", "densenet121"])
-@pytest.mark.parametrize("precision", FIVE)
-def test_torchvisions_networks_are_what_torch_computes(here: Path, model: str, precision: str) -> None:
-    size = 224 if model == "vit_b_16" else 64
-    parity = export(model, precision, dataset=None, classes=10, size=size, channels=3, name="network").bundle.parity
-    assert parity.cosine > {"fp32": 0.99999, "fp16": 0.999, "int8-weights": 0.95}.get(precision, 0)
-
-
 @pytest.mark.parametrize(
     ("network", "precision", "allowed"),
     [

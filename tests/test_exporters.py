@@ -12,6 +12,7 @@ from edgebench import api, build, models
 from edgebench.bundle import read_bundle
 from edgebench.errors import BundleError, ExportError, InputError, UnknownName
 from edgebench.schema import Goals, Parity
+from edgebench.sources import Source, open_source
 
 EIGHT = [(format, precision) for format in ("onnx", "tflite") for precision in ("fp32", "fp16", "int8", "int8-dynamic")]
 LIMITED = """
@@ -271,3 +272,10 @@ def test_random_networks_keep_activations_in_range(here: Path) -> None:
     result = api.export("mobilenet_v3_small", format="torch", dataset="digits", size=32, channels=1)
     with np.load(result.folder / "parity.npz") as saved:
         assert np.abs(saved["reference"]).max() > 1e-3
+
+
+def test_random_networks_score_something(here: Path) -> None:
+    """torchvision's vision transformers begin with a head of zeros, which any file would agree with."""
+    _, network = open_source(Source("vit_b_16", size=16, channels=1, classes=10), None)
+    scores = build.torch_outputs(network(), np.zeros((2, 16, 16, 1), np.uint8))
+    assert scores.std() > 0.01

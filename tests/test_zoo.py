@@ -77,6 +77,7 @@ def attempt(network: Network, data: Dataset, variant: tuple[str, str], here: Pat
         return Outcome(*name, f"refused: {error}")
     parity = bundle.parity
     assert parity.samples == FEW
+    assert parity.cosine > 0, "scores of zero agree with anything"
     if precision in ("fp32", "fp16"):
         assert build.gate(bundle.model, parity) >= 0.995
         assert parity.cosine > {"fp32": 0.999, "fp16": 0.99}[precision]
