@@ -195,7 +195,7 @@ def test_scores_that_are_not_finite_fail_the_cell(
     code, out, _ = cli("run", tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml", "--half-width", "50%")
     assert (code, "not finite" in out) == (1, True)
     code, out, _ = cli("leaderboard")
-    assert "failed: tiny onnx fp32: predictions: 360 scores are not finite" in out
+    assert "failed: tiny onnx fp32 (quick): predictions: 360 scores are not finite" in out
 
 
 def test_a_device_that_decides_otherwise_is_invalid(here: Path, cli: Cli, tiny_bundles: Bundles) -> None:
