@@ -32,7 +32,7 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)
 
-# resnet50, mobilenet_v3_small and densenet121 to every ONNX and TFLite variant.
+# Five known networks to every format and precision, and what else takes minutes.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow --no-cov -n 0 -v $(ARGS)
 
