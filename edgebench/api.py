@@ -439,11 +439,17 @@ def leaderboard(
 
     format: markdown, csv, json or latex; as the ending of `out` says unless given, else markdown.
     """
+    return publish(tables(results, sort=sort, by=by, where=where), results, out=out, format=format, columns=columns)
+
+
+def publish(
+    made: Sequence[Table], results: Path, *, out: Path | None = None, format: str | None = None, columns: Sequence[str] = ()
+) -> str:
+    """Write the tables of a folder of records as `leaderboard` does."""
     from edgebench import report
 
-    kind = format or report.format_of(out)
     base = Path(os.path.relpath(results, Path(out).parent)) if out is not None else Path()
-    text = report.render(tables(results, sort=sort, by=by, where=where), kind, columns, base)
+    text = report.render(made, format or report.format_of(out), columns, base)
     if out is not None:
         write_atomic(Path(out), text.encode())
     return text

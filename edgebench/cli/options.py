@@ -53,6 +53,8 @@ RuntimeOption = Annotated[
     list[str] | None, typer.Option("--option", help="The runtime's own option, for instance compute_units=CPU_ONLY; repeatable.")
 ]
 
+By = Annotated[str, typer.Option(help="What makes a table of its own.")]
+Where = Annotated[list[str] | None, typer.Option(help="Only these rows: precision=int8,fp16 or model=resnet*; may be repeated.")]
 Host = Annotated[
     str | None, typer.Option(help="The device's address: user@host, ssh://user@host:port, or a name of ~/.ssh/config.")
 ]
@@ -68,6 +70,22 @@ def calibration(samples: int, method: str | None, percentile: float | None) -> d
     if method != "percentile":
         raise InputError(f"--percentile {percentile:g}: belongs to --calibration percentile; give both or neither")
     return {"samples": samples, "method": method, "percentile": percentile}
+
+
+def parts(text: str) -> list[str]:
+    """Split at commas."""
+    return [part for part in text.split(",") if part]
+
+
+def filters(where: list[str] | None) -> dict[str, list[str]]:
+    """Read `--where precision=int8,fp16`; names that are given twice add up."""
+    found: dict[str, list[str]] = {}
+    for text in where or ():
+        name, equals, values = text.partition("=")
+        if not equals or not parts(values):
+            raise InputError(f"--where {text}: not name=value, for instance precision=int8")
+        found.setdefault(name, []).extend(parts(values))
+    return found
 
 
 def runtime(option: list[str] | None) -> dict[str, Any]:

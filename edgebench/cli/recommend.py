@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgebench.cli import console
-from edgebench.cli.leaderboard import filters, parts
+from edgebench.cli import console, options
 
 if TYPE_CHECKING:
     from edgebench.report.choice import Choice
@@ -29,10 +28,8 @@ def command(
     ] = None,
     min_rate: Annotated[str | None, typer.Option(help="Inferences per second.")] = None,
     sort: Annotated[str, typer.Option(help="What is best: metric, latency, p99, size, memory or energy.")] = "metric",
-    by: Annotated[str, typer.Option(help="What makes a table of its own.")] = "dataset,target",
-    where: Annotated[
-        list[str] | None, typer.Option(help="Only these rows: target=jetson-nano or format=onnx,tflite; may be repeated.")
-    ] = None,
+    by: options.By = "dataset,target",
+    where: options.Where = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Choose a model: what keeps to your limits, best first, and which limit each of the others breaks.
@@ -52,7 +49,7 @@ def command(
         "min_rate": min_rate,
     }
     limits = {name: text for name, text in given.items() if text is not None}
-    found = api.recommend(results, limits=limits, sort=sort, by=parts(by), where=filters(where or []))
+    found = api.recommend(results, limits=limits, sort=sort, by=options.parts(by), where=options.filters(where))
     if json:
         console.print_json([choice.values() for choice in found])
     else:

@@ -36,17 +36,13 @@ def _of(key: str) -> Callable[[Row], float | None]:
     return lambda row: row.values()[key]
 
 
-def _joules(row: Row) -> float | None:
-    return None if row.record.energy.short else row.values()["energy_joules"]
-
-
 KINDS: dict[str, Kind] = {
     "max_p50": Kind("p50", TIMES, _of("median_ns"), lambda value: f"{milliseconds(value)} ms"),
     "max_p90": Kind("p90", TIMES, _of("p90_ns"), lambda value: f"{milliseconds(value)} ms"),
     "max_p99": Kind("p99", TIMES, _of("p99_ns"), lambda value: f"{milliseconds(value)} ms"),
     "max_size": Kind("size", SIZES, _of("size_bytes"), lambda value: f"{mebibytes(int(value))} MiB"),
     "max_memory": Kind("peak memory", SIZES, _of("peak_bytes"), lambda value: f"{mebibytes(int(value))} MiB"),
-    "max_energy": Kind("energy", ENERGIES, _joules, lambda value: f"{1e3 * value:.3g} mJ"),
+    "max_energy": Kind("energy", ENERGIES, lambda row: row.joules, lambda value: f"{1e3 * value:.3g} mJ"),
     "min_metric": Kind("metric", SHARES, lambda row: row.metric, lambda value: f"{percent(value)} %", highest=False),
     "min_rate": Kind("rate", RATES, _of("per_second"), lambda value: f"{value:.0f} per second", highest=False),
 }

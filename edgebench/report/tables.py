@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -52,6 +52,12 @@ class Row:
     reduction_size: float | None
     reduction_parameters: float | None
     retained: float | None
+
+    @property
+    def joules(self) -> float | None:
+        """Energy of one inference, where it may be compared: not in windows under 60 s."""
+        energy = self.record.energy
+        return None if energy.joules is None or energy.short else energy.joules.value
 
     def values(self) -> dict[str, Any]:
         """Return the row as plain JSON values, units in the names."""
@@ -129,7 +135,7 @@ SORTS: dict[str, Callable[[Row], float | None]] = {
     "metric": lambda row: -row.metric,
     "size": lambda row: row.record.size_bytes,
     "memory": lambda row: row.record.memory.peak_bytes,
-    "energy": lambda row: row.record.energy.joules.value if row.record.energy.joules and not row.record.energy.short else None,
+    "energy": lambda row: row.joules,
 }
 """Orders, best first; where there is no value the row comes last, without a rank."""
 
@@ -174,14 +180,17 @@ def make(
             raise UnknownName("group", name, GROUPS)
     groups: dict[tuple[str, ...], list[tuple[Path, Record]]] = {}
     failed: list[tuple[Path, Record]] = []
-    for path, record in _newest(records):
+    newest = _newest(records)
+    shown = {path for path, _ in choose(newest, where)}
+    for path, record in newest:
         if record.status == "failed":
-            failed += choose([(path, record)], where)
+            failed += [(path, record)] if path in shown else []
         else:
             key = tuple(GROUPS[name](record) for name in by) + tuple(ALWAYS[name](record) for name in ALWAYS)
             key += (_provenance(record),) if sort == "energy" else ()
             groups.setdefault(key, []).append((path, record))
-    made = [_table(groups[key], failed, sort, by, floor, where) for key in sorted(groups) if choose(groups[key], where)]
+    wanted = [groups[key] for key in sorted(groups) if any(path in shown for path, _ in groups[key])]
+    made = [_table(members, shown, failed, sort, by, floor) for members in wanted]
     left = [item for item in failed if not any(item[1].key == record.key for table in made for _, record in table.failed)]
     return made + ([_only_failed(left, by)] if left else [])
 
@@ -205,18 +214,19 @@ def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]
 
 def _table(
     members: list[tuple[Path, Record]],
+    shown: Set[Path],
     failed: list[tuple[Path, Record]],
     sort: str,
     by: Sequence[str],
     floor: Floor,
-    where: Mapping[str, Sequence[str]],
 ) -> Table:
     first = members[0][1]
     teacher = _teacher([record for _, record in members])
-    rows = [_row(path, record, members, teacher) for path, record in choose(members, where)]
+    rows = [_row(path, record, members, teacher) for path, record in members if path in shown]
     best = {row.path for row in rows if not any(_dominates(other, row) for other in rows)}
-    placed = sorted(rows, key=lambda row: (SORTS[sort](row) is None, SORTS[sort](row) or 0.0, _median_ns(row.record), row.path))
-    ranks = _ranks(placed, floor) if sort == "latency" else _places([SORTS[sort](row) for row in placed])
+    values = {row.path: SORTS[sort](row) for row in rows}
+    placed = sorted(rows, key=lambda row: (values[row.path] is None, values[row.path] or 0.0, _median_ns(row.record), row.path))
+    ranks = _ranks(placed, floor) if sort == "latency" else _places([values[row.path] for row in placed])
     ranked = tuple(replace(row, rank=rank, pareto=row.path in best) for rank, row in zip(ranks, placed, strict=True))
     mine = [
         (path.name, record)
@@ -238,7 +248,8 @@ def _table(
 
 def _places(values: Sequence[float | None]) -> list[int | None]:
     """Rank values in order; equal ones share a rank, and what has none gets none."""
-    return [None if value is None else values.index(value) + 1 for value in values]
+    first = {value: place for place, value in reversed(list(enumerate(values, 1)))}
+    return [None if value is None else first[value] for value in values]
 
 
 def _ranks(rows: Sequence[Row], floor: Floor) -> list[int]:
