@@ -16,7 +16,7 @@ from edgebench.exporters._calibration import Ranges
 from edgebench.schema import Exported, ExportRequest, Finish
 
 PRECISIONS = ("fp32", "fp16", "int8")
-CALIBRATES = {"int8": ("min-max", "entropy", "percentile")}
+CALIBRATES = {"int8": shared.CALIBRATES["int8"]}
 DYNAMIC_BATCH = False
 REQUIRES = shared.REQUIRES
 FLAGS = {"fp32": [], "fp16": ["FP16"], "int8": ["INT8", "FP16"]}

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +80,16 @@ def program(path: Path, source: str) -> Path:
     path.write_text(f"#!{sys.executable}\n{source}")
     path.chmod(0o755)
     return path
+
+
+@contextmanager
+def exporting(folder: Path) -> Iterator[None]:
+    """Work in a folder with the compiler's double, where a fixture of a whole module exports once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        compiler_on_path(folder, patch)
+        yield
 
 
 def compiler_on_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

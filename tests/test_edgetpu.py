@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from coral import NETS, compiler_on_path, export, program
+from coral import NETS, compiler_on_path, export, exporting, program
 
 from edgebench import api
 from edgebench.build import check_goals
@@ -69,10 +69,7 @@ def double(here: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 def source(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """Export the plain network once; returns its TFLite file."""
     folder = tmp_path_factory.mktemp("source")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.syspath_prepend(str(folder))
-        compiler_on_path(folder, patch)
+    with exporting(folder):
         return (export("plain").folder / "model.tflite").read_bytes()
 
 

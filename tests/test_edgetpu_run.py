@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coral import compiler_on_path, export, library, modules
+from coral import compiler_on_path, export, exporting, library, modules
 
 from edgebench import api, build, deploy, measure
 from edgebench.agent import rt_edgetpu, rt_tflite
@@ -41,10 +41,7 @@ Board = Callable[..., None]
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Export the network with a part on the processor once."""
     folder = tmp_path_factory.mktemp("bundle")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.syspath_prepend(str(folder))
-        compiler_on_path(folder, patch)
+    with exporting(folder):
         return export("swish", goals={"min_mapped": 0}).folder.resolve()
 
 
