@@ -11,8 +11,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgebench.api import compare, diagnose, export, leaderboard, noise, quantize, recommend, run, train
+    from edgebench.api import compare, diagnose, export, noise, quantize, run, train
     from edgebench.profile import read_target
+    from edgebench.results import leaderboard, recommend
 
 __version__ = "0.1.0"
 __all__ = [
@@ -28,10 +29,16 @@ __all__ = [
     "run",
     "train",
 ]
+RESULTS = ("leaderboard", "recommend")
+"""The verbs that need no runtime."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a verb when it is first asked for."""
+    if name in RESULTS:
+        from edgebench import results
+
+        return getattr(results, name)
     if name in __all__:
         from edgebench import api
 

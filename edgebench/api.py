@@ -1,8 +1,7 @@
-"""The verbs: train, export, run, leaderboard. The command line calls these and nothing else."""
+"""The verbs that make and measure: train, export, run and what compares them; `results` has those on records."""
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from edgebench import discovery, store
 from edgebench.build import Order, accepted, build_bundle, check_goals, exporter
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
-from edgebench.errors import InputError, UnknownName
-from edgebench.files import write_atomic
+from edgebench.errors import InputError
 from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
 from edgebench.profile import read_dataset, read_profile, read_target, read_values
 from edgebench.recipes import Job, make_model
+from edgebench.results import RESULTS, no_progress
 from edgebench.schema import Bundle, CalibrationPlan, Goals, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
 from edgebench.session import RunResult, Session, measure_all
 from edgebench.sources import Source, open_source
@@ -26,19 +25,12 @@ if TYPE_CHECKING:
     from edgebench.comparison import Suite
     from edgebench.diagnosis import Diagnosis
     from edgebench.quantization import Result as Quantized
-    from edgebench.report.choice import Choice
-    from edgebench.report.tables import Table
     from edgebench.verify import Checked
 
 WORK = Path(".edgebench")
-RESULTS = Path("results")
 ACCURACY_GOALS = ("threshold", "max_degradation", "percent_max_degradation")
 NO_GOALS = dict.fromkeys(ACCURACY_GOALS)
 """An export by hand is judged by its accuracy only where that is asked for."""
-
-
-def no_progress(what: str, done: float, total: float, lane: str = "") -> None:
-    """Report nothing."""
 
 
 # ---------------------------------------------------------------- train
@@ -380,76 +372,3 @@ def verify(results: Path = RESULTS) -> list[Checked]:
     from edgebench import verify as checking
 
     return checking.verify(Path(results))
-
-
-# ---------------------------------------------------------------- leaderboard
-
-
-def tables(
-    results: Path = RESULTS,
-    *,
-    sort: str = "latency",
-    by: Sequence[str] = ("dataset", "target"),
-    where: Mapping[str, Sequence[str]] | None = None,
-) -> list[Table]:
-    """Make the leaderboard's tables from every record below a folder; each is checked against its hash.
-
-    `where` chooses rows: a name (`precision`, `target`, `model`, …) and patterns, one of which must fit.
-    """
-    from edgebench.report import tables as report
-
-    records = [(path.relative_to(results), record) for path, record in store.read_all(Path(results))]
-    return report.make(records, sort, by, lambda record: store.noise_floor(Path(results), record.cell), where or {})
-
-
-def recommend(
-    results: Path = RESULTS,
-    *,
-    limits: Mapping[str, str | float],
-    sort: str = "metric",
-    by: Sequence[str] = ("dataset", "target"),
-    where: Mapping[str, Sequence[str]] | None = None,
-) -> list[Choice]:
-    """Choose among records: what keeps to the limits, best first, and what each of the others breaks.
-
-    limits: `max_p50`, `max_p90`, `max_p99` (nanoseconds, or text like "20ms"),
-    `max_size`, `max_memory` (bytes, "5MB"), `max_energy` (joules, "3mJ"),
-    `min_metric` (0…1, "85%"), `min_rate` (per second). `InputError` for another name.
-    """
-    from edgebench.report import choice
-
-    for name in limits:
-        if name not in choice.KINDS:
-            raise UnknownName("limit", name, choice.KINDS)
-    read = {name: choice.quantity(name, value) if isinstance(value, str) else float(value) for name, value in limits.items()}
-    return choice.choose(tables(results, sort=sort, by=by, where=where), read)
-
-
-def leaderboard(
-    results: Path = RESULTS,
-    *,
-    out: Path | None = None,
-    format: str | None = None,
-    sort: str = "latency",
-    by: Sequence[str] = ("dataset", "target"),
-    where: Mapping[str, Sequence[str]] | None = None,
-    columns: Sequence[str] = (),
-) -> str:
-    """Make the leaderboard of a folder of records; the same records give the same bytes.
-
-    format: markdown, csv, json or latex; as the ending of `out` says unless given, else markdown.
-    """
-    return publish(tables(results, sort=sort, by=by, where=where), results, out=out, format=format, columns=columns)
-
-
-def publish(
-    made: Sequence[Table], results: Path, *, out: Path | None = None, format: str | None = None, columns: Sequence[str] = ()
-) -> str:
-    """Write the tables of a folder of records as `leaderboard` does."""
-    from edgebench import report
-
-    base = Path(os.path.relpath(results, Path(out).parent)) if out is not None else Path()
-    text = report.render(made, format or report.format_of(out), columns, base)
-    if out is not None:
-        write_atomic(Path(out), text.encode())
-    return text

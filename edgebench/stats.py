@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats as scipy_stats
 
 from edgebench.schema import (
     BatchPoint,
@@ -40,7 +41,9 @@ def eligible(count: int, q: float) -> bool:
     aside, which asks for 64 samples for p90, 130 for p95, 662 for p99 and
     6 636 for p99.9.
     """
-    return bool(scipy_stats.binom.cdf(1, count, 1 - q) <= 0.01)
+    from scipy.stats import binom
+
+    return bool(binom.cdf(1, count, 1 - q) <= 0.01)
 
 
 def interval(values: Sequence[float]) -> Interval:
@@ -51,14 +54,16 @@ def interval(values: Sequence[float]) -> Interval:
     the smallest and the largest cover the median in 93.8 %; David & Nagaraja,
     Order Statistics, 7.1).
     """
+    from scipy.stats import binom, t
+
     ordered = np.sort(np.asarray(values, dtype=np.float64))
     if not np.isfinite(ordered).all():
         raise ValueError("a trial's value is not finite")
     centre, count = float(np.median(ordered)), len(ordered)
     if count < 2:
         return Interval(value=centre, low=None, high=None)
-    half = float(scipy_stats.t.ppf(0.975, count - 1)) * float(ordered.std(ddof=1)) / math.sqrt(count)
-    rank = max(int(scipy_stats.binom.ppf(0.025, count, 0.5)) - 1, 0)
+    half = float(t.ppf(0.975, count - 1)) * float(ordered.std(ddof=1)) / math.sqrt(count)
+    rank = max(int(binom.ppf(0.025, count, 0.5)) - 1, 0)
     middle = float(ordered.mean())
     low, high = float(ordered[rank]), float(ordered[count - 1 - rank])
     return Interval(value=centre, low=min(middle - half, low), high=max(middle + half, high))
@@ -202,21 +207,48 @@ def compare(
     before, after = np.log(_positive(first)), np.log(_positive(second))
     if paired and len(before) != len(after):
         raise ValueError(f"interleaved trials come in pairs, these are {len(before)} and {len(after)}")
-    draw = np.random.default_rng(0)
-    chosen = draw.integers(0, len(before), (RESAMPLES, len(before)))
     if paired:
         centre = float(np.median(after - before))
-        drawn = np.median((after - before)[chosen], axis=1)
+        drawn = _drawn_medians(after - before, 0)
     else:
-        others = draw.integers(0, len(after), (RESAMPLES, len(after)))
         centre = float(np.median(after) - np.median(before))
-        drawn = np.median(after[others], axis=1) - np.median(before[chosen], axis=1)
+        drawn = _drawn_medians(after, 1) - _drawn_medians(before, 0)
     low, high = np.quantile(drawn, [0.025, 0.975])
     ratio = Interval(value=math.exp(centre), low=math.exp(low), high=math.exp(high))
     threshold = max(least, floor or 0.0)
     clear = min(len(before), len(after)) > 1 and (low > 0 or high < 0) and abs(ratio.value - 1) > threshold
     word = ("slower" if centre > 0 else "faster") if clear else "same"
     return Comparison(ratio=ratio, word=word, threshold=threshold, floor=floor, paired=paired)
+
+
+def _drawn_medians(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
+    """Return the medians of `RESAMPLES` draws with replacement; the values' order does not matter."""
+    lower, upper = _middles(len(values), seed)
+    ordered = np.sort(values)
+    return np.asarray((ordered[lower] + ordered[upper]) / 2)
+
+
+@cache
+def _middles(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which of so many ordered values are in the middle of each draw."""
+    drawn = np.sort(np.random.default_rng(seed).integers(0, count, (RESAMPLES, count)), axis=1)
+    return drawn[:, (count - 1) // 2].copy(), drawn[:, count // 2].copy()
+
+
+def differ(first: Sequence[float], second: Sequence[float], *, floor: float | None) -> bool:
+    """Say whether `compare` would call cells that were not interleaved different.
+
+    Its bootstrap is spared where no draw could change the answer: the shift is
+    too small, or the trials of one lie beyond all of the other's.
+    """
+    if min(len(first), len(second), 2) < 2 or min(*first, *second) <= 0:
+        return compare(first, second, paired=False, floor=floor).word != "same"
+    before, after = ([math.log(value) for value in values] for values in (first, second))
+    shift = abs(math.expm1(median(after) - median(before)))
+    if shift <= max(LEAST_SHIFT, floor or 0.0):
+        return False
+    apart = min(after) > max(before) or max(after) < min(before)
+    return apart or compare(first, second, paired=False, floor=floor).word != "same"
 
 
 def _positive(values: Sequence[float]) -> NDArray[np.float64]:
@@ -242,11 +274,13 @@ def paired_difference(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> Pa
     A 95 % percentile bootstrap over samples for the difference of the shares, and
     McNemar's exact test on the samples that one alone decides rightly (McNemar 1947).
     """
+    from scipy.stats import binomtest
+
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     count = len(first)
     shares = [lost / count, (count - gained - lost) / count, gained / count]
     drawn = np.random.default_rng(0).multinomial(count, shares, RESAMPLES)
     low, high = np.quantile((drawn[:, 2] - drawn[:, 0]) / count, [0.025, 0.975])
-    p_value = float(scipy_stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    p_value = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
     difference = Interval(value=(gained - lost) / count, low=float(low), high=float(high))
     return Paired(samples=count, difference=difference, gained=gained, lost=lost, mcnemar_p=p_value)

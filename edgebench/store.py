@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import io
 import json
@@ -34,6 +35,8 @@ from edgebench.schema import (
 
 SAMPLES = ".samples.npz"
 FOLDER = "records"
+MOST_BYTES = 1 << 24
+"""What is longer is no record."""
 
 
 def stem(record: Record) -> str:
@@ -41,6 +44,16 @@ def stem(record: Record) -> str:
     cell = record.cell
     parts = (cell.model, cell.format, cell.precision, cell.mode, record.key[:10])
     return f"{cell.target}/" + ".".join(parts)
+
+
+def place(record: Record) -> str:
+    """Say where a record belongs below the folder of results; a failure stands beside its cell's result."""
+    return f"{FOLDER}/{stem(record)}{'.failed' if record.status == 'failed' else ''}.json"
+
+
+def samples_name(record_name: str, sha256: str) -> str:
+    """Name the file of a record's samples by their hash."""
+    return f"{record_name.removesuffix('.json')}.{sha256[:8]}{SAMPLES}"
 
 
 def save(results: Path, record: Record, measurement: Measurement | None, labels: NDArray[Any] | None = None) -> Record:
@@ -53,18 +66,18 @@ def save(results: Path, record: Record, measurement: Measurement | None, labels:
     until the new one takes its place. A failure never replaces a result: it
     stands beside it until the cell is done.
     """
-    base = results / FOLDER / stem(record)
-    base = base.with_name(base.name + (".failed" if record.status == "failed" else ""))
+    path = results / place(record)
+    base = path.with_name(path.name.removesuffix(".json"))
     content = sidecar(measurement, labels) if measurement is not None and measurement.trials else None
     samples: Path | None = None
     if content is not None:
         digest = hashlib.sha256(content).hexdigest()
-        samples = base.with_name(f"{base.name}.{digest[:8]}{SAMPLES}")
+        samples = path.with_name(samples_name(path.name, digest))
         write_atomic(samples, content)
         record = record.model_copy(update={"samples": Sidecar(file=samples.name, sha256=digest, bytes=len(content))})
     sealed = seal(record.model_dump(mode="json", by_alias=True))
     try:
-        write_json(base.with_name(base.name + ".json"), sealed)
+        write_json(path, sealed)
     except StorageError:
         if samples is not None:
             samples.unlink(missing_ok=True)
@@ -150,7 +163,7 @@ def _compact(values: Sequence[int]) -> NDArray[Any]:
 def read_samples(path: Path, record: Record) -> dict[str, NDArray[Any]]:
     """Read a record's raw readings after checking them against the hash that it carries."""
     assert record.samples is not None
-    return dict(np.load(io.BytesIO(_verified(path, record)), allow_pickle=False))
+    return dict(np.load(io.BytesIO(read_sidecar(path, record)), allow_pickle=False))
 
 
 def read_measurement(path: Path, record: Record) -> tuple[Measurement, NDArray[np.int64] | None]:
@@ -208,10 +221,11 @@ def _read_power(arrays: Mapping[str, NDArray[Any]]) -> Power:
     return Power(traces, pairs["idle"], pairs["marks"])
 
 
-def _verified(path: Path, record: Record) -> bytes:
+def read_sidecar(path: Path, record: Record) -> bytes:
+    """Read the file of a record's samples and check it against the hash that the record carries."""
     assert record.samples is not None
     try:
-        content = inside(path.parent, record.samples.file).read_bytes()
+        content = _bytes_of(inside(path.parent, record.samples.file), record.samples.bytes)
     except (OSError, InputError) as error:
         raise RecordError(
             f"{path}: its samples {record.samples.file} cannot be read ({error}); measure this cell again"
@@ -222,6 +236,14 @@ def _verified(path: Path, record: Record) -> bytes:
             "restore it, or delete the record and measure this cell again"
         )
     return content
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """Read a plain file, and of a longer one so much that its hash cannot fit; whoever made it may have made a pipe."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such file", path.name)
+    with path.open("rb") as stream:
+        return stream.read(most + 1)
 
 
 def _from_1(content: dict[str, Any]) -> dict[str, Any]:
@@ -238,30 +260,44 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1,
 """Each turns a record of its schema into one of the next."""
 
 
-def read_record(path: Path) -> Record:
-    """Read one record and check it, and its samples, against their hashes."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: not a readable record ({error}); restore it or delete it and run again") from error
-    if not isinstance(content, dict) or not is_sealed(content):
-        raise RecordError(
-            f"{path}: changed since it was measured (its hash differs); restore it, or delete it and measure this cell again"
-        )
-    if content.get("schema") not in {RECORD_SCHEMA, *MIGRATIONS}:
-        raise RecordError(
-            f"{path}: record schema {content.get('schema')}, this edgebench reads {RECORD_SCHEMA}; update edgebench"
-        )
+def read_record(path: Path, *, samples: bool = True) -> Record:
+    """Read one record and check it, and its samples unless they are not wanted, against their hashes."""
+    record = migrated(path, read_content(path))
+    if samples and record.samples is not None:
+        read_sidecar(path, record)
+    return record
+
+
+def migrated(path: Path, content: dict[str, Any]) -> Record:
+    """Turn what `read_content` read into a record of today's schema."""
     while content["schema"] in MIGRATIONS:
         content = MIGRATIONS[content["schema"]](content)
     try:
-        record = Record.model_validate(content)
+        return Record.model_validate(content)
     except ValidationError as error:
         first = error.errors()[0]
         raise RecordError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; restore it or run again") from error
-    if record.samples is not None:
-        _verified(path, record)
-    return record
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Read a record as it is written, in whatever schema, and check it against its hash."""
+    try:
+        text = _bytes_of(path, MOST_BYTES)
+        if len(text) > MOST_BYTES:
+            raise ValueError("it is longer than any record")
+        content = json.loads(text.decode())
+        sealed = isinstance(content, dict) and is_sealed(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a readable record ({error}); restore it or delete it and run again") from error
+    if not sealed:
+        raise RecordError(
+            f"{path}: changed since it was measured (its hash differs); restore it, or delete it and measure this cell again"
+        )
+    if content.get("schema") not in [RECORD_SCHEMA, *MIGRATIONS]:
+        raise RecordError(
+            f"{path}: record schema {content.get('schema')}, this edgebench reads {RECORD_SCHEMA}; update edgebench"
+        )
+    return dict(content)
 
 
 def read_all(results: Path) -> list[tuple[Path, Record]]:
@@ -309,38 +345,45 @@ def json_schema() -> dict[str, Any]:
 # ---------------------------------------------------------------- noise
 
 
-def _noise_path(results: Path, target: str, device: str, mode: str) -> Path:
-    return results / "noise" / f"{target}.{device[:10]}.{mode}.json"
+NOISE = "noise"
+
+
+def noise_place(target: str, device: str, mode: str) -> str:
+    """Say where the noise of a device in a mode belongs below the folder of results."""
+    return f"{NOISE}/{target}.{device[:10]}.{mode}.json"
 
 
 def save_noise(results: Path, noise: Noise) -> Path:
     """Write a target's own noise; a later one replaces it."""
-    path = _noise_path(results, noise.target, noise.device, noise.mode)
+    path = results / noise_place(noise.target, noise.device, noise.mode)
     write_json(path, seal(noise.model_dump(mode="json", by_alias=True)))
     return path
 
 
-def read_noise(results: Path, cell: Cell) -> Noise | None:
-    """Read the noise that was measured on a cell's device in its mode, or None."""
-    path = _noise_path(results, cell.target, cell.device, cell.mode)
-    if not path.exists():
-        return None
+def read_noise(results: Path, target: str, device: str, mode: str) -> Noise | None:
+    """Read the noise that was measured on a device in a mode, or None."""
+    path = results / noise_place(target, device, mode)
+    return read_noise_file(path)[1] if path.exists() else None
+
+
+def read_noise_file(path: Path) -> tuple[dict[str, Any], Noise]:
+    """Read one noise measurement, as it is written and as what it is, and check it against its hash."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not is_sealed(content):
+        content = json.loads(_bytes_of(path, MOST_BYTES))
+        if not isinstance(content, dict) or not is_sealed(content):
             raise ValueError("its hash differs")
-        return Noise.model_validate(content)
-    except (OSError, ValueError) as error:
+        return content, Noise.model_validate(content)
+    except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a readable noise measurement ({error}); delete it and run `edgebench noise`") from error
 
 
 def noise_floor(results: Path, cell: Cell) -> float | None:
     """Return the shift that a cell's device shows by itself, where that was measured."""
-    noise = read_noise(results, cell)
+    noise = read_noise(results, cell.target, cell.device, cell.mode)
     return None if noise is None else noise.floor
 
 
 def meter_cost(results: Path, cell: Cell) -> float | None:
     """Return the share by which power meters lengthen an inference on a cell's device, where that was measured."""
-    noise = read_noise(results, cell)
+    noise = read_noise(results, cell.target, cell.device, cell.mode)
     return None if noise is None or noise.meter_cost is None else noise.meter_cost.value

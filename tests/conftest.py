@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ with contextlib.suppress(ImportError):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: what tests start must hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+CACHE = tempfile.TemporaryDirectory(prefix="edgebench-cache-")
+os.environ["XDG_CACHE_HOME"] = CACHE.name  # indexes of the tests' folders
 DOUBLES = Path(__file__).parent / "doubles"
 ARM64 = Path(__file__).parent.parent / "build" / "arm64" / "root"
 TINY = """

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
+from edgebench import index
+from edgebench.entry import flatten
 from edgebench.plan import cell_key
+from edgebench.report import tables
 from edgebench.schema import (
     Accuracy,
     Cell,
@@ -127,3 +132,16 @@ def make_measurement(samples: int = 100, predictions: bool = True) -> Measuremen
         conditions=[{"trial": 0, "t_ns": 1, "celsius": None}, {"trial": 0, "t_ns": 2, "celsius": None}],
         failure=None,
     )
+
+
+def make_tables(
+    placed: Iterable[tuple[Path, Record]],
+    sort: str = "latency",
+    by: tuple[str, ...] = ("dataset", "target"),
+    floor: tables.Floor = lambda _: None,
+    where: index.Where | None = None,
+    top: int | None = None,
+) -> list[tables.Table]:
+    """Make tables of records as commands do, through an index in memory."""
+    held = index.hold(flatten(path.as_posix(), record) for path, record in placed)
+    return tables.make(held.select(by, where, sort, top), sort, by, floor, top)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from factory import make_cell, make_latency, make_record
+from factory import make_cell, make_latency, make_record, make_tables
 
-from edgebench import api
+from edgebench import results
 from edgebench.errors import InputError
-from edgebench.report import choice, tables
+from edgebench.report import choice
 from edgebench.schema import Energy, Interval, Verdict
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -20,16 +20,16 @@ RESULTS = Path(__file__).parent.parent / "results"
 
 def chosen(limits: dict[str, float], *records: Any, sort: str = "metric") -> choice.Choice:
     placed = [(Path(f"{index}.json"), record) for index, record in enumerate(records)]
-    [found] = choice.choose(tables.make(placed, sort, ("target",)), limits)
+    [found] = choice.choose(make_tables(placed, sort, ("target",)), limits)
     return found
 
 
 def names(found: choice.Choice) -> list[str]:
-    return [row.record.cell.model for row in found.kept]
+    return [row.entry.model for row in found.kept]
 
 
 def reasons(found: choice.Choice) -> dict[str, tuple[str, ...]]:
-    return {row.record.cell.model: why for row, why in found.excluded}
+    return {row.entry.model: why for row, why in found.excluded}
 
 
 SMALL = make_record(cell=make_cell("small"), median_ns=2e6, accuracy=0.9, size=3_000_000)
@@ -102,7 +102,7 @@ def test_what_is_no_quantity_is_one_clear_line(name: str, text: str) -> None:
 def test_the_command_line_chooses_among_the_committed_records(cli: Cli) -> None:
     code, out, _ = cli("recommend", RESULTS, "--max-size", "5MB", "--min-accuracy", "98%")
     assert code == 0
-    assert "Best: mobilenetv2-distilled, " in out
+    assert "Best: mobilenetv2-distilled onnx" in out
     assert "left out: resnet18 onnx int8: size 10.77 MiB, 4.77 MiB is the most" in out
     found = json.loads(cli("recommend", RESULTS, "--max-size", "5MB", "--json")[1])
     assert {row["size_bytes"] <= 5e6 for row in found[0]["kept"]} == {True}
@@ -113,7 +113,7 @@ def test_the_command_line_chooses_among_the_committed_records(cli: Cli) -> None:
 
 
 def test_python_takes_numbers_and_text() -> None:
-    [found] = api.recommend(RESULTS, limits={"max_p99": "1ms", "max_size": 5e6}, where={"precision": ["int8"]})
+    [found] = results.recommend(RESULTS, limits={"max_p99": "1ms", "max_size": 5e6}, where={"precision": ["int8"]})
     assert found.kept
     with pytest.raises(InputError, match="did you mean 'max_p99'"):
-        api.recommend(RESULTS, limits={"max_p9": 1.0})
+        results.recommend(RESULTS, limits={"max_p9": 1.0})

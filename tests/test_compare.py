@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 from conftest import Cli
-from factory import make_cell, make_latency, make_measurement, make_record
+from factory import make_cell, make_latency, make_measurement, make_record, make_tables
 from test_measure import Bundles
 
 from edgebench import api, comparison, plan, store
 from edgebench.errors import InputError, RecordError
 from edgebench.plan import ModeSpec
-from edgebench.report import tables
 from edgebench.schema import Noise, Record, Scenario
 
 BRIEF = ModeSpec(trials=3, min_samples=20, min_seconds=0.1, cap_seconds=0.3, window_seconds=0.05)
@@ -225,8 +224,8 @@ def test_a_changed_noise_is_found(tmp_path: Path) -> None:
 
 def ranks(*records: Record, floor: float | None = None) -> list[tuple[str, int | None]]:
     placed = [(Path(f"records/cpu/{index}.json"), each) for index, each in enumerate(records)]
-    [table] = tables.make(placed, "latency", ("target",), lambda _: floor)
-    return [(row.record.cell.model, row.rank) for row in table.rows]
+    [table] = make_tables(placed, by=("target",), floor=lambda _: floor)
+    return [(row.entry.model, row.rank) for row in table.rows]
 
 
 def test_rows_that_do_not_differ_share_a_rank() -> None:

@@ -38,7 +38,17 @@ MAY_IMPORT = {
     "edgebench/findings.py": {"edgebench.schema", "edgebench.graph"},
     "edgebench/fusion.py": {"edgebench.findings", "edgebench.graph"},
     "edgebench/costs.py": {"edgebench.findings", "edgebench.graph"},
-    "edgebench/report/": {"edgebench.schema", "edgebench.stats", "edgebench.errors", "edgebench.report"},
+    "edgebench/entry.py": PURE,
+    "edgebench/scan.py": set(),
+    "edgebench/index.py": PURE | {"edgebench.__version__", "edgebench.entry", "edgebench.scan", "edgebench.store"},
+    "edgebench/lookup.py": PURE | {"edgebench.entry", "edgebench.index", "edgebench.store"},
+    "edgebench/merge.py": PURE | {"edgebench.index", "edgebench.store"},
+    "edgebench/prune.py": PURE | {"edgebench.entry", "edgebench.index", "edgebench.store"},
+    "edgebench/curves.py": set(),
+    "edgebench/evaluation.py": {"edgebench.schema", "edgebench.curves", "edgebench.metrics"},
+    "edgebench/readings.py": {"edgebench.schema", "edgebench.stats", "edgebench.trace"},
+    "edgebench/evidence.py": PURE | {"edgebench.data", "edgebench.evaluation", "edgebench.readings", "edgebench.store"},
+    "edgebench/report/": {"edgebench.schema", "edgebench.stats", "edgebench.errors", "edgebench.entry", "edgebench.report"},
     "edgebench/agent/": set(),
     "edgebench/data/": PURE | {"edgebench.data", "edgebench.models"},
     "edgebench/models/": PURE | {"edgebench.models", "edgebench.agent"},
@@ -47,7 +57,7 @@ MAY_IMPORT = {
     "exporters/": {"edgebench.schema", "edgebench.errors", "edgebench.exporters"},
     "targets/": {"edgebench.schema", "edgebench.errors", "edgebench.files", "edgebench.targets"},
 }
-HEAVY = {"torch", "tensorflow", "coremltools", "tensorrt", "matplotlib", "lightning", "onnx", "litert_torch"}
+HEAVY = {"torch", "tensorflow", "coremltools", "tensorrt", "duckdb", "jinja2", "vl_convert", "lightning", "onnx", "litert_torch"}
 
 
 def sources(folder: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,6 +12,11 @@ from edgebench.cli import console, options
 
 if TYPE_CHECKING:
     from edgebench.report.tables import Table
+
+FIRST = 20
+"""Rows of a table that a terminal shows unless it is asked for more."""
+MANY, LISTED = 12, 40
+"""More tables than so many are listed by their first rows, and of those only so many."""
 
 
 def command(
@@ -25,31 +31,63 @@ def command(
     by: options.By = "dataset,target",
     where: options.Where = None,
     columns: Annotated[str, typer.Option(help="Only these, in this order: model,p50,size.")] = "",
+    top: Annotated[
+        int | None, typer.Option(help="Only the first rows of each table; 0: all. A terminal shows 20 unless given.", min=0)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare records: a table per data set and target, made from records alone."""
-    from edgebench import api
+    """Compare records: a table per data set and target, made from records alone.
 
-    names = options.parts(columns)
-    tables = api.tables(results, sort=sort, by=options.parts(by), where=options.filters(where))
+    Exit code 1 where a record could not be read; the others are shown all the same.
+    """
+    from edgebench import results as verbs
+
+    names, shown = options.parts(columns), json or format is not None or out is not None
+    cut = {"top": top or None} if shown or top is not None else {"top": FIRST, "many": MANY}
+    made = options.tables(results, sort=sort, by=by, where=where, **cut)
     if out is not None:
-        api.publish(tables, results, out=out, format=format, columns=names)
-        print(f"{out}: {sum(len(table.rows) for table in tables)} rows", flush=True)
+        verbs.publish(made, results, out=out, format=format, columns=names)
+        print(f"{out}: {sum(len(table.rows) for table in made.tables)} rows", flush=True)
     if json or (format is not None and out is None):
-        print(api.publish(tables, results, format="json" if json else format, columns=names), end="")
+        print(verbs.publish(made, results, format="json" if json else format, columns=names), end="")
     elif out is None:
-        _print(tables, names)
+        _print(made.tables, names)
+    if made.damaged:
+        raise typer.Exit(1)
 
 
-def _print(tables: list[Table], names: list[str]) -> None:
-    from edgebench.report import columns
-
+def _print(tables: Sequence[Table], names: list[str]) -> None:
     if not tables:
         print("No records here: `edgebench run` makes them, and --where may leave none.")
+    elif len(tables) > MANY and all(len(table.rows) <= 1 for table in tables):
+        _print_first(tables)
+    else:
+        _print_all(tables, names)
+
+
+def _print_first(tables: Sequence[Table]) -> None:
+    """Print the first row of each table, where there are too many to read."""
+    from edgebench.report import columns
+
+    listed = sorted(tables, key=lambda table: -len(table.rows) - table.beyond)[:LISTED]
+    rows = []
+    for table in listed:
+        chosen = columns.chosen("metric", ("model", "format", "precision", "metric", "p50", "size", "verdict"))
+        first = {column.heading: column.fill(table.rows[0]) if table.rows else "" for column in chosen}
+        rows.append({"table": f"{columns.title(table)} ({table.mode})", "rows": len(table.rows) + table.beyond, **first})
+    console.print_table(f"The first row of each of {len(tables)} tables, the longest first", rows, right=["rows"])
+    print(f"{len(tables) - len(listed)} more tables. --where target=NAME shows one whole, --out FILE writes all.")
+
+
+def _print_all(tables: Sequence[Table], names: list[str]) -> None:
+    from edgebench.report import columns
+
     for table in tables:
         chosen = columns.chosen(table.headline, names or columns.NARROW)
         rows = [{column.heading: column.fill(row) for column in chosen} for row in table.rows]
         title = f"{columns.title(table)} ({table.mode})"
         console.print_table(title, rows, right=[column.heading for column in chosen if column.number])
-        for _, record in table.failed:
-            print(f"failed: {columns.failure(record)}")
+        for entry in table.failed:
+            print(f"failed: {columns.failure(entry)}")
+        if table.beyond:
+            print(f"{table.beyond} more rows; --top 0 shows all, --out FILE writes them.")

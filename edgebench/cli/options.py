@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from edgebench import scan
 from edgebench.errors import InputError
 
 if TYPE_CHECKING:
+    from edgebench.results import Tables
     from edgebench.schema import MeterSpec, Target
 
 Kind = Annotated[
@@ -86,6 +88,20 @@ def filters(where: list[str] | None) -> dict[str, list[str]]:
             raise InputError(f"--where {text}: not name=value, for instance precision=int8")
         found.setdefault(name, []).extend(parts(values))
     return found
+
+
+def tables(results: Path, *, sort: str, by: str, where: list[str] | None, **cut: int | None) -> Tables:
+    """Make the tables of a folder, and say which records had to be left out."""
+    digests = scan.begin(str(results))
+    from edgebench import results as verbs
+    from edgebench.cli import console
+
+    with console.progress() as progress:
+        chosen, patterns = parts(by), filters(where)
+        made = verbs.tables(results, sort=sort, by=chosen, where=patterns, progress=progress, digests=digests, **cut)
+    for damaged in made.damaged:
+        console.complain(f"left out: {damaged.reason}")
+    return made
 
 
 def runtime(option: list[str] | None) -> dict[str, Any]:

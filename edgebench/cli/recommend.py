@@ -36,7 +36,8 @@ def command(
 
     Exit code 1 where nothing does.
     """
-    from edgebench import api
+    from edgebench import results as verbs
+    from edgebench.report.choice import choose
 
     given = {
         "max_p50": max_p50,
@@ -49,7 +50,9 @@ def command(
         "min_rate": min_rate,
     }
     limits = {name: text for name, text in given.items() if text is not None}
-    found = api.recommend(results, limits=limits, sort=sort, by=options.parts(by), where=options.filters(where))
+    read = verbs.read_limits(limits)
+    made = options.tables(results, sort=sort, by=by, where=where)
+    found = choose(made.tables, read)
     if json:
         console.print_json([choice.values() for choice in found])
     else:
@@ -68,8 +71,6 @@ def _print(choice: Choice) -> None:
     rows = [{column.heading: column.fill(row) for column in chosen} for row in choice.kept]
     console.print_table(title, rows, right=[column.heading for column in chosen if column.number])
     if choice.kept:
-        cell = choice.kept[0].record.cell
-        print(f"Best: {cell.model}, {cell.format} {cell.precision}.")
+        print(f"Best: {choice.kept[0].entry.name}.")
     for row, reasons in choice.excluded:
-        cell = row.record.cell
-        print(f"left out: {cell.model} {cell.format} {cell.precision}: {'; '.join(reasons)}")
+        print(f"left out: {row.entry.name}: {'; '.join(reasons)}")

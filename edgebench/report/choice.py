@@ -17,7 +17,7 @@ SIZES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "
 ENERGIES = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6}
 SHARES = {"": 1.0, "%": 0.01}
 RATES = {"": 1.0, "/s": 1.0}
-QUANTITY = re.compile(r"(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-zµ%/]*)")
+QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%/]*)")
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ KINDS: dict[str, Kind] = {
     "max_p99": Kind("p99", TIMES, _of("p99_ns"), lambda value: f"{milliseconds(value)} ms"),
     "max_size": Kind("size", SIZES, _of("size_bytes"), lambda value: f"{mebibytes(int(value))} MiB"),
     "max_memory": Kind("peak memory", SIZES, _of("peak_bytes"), lambda value: f"{mebibytes(int(value))} MiB"),
-    "max_energy": Kind("energy", ENERGIES, lambda row: row.joules, lambda value: f"{1e3 * value:.3g} mJ"),
-    "min_metric": Kind("metric", SHARES, lambda row: row.metric, lambda value: f"{percent(value)} %", highest=False),
+    "max_energy": Kind("energy", ENERGIES, lambda row: row.entry.joules, lambda value: f"{1e3 * value:.3g} mJ"),
+    "min_metric": Kind("metric", SHARES, lambda row: row.entry.metric, lambda value: f"{percent(value)} %", highest=False),
     "min_rate": Kind("rate", RATES, _of("per_second"), lambda value: f"{value:.0f} per second", highest=False),
 }
 
@@ -70,10 +70,11 @@ def quantity(name: str, text: str) -> float:
     """Read `20ms`, `5 MB` or `85%` in nanoseconds, bytes, joules or shares of 1; `InputError` where it is none."""
     units = KINDS[name].units
     found = QUANTITY.fullmatch(text.strip())
-    if found is None or found[2] not in units:
+    value = float(found[1]) * units.get(found[2], math.inf) if found is not None else math.inf
+    if not math.isfinite(value):
         example = {id(TIMES): "20ms", id(SIZES): "5MB", id(ENERGIES): "3mJ", id(SHARES): "0.85 or 85%"}.get(id(units), "100")
         raise InputError(f"--{name.replace('_', '-')} {text}: not understood; write it like {example}")
-    return float(found[1]) * units[found[2]]
+    return value
 
 
 def choose(tables: Iterable[Table], limits: Mapping[str, float]) -> list[Choice]:
@@ -84,16 +85,15 @@ def choose(tables: Iterable[Table], limits: Mapping[str, float]) -> list[Choice]
     """
     found = []
     for table in tables:
-        broken = {row.path: breaks(row, limits) for row in table.rows}
-        kept = tuple(row for row in table.rows if not broken[row.path])
-        found.append(Choice(table, kept, tuple((row, broken[row.path]) for row in table.rows if broken[row.path])))
+        judged = [(row, breaks(row, limits)) for row in table.rows]
+        kept = tuple(row for row, reasons in judged if not reasons)
+        found.append(Choice(table, kept, tuple((row, reasons) for row, reasons in judged if reasons)))
     return found
 
 
 def breaks(row: Row, limits: Mapping[str, float]) -> tuple[str, ...]:
     """Say which limits a row breaks, and by how much."""
-    verdict = row.record.verdict
-    reasons = ["its measurement is INVALID"] if verdict is not None and verdict.word == "INVALID" else []
+    reasons = ["its measurement is INVALID"] if row.entry.verdict == "INVALID" else []
     for name, limit in limits.items():
         kind = KINDS[name]
         value = kind.value(row)

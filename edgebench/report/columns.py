@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgebench.entry import Entry
 from edgebench.errors import UnknownName
 from edgebench.report.tables import Row, Table
-from edgebench.schema import Record, Scenario
+from edgebench.schema import Scenario
 
+TURNS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
+"""Characters that turn the direction of what follows them."""
+CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 METER_COST = 0.02
 """A meter that lengthens an inference by more is named beside its figure."""
 NARROW = (
@@ -53,31 +56,31 @@ def mebibytes(value: int | None) -> str:
 
 def printable(text: str) -> str:
     """Put one space in the place of control characters, line breaks and runs of spaces."""
-    return " ".join("".join(" " if unicodedata.category(each) == "Cc" else each for each in text).split())
+    return " ".join(text.translate(CONTROLS).split())
 
 
 def _columns(headline: str) -> list[Column]:
     return [
         Column("rank", "", lambda row: f"{row.rank or ''}{' ●' if row.pareto else ''}", ("rank", "pareto")),
-        Column("model", "model", lambda row: row.record.cell.model, ("model",), number=False),
-        Column("role", "role", lambda row: row.record.role, ("role",), number=False),
-        Column("format", "format", lambda row: row.record.cell.format, ("format",), number=False),
-        Column("precision", "precision", lambda row: row.record.cell.precision, ("precision",), number=False),
-        Column("runtime", "runtime", lambda row: row.record.cell.ran_by, ("runtime",), number=False),
-        Column("metric", f"{headline} %", lambda row: percent(row.metric), ("metric", "metric_value")),
+        Column("model", "model", lambda row: row.entry.model, ("model",), number=False),
+        Column("role", "role", lambda row: row.entry.role, ("role",), number=False),
+        Column("format", "format", lambda row: row.entry.format, ("format",), number=False),
+        Column("precision", "precision", lambda row: row.entry.precision, ("precision",), number=False),
+        Column("runtime", "runtime", lambda row: row.entry.runtime, ("runtime",), number=False),
+        Column("metric", f"{headline} %", lambda row: percent(row.entry.metric), ("metric", "metric_value")),
         Column("delta", "Δ points", _delta, ("metric_delta", "to_fp32")),
-        Column("auroc", "AUROC", lambda row: _number(row.values()["auroc"], ".4f"), ("auroc",)),
+        Column("auroc", "AUROC", lambda row: _number(row.entry.auroc, ".4f"), ("auroc",)),
         Column("p50", "p50 ms", _time("median_ns"), ("median_ns", "median_low_ns", "median_high_ns")),
         Column("p90", "p90 ms", _time("p90_ns"), ("p90_ns",)),
         Column("p99", "p99 ms", _time("p99_ns"), ("p99_ns",)),
-        Column("rate", "per second", lambda row: f"{row.values()['per_second']:.0f}", ("per_second",)),
-        Column("size", "size MiB", lambda row: mebibytes(row.record.size_bytes), ("size_bytes",)),
-        Column("parameters", "parameters M", lambda row: _number((row.record.parameters or 0) / 1e6, ".2f"), ("parameters",)),
+        Column("rate", "per second", lambda row: _number(row.entry.per_second, ".0f"), ("per_second",)),
+        Column("size", "size MiB", lambda row: mebibytes(row.entry.size_bytes), ("size_bytes",)),
+        Column("parameters", "parameters M", lambda row: _number((row.entry.parameters or 0) / 1e6, ".2f"), ("parameters",)),
         Column("reduction", "reduction % (size / parameters)", _reduction, ("reduction_size", "reduction_parameters")),
         Column("retained", "retained %", lambda row: percent(row.retained), ("retained",)),
-        Column("memory", "peak MiB", lambda row: mebibytes(row.record.memory.peak_bytes), ("peak_bytes", "device_bytes")),
+        Column("memory", "peak MiB", lambda row: mebibytes(row.entry.peak_bytes), ("peak_bytes", "device_bytes")),
         Column("energy", "energy mJ", _energy, ("energy_joules", "energy_provenance", "energy_reason")),
-        Column("verdict", "verdict", lambda row: row.values()["verdict"], ("verdict",), number=False),
+        Column("verdict", "verdict", lambda row: row.entry.verdict or "", ("verdict",), number=False),
     ]
 
 
@@ -91,17 +94,16 @@ def chosen(headline: str, names: Sequence[str] = ()) -> list[Column]:
 
 
 def _time(key: str) -> Callable[[Row], str]:
-    return lambda row: milliseconds(row.values()[key])
+    return lambda row: milliseconds(getattr(row.entry, key))
 
 
 def _delta(row: Row) -> str:
     """Print the difference to FP32, with its interval where both were measured on the same samples."""
-    accuracy = row.record.accuracy
-    paired = accuracy.to_fp32 if accuracy else None
-    if paired is None or accuracy is None or accuracy.headline != "accuracy":
+    paired = row.entry.more["to_fp32"]
+    if paired is None or row.entry.headline != "accuracy":
         return percent(row.metric_delta, sign=True)
-    low, high = paired.difference.low, paired.difference.high
-    return f"{percent(paired.difference.value, sign=True)} [{percent(low, sign=True)}, {percent(high, sign=True)}]"
+    value, low, high = (percent(paired["difference"][name], sign=True) for name in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
 
 
 def _reduction(row: Row) -> str:
@@ -111,13 +113,13 @@ def _reduction(row: Row) -> str:
 
 
 def _energy(row: Row) -> str:
-    energy = row.record.energy
-    if energy.joules is None:
-        return energy.reason or ""
-    flags = [str(energy.provenance)] + (["short"] if energy.short else [])
-    if (energy.meter_cost or 0) > METER_COST:
-        flags.append(f"metering costs {100 * (energy.meter_cost or 0):.0f} %")
-    return f"{energy.joules.value * 1e3:.3g} ({', '.join(flags)})"
+    entry = row.entry
+    if entry.energy_joules is None:
+        return entry.energy_reason or ""
+    flags = [str(entry.energy_provenance)] + (["short"] if entry.energy_short else [])
+    if (entry.energy_meter_cost or 0) > METER_COST:
+        flags.append(f"metering costs {100 * (entry.energy_meter_cost or 0):.0f} %")
+    return f"{entry.energy_joules * 1e3:.3g} ({', '.join(flags)})"
 
 
 def _number(value: float | None, form: str) -> str:
@@ -129,7 +131,8 @@ def _number(value: float | None, form: str) -> str:
 
 def title(table: Table) -> str:
     """Name a table by what its rows have in common."""
-    return ", ".join(f"{name} {value}" for name, value in table.title.items())
+    device = {"device": table.device} if table.device else {}
+    return ", ".join(f"{name} {value}" for name, value in {**table.title, **device}.items())
 
 
 def circumstances(table: Table) -> list[str]:
@@ -159,22 +162,40 @@ def _scenario(scenario: Scenario) -> list[str]:
 
 def notes(table: Table) -> list[str]:
     """Say what each doubtful verdict rests on, and why something is blank."""
-    lines = []
-    for row in table.rows:
-        verdict = row.record.verdict
-        for reason in verdict.reasons if verdict else ():
-            cell = row.record.cell
-            name = f"{verdict.word if verdict else ''} {cell.model} {cell.format} {cell.precision}"
-            lines.append(f"{name}: {reason.reason}; {reason.recommendation}.")
-    if any(row.record.latency and row.record.latency.p99_ns is None for row in table.rows):
-        lines.append("A blank quantile had too few samples to bound it (or its samples are batches of calls).")
-    if any(row.rank is None for row in table.rows):
-        lines.append("Rows without a rank have no energy that may be ranked: none was measured, or in windows under 60 s.")
-    return lines
+    lines = [
+        f"{row.entry.verdict} {row.entry.name}: {reason['reason']}; {reason['recommendation']}."
+        for row in table.rows
+        for reason in row.entry.more["reasons"]
+    ]
+    lines += [text for applies, text in BLANKS if any(applies(row, table) for row in table.rows)]
+    return lines + ([f"{table.beyond} more rows were not asked for."] if table.beyond else [])
 
 
-def failure(record: Record) -> str:
+BLANKS: tuple[tuple[Callable[[Row, Table], bool], str], ...] = (
+    (
+        lambda row, _: row.entry.p99_ns is None,
+        "A blank quantile had too few samples to bound it (or its samples are batches of calls).",
+    ),
+    (
+        lambda row, _: row.metric_delta is None and row.entry.more["to_fp32"] is None,
+        "A blank Δ: the same model was not measured here in torch FP32.",
+    ),
+    (
+        lambda row, table: row.retained is None and table.teacher is not None,
+        "A blank reduction or retained: of several teachers, none is known to be this model's.",
+    ),
+    (lambda row, _: row.entry.metric is None, "A blank metric is not defined on these labels."),
+    (lambda row, _: row.entry.peak_bytes is None, "A blank peak could not be read on that device."),
+    (
+        lambda row, _: row.rank is None,
+        "Rows without a rank have no value to be ranked by, or an energy that may not be: measured in windows under 60 s.",
+    ),
+)
+"""What is blank in which row, and why."""
+
+
+def failure(entry: Entry) -> str:
     """Say which cell failed where, and why."""
-    cell, reason = record.cell, record.failure
-    why = f"{record.failed_stage}: {reason.reason}" if reason else "no reason was written down"
-    return f"{cell.model} {cell.format} {cell.precision} ({cell.mode}): {why}"
+    reason = entry.more["failure"]
+    why = f"{entry.more['failed_stage']}: {reason['reason']}" if reason else "no reason was written down"
+    return f"{entry.name} ({entry.mode}): {why}"

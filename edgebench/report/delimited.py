@@ -11,6 +11,8 @@ from typing import Any
 from edgebench.report import columns
 from edgebench.report.tables import Table
 
+FAILED = ("model", "role", "format", "precision", "runtime")
+"""What is known of a failed cell."""
 FORMULA = ("=", "+", "-", "@")
 """How text begins that a spreadsheet would compute."""
 
@@ -28,16 +30,15 @@ def render(tables: Sequence[Table], names: Sequence[str] = ()) -> str:
 
 def _lines(tables: Sequence[Table], names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for table in tables:
-        shared = {**table.title, "mode": table.mode, "scenario": table.scenario.kind}
+        device = {"device": table.device} if table.device else {}
+        shared = {**table.title, **device, "mode": table.mode, "scenario": table.scenario.kind}
         keys = [key for column in columns.chosen(table.headline, names) for key in column.keys]
         for row in table.rows:
             values = row.values()
-            yield {**shared, "status": "done", **{key: values[key] for key in keys}, "record": row.path, "reason": ""}
-        for path, record in table.failed:
-            cell = record.cell
-            known = {"model": cell.model, "role": record.role, "format": cell.format, "precision": cell.precision}
-            known = {key: value for key, value in {**known, "runtime": cell.ran_by}.items() if key in keys}
-            yield {**shared, "status": "failed", **known, "record": path, "reason": columns.failure(record)}
+            yield {**shared, "status": "done", **{key: values[key] for key in keys}, "record": row.entry.path, "reason": ""}
+        for entry in table.failed:
+            known = {key: getattr(entry, key) for key in FAILED if key in keys}
+            yield {**shared, "status": "failed", **known, "record": entry.path, "reason": columns.failure(entry)}
 
 
 def _cell(value: Any) -> Any:

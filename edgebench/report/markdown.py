@@ -20,8 +20,7 @@ Latency is one inference, batch 1 unless said otherwise, host tensor to host ten
 Rows that share a rank do not differ by more than 2 % or the device's own noise, whichever is larger.
 """
 MARKUP = re.compile(r"[\\|*~`\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-DIRECTIONS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"
-"""Characters that turn the direction of what follows them."""
+PLAIN: dict[int, str | None] = {**columns.TURNS, ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 
 
 def render(tables: Sequence[Table], names: Sequence[str] = (), base: Path = Path()) -> str:
@@ -41,7 +40,7 @@ def _section(table: Table, names: Sequence[str], base: Path) -> str:
         lines += [escape("; ".join(columns.circumstances(table))) + ".", "", *_grid(table, names, base), ""]
         lines += [f"- {escape(note)}" for note in columns.notes(table)]
     if table.failed:
-        lines += ["\n**Failed cells**\n", *(f"- {escape(columns.failure(record))}" for _, record in table.failed), ""]
+        lines += ["\n**Failed cells**\n", *(f"- {escape(columns.failure(entry))}" for entry in table.failed), ""]
     return "\n".join(lines)
 
 
@@ -59,11 +58,10 @@ def _cell(column: Column, row: Row, base: Path) -> str:
     text = escape(column.fill(row))
     if column.name != "model":
         return text
-    return f"[{text}]({quote((base / row.path).as_posix())})"
+    return f"[{text}]({quote((base / row.entry.path).as_posix())})"
 
 
 def escape(text: str) -> str:
     """Keep text from ending a table cell, and from becoming markup."""
-    kept = "".join(each for each in text if each not in DIRECTIONS)
-    plain = columns.printable(kept).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return MARKUP.sub(lambda found: "\\" + found[0], plain)
+    plain = columns.printable(text.translate(PLAIN))
+    return MARKUP.sub(r"\\\g<0>", plain)

@@ -2,40 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from pathlib import Path
-from types import MappingProxyType
+from functools import cached_property
 from typing import Any
 
 from edgebench import stats
-from edgebench.errors import UnknownName
-from edgebench.schema import Paired, Record, Scenario
-
-GROUPS: dict[str, Callable[[Record], str]] = {
-    "dataset": lambda record: str(record.cell.dataset),
-    "target": lambda record: record.cell.target,
-    "format": lambda record: record.cell.format,
-    "precision": lambda record: record.cell.precision,
-    "model": lambda record: record.cell.model,
-}
-ALWAYS: dict[str, Callable[[Record], str]] = {
-    "mode": lambda record: record.cell.mode,
-    "device": lambda record: record.cell.device,
-    "scenario": lambda record: record.cell.scenario.model_dump_json(exclude_defaults=True),
-    "method": lambda record: str(record.cell.method),
-}
-"""What may never be mixed in one table, asked for or not."""
-FILTERS: dict[str, Callable[[Record], str]] = {
-    **GROUPS,
-    "role": lambda record: record.role,
-    "mode": lambda record: record.cell.mode,
-    "scenario": lambda record: record.cell.scenario.kind,
-    "runtime": lambda record: record.cell.ran_by,
-    "verdict": lambda record: record.verdict.word if record.verdict else record.status,
-}
-"""What rows can be chosen by."""
+from edgebench.entry import Entry, Selection, grouping
+from edgebench.schema import Scenario
 
 
 @dataclass(frozen=True)
@@ -45,64 +19,56 @@ class Row:
     rank: int | None
     """None where the order asked for has no value for it."""
     pareto: bool
-    path: str
-    record: Record
-    metric: float
+    entry: Entry
     metric_delta: float | None
     reduction_size: float | None
     reduction_parameters: float | None
     retained: float | None
-
-    @property
-    def joules(self) -> float | None:
-        """Energy of one inference, where it may be compared: not in windows under 60 s."""
-        energy = self.record.energy
-        return None if energy.joules is None or energy.short else energy.joules.value
+    teacher: str | None
+    """The record that it is compared with, by its path."""
 
     def values(self) -> dict[str, Any]:
         """Return the row as plain JSON values, units in the names."""
-        record = self.record
-        assert record.latency and record.accuracy and record.verdict
-        latency = record.latency
+        return self._values
+
+    @cached_property
+    def _values(self) -> dict[str, Any]:
+        entry, more = self.entry, self.entry.more
         return {
             "rank": self.rank,
             "pareto": self.pareto,
-            "model": record.cell.model,
-            "role": record.role,
-            "format": record.cell.format,
-            "precision": record.cell.precision,
-            "runtime": record.cell.ran_by,
-            "metric": record.accuracy.headline,
-            "metric_value": self.metric,
+            "model": entry.model,
+            "role": entry.role,
+            "format": entry.format,
+            "precision": entry.precision,
+            "runtime": entry.runtime,
+            "metric": entry.headline,
+            "metric_value": entry.metric,
             "metric_delta": self.metric_delta,
-            "to_fp32": _paired(record.accuracy.to_fp32),
-            "to_teacher": _paired(record.accuracy.to_teacher),
-            "auroc": record.accuracy.metrics.get("auroc"),
-            "median_ns": latency.median_ns.value,
-            "median_low_ns": latency.median_ns.low,
-            "median_high_ns": latency.median_ns.high,
-            "p90_ns": latency.p90_ns,
-            "p99_ns": latency.p99_ns,
-            "batch": latency.batch,
-            "stages_ns": latency.stages_ns,
-            "per_second": record.per_second,
-            "size_bytes": record.size_bytes,
-            "parameters": record.parameters,
+            "to_fp32": more["to_fp32"],
+            "to_teacher": more["to_teacher"],
+            "auroc": entry.auroc,
+            "median_ns": entry.median_ns,
+            "median_low_ns": entry.median_low_ns,
+            "median_high_ns": entry.median_high_ns,
+            "p90_ns": entry.p90_ns,
+            "p99_ns": entry.p99_ns,
+            "batch": entry.batch,
+            "stages_ns": more["stages_ns"],
+            "per_second": entry.per_second,
+            "size_bytes": entry.size_bytes,
+            "parameters": entry.parameters,
             "reduction_size": self.reduction_size,
             "reduction_parameters": self.reduction_parameters,
             "retained": self.retained,
-            "peak_bytes": record.memory.peak_bytes,
-            "device_bytes": record.memory.device_bytes,
-            "energy_joules": record.energy.joules.value if record.energy.joules else None,
-            "energy_provenance": record.energy.provenance,
-            "energy_reason": record.energy.reason,
-            "verdict": record.verdict.word,
-            "record": self.path,
+            "peak_bytes": entry.peak_bytes,
+            "device_bytes": entry.device_bytes,
+            "energy_joules": entry.energy_joules,
+            "energy_provenance": entry.energy_provenance,
+            "energy_reason": entry.energy_reason,
+            "verdict": entry.verdict,
+            "record": entry.path,
         }
-
-
-def _paired(paired: Paired | None) -> dict[str, Any] | None:
-    return None if paired is None else paired.model_dump(mode="json")
 
 
 @dataclass(frozen=True)
@@ -113,136 +79,94 @@ class Table:
     mode: str
     scenario: Scenario
     environment: dict[str, Any]
+    device: str
+    """What its name does not say, where another table's device has the same: else empty."""
     headline: str
     teacher: str | None
     rows: tuple[Row, ...]
-    failed: tuple[tuple[str, Record], ...]
+    failed: tuple[Entry, ...]
+    beyond: int = 0
+    """Rows after these, which were not asked for."""
 
     def values(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         return {
             "group": self.title,
             "mode": self.mode,
+            "device": self.device,
             "environment": self.environment,
             "rows": [row.values() for row in self.rows],
-            "failed": [record.model_dump(mode="json", by_alias=True) for _, record in self.failed],
+            "failed": [_lost(entry) for entry in self.failed],
+            "beyond": self.beyond,
         }
 
 
-SORTS: dict[str, Callable[[Row], float | None]] = {
-    "latency": lambda row: _median_ns(row.record),
-    "p99": lambda row: row.record.latency.p99_ns if row.record.latency else None,
-    "metric": lambda row: -row.metric,
-    "size": lambda row: row.record.size_bytes,
-    "memory": lambda row: row.record.memory.peak_bytes,
-    "energy": lambda row: row.joules,
+def _lost(entry: Entry) -> dict[str, Any]:
+    """Return a failed cell as plain JSON values."""
+    cell = {name: getattr(entry, name) for name in ("model", "role", "format", "precision", "runtime", "mode")}
+    return {**cell, "stage": entry.more["failed_stage"], **(entry.more["failure"] or {}), "record": entry.path}
+
+
+SORTS: dict[str, Callable[[Entry], float | None]] = {
+    "latency": lambda entry: entry.median_ns,
+    "metric": lambda entry: entry.metric,
+    "size": lambda entry: entry.size_bytes,
+    "p99": lambda entry: entry.p99_ns,
+    "memory": lambda entry: entry.peak_bytes,
+    "energy": lambda entry: entry.joules,
 }
-"""Orders, best first; where there is no value the row comes last, without a rank."""
-
-
-def _median_ns(record: Record) -> float:
-    assert record.latency is not None
-    return record.latency.median_ns.value
-
-
-def choose(records: Iterable[tuple[Path, Record]], where: Mapping[str, Sequence[str]]) -> list[tuple[Path, Record]]:
-    """Keep the records that fit one pattern (`resnet*`) of each name in `where`; `UnknownName` for a name that is none."""
-    for name in where:
-        if name not in FILTERS:
-            raise UnknownName("filter", name, FILTERS)
-    return [
-        (path, record)
-        for path, record in records
-        if all(any(fnmatchcase(FILTERS[name](record), one) for one in patterns) for name, patterns in where.items())
-    ]
-
-
-Floor = Callable[[Record], float | None]
+"""What rows are ranked by; where there is no value the row comes last, without a rank."""
+Floor = Callable[[Entry], float | None]
 """Knows the noise of a record's device."""
 
 
-def make(
-    records: Iterable[tuple[Path, Record]],
-    sort: str,
-    by: Sequence[str],
-    floor: Floor = lambda _: None,
-    where: Mapping[str, Sequence[str]] = MappingProxyType({}),
-) -> list[Table]:
-    """Group, rank and mark records; the newest record of a combination counts.
+def make(selected: Selection, sort: str, by: Sequence[str], floor: Floor = lambda _: None, top: int | None = None) -> list[Table]:
+    """Group, rank and mark rows that come in order; `top`: only the first ones of each table.
 
     By latency, rows that do not differ from the best of their rank share it.
-    `where` chooses rows as `choose` says; those left out still serve as reference and teacher.
     """
-    if sort not in SORTS:
-        raise UnknownName("sort order", sort, SORTS)
-    for name in by:
-        if name not in GROUPS:
-            raise UnknownName("group", name, GROUPS)
-    groups: dict[tuple[str, ...], list[tuple[Path, Record]]] = {}
-    failed: list[tuple[Path, Record]] = []
-    newest = _newest(records)
-    shown = {path for path, _ in choose(newest, where)}
-    for path, record in newest:
-        if record.status == "failed":
-            failed += [(path, record)] if path in shown else []
-        else:
-            key = tuple(GROUPS[name](record) for name in by) + tuple(ALWAYS[name](record) for name in ALWAYS)
-            key += (_provenance(record),) if sort == "energy" else ()
-            groups.setdefault(key, []).append((path, record))
-    wanted = [groups[key] for key in sorted(groups) if any(path in shown for path, _ in groups[key])]
-    made = [_table(members, shown, failed, sort, by, floor) for members in wanted]
-    left = [item for item in failed if not any(item[1].key == record.key for table in made for _, record in table.failed)]
-    return made + ([_only_failed(left, by)] if left else [])
+    keys = grouping(by, sort)
+    shown, beside = _grouped(selected.shown, keys), _grouped(selected.beside, keys)
+    lost = _grouped(selected.failed, (*by, "mode"))
+    made = []
+    for key in sorted(shown):
+        failed = lost.get((*key[: len(by)], shown[key][0].mode), [])
+        table = _table(shown[key], beside.get(key, []), failed, sort, by, floor)
+        kept = table.rows if top is None else table.rows[:top]
+        beyond = selected.left_out.get(key, 0) + len(table.rows) - len(kept)
+        made.append(replace(table, rows=kept, beyond=beyond))
+    used = {entry.path for table in made for entry in table.failed}
+    made += [_only_failed(entries, by) for _, entries in sorted(lost.items()) if entries[0].path not in used]
+    return _told_apart(made)
 
 
-def _provenance(record: Record) -> str:
-    """Name where a figure of energy comes from: by energy, rows of different provenance are never ranked together."""
-    return f"{record.energy.provenance} {record.energy.rail}" if record.energy.joules else ""
+def _grouped(entries: Iterable[Entry], keys: Sequence[str]) -> dict[tuple[Any, ...], list[Entry]]:
+    groups: dict[tuple[Any, ...], list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.values_of(keys), []).append(entry)
+    return groups
 
 
-def _newest(records: Iterable[tuple[Path, Record]]) -> list[tuple[Path, Record]]:
-    """Keep the newest of each status per combination of model, format, precision and circumstances."""
-    kept: dict[tuple[str, ...], tuple[Path, Record]] = {}
-    for path, record in records:
-        cell = record.cell
-        circumstances = (record.status, str(cell.dataset), cell.target, cell.device, cell.mode, ALWAYS["scenario"](record))
-        key = (*circumstances, cell.model, cell.format, cell.precision, str(sorted(cell.options.items())))
-        if key not in kept or kept[key][1].started_at <= record.started_at:
-            kept[key] = (path, record)
-    return list(kept.values())
-
-
-def _table(
-    members: list[tuple[Path, Record]],
-    shown: Set[Path],
-    failed: list[tuple[Path, Record]],
-    sort: str,
-    by: Sequence[str],
-    floor: Floor,
-) -> Table:
-    first = members[0][1]
-    teacher = _teacher([record for _, record in members])
-    rows = [_row(path, record, members, teacher) for path, record in members if path in shown]
-    best = {row.path for row in rows if not any(_dominates(other, row) for other in rows)}
-    values = {row.path: SORTS[sort](row) for row in rows}
-    placed = sorted(rows, key=lambda row: (values[row.path] is None, values[row.path] or 0.0, _median_ns(row.record), row.path))
-    ranks = _ranks(placed, floor) if sort == "latency" else _places([values[row.path] for row in placed])
-    ranked = tuple(replace(row, rank=rank, pareto=row.path in best) for rank, row in zip(ranks, placed, strict=True))
-    mine = [
-        (path.name, record)
-        for path, record in failed
-        if all(GROUPS[name](record) == GROUPS[name](first) for name in by) and record.cell.mode == first.cell.mode
+def _table(entries: list[Entry], beside: list[Entry], failed: list[Entry], sort: str, by: Sequence[str], floor: Floor) -> Table:
+    first, value = entries[0], SORTS[sort]
+    teachers = [entry for entry in beside if entry.role == "teacher"]
+    references = {(entry.model, entry.model_sha256): entry for entry in beside if entry.format == "torch"}
+    front = _front(entries)
+    ranks = _ranks(entries, floor) if sort == "latency" else _places([value(entry) for entry in entries])
+    rows = [
+        _row(entry, rank, entry.path in front, references.get((entry.model, entry.model_sha256)), _teacher(entry, teachers))
+        for entry, rank in zip(entries, ranks, strict=True)
     ]
-    assert first.accuracy is not None
     return Table(
-        title={name: GROUPS[name](first) for name in by},
-        mode=first.cell.mode,
-        scenario=first.cell.scenario,
-        environment=first.environment,
-        headline=first.accuracy.headline,
-        teacher=teacher.cell.model if teacher else None,
-        rows=ranked,
-        failed=tuple(sorted(mine, key=lambda item: item[0])),
+        title={name: getattr(first, name) for name in by},
+        mode=first.mode,
+        scenario=first.asked,
+        environment=first.more["environment"],
+        device=first.device,
+        headline=first.headline or "metric",
+        teacher=teachers[0].model if teachers else None,
+        rows=tuple(rows),
+        failed=tuple(failed),
     )
 
 
@@ -252,79 +176,97 @@ def _places(values: Sequence[float | None]) -> list[int | None]:
     return [None if value is None else first[value] for value in values]
 
 
-def _ranks(rows: Sequence[Row], floor: Floor) -> list[int]:
+def _ranks(entries: Sequence[Entry], floor: Floor) -> list[int]:
     """Rank rows in order; one that does not differ from the first of a rank shares it."""
     ranks: list[int] = []
-    for position, row in enumerate(rows, 1):
-        leader = rows[ranks[-1] - 1].record if ranks else None
-        tied = leader is not None and not _differ(leader, row.record, floor(row.record))
-        ranks.append(ranks[-1] if tied else position)
+    leader: Entry | None = None
+    for position, entry in enumerate(entries, 1):
+        if leader is not None and not _differ(leader, entry, floor(entry)):
+            ranks.append(ranks[-1])
+        else:
+            leader = entry
+            ranks.append(position)
     return ranks
 
 
-def _differ(one: Record, other: Record, floor: float | None) -> bool:
-    assert one.latency is not None and other.latency is not None
-    medians = (one.latency.trial_medians_ns, other.latency.trial_medians_ns)
-    return stats.compare(*medians, paired=False, floor=floor).word != "same"
+def _differ(one: Entry, other: Entry, floor: float | None) -> bool:
+    return stats.differ(one.more["trial_medians_ns"], other.more["trial_medians_ns"], floor=floor)
 
 
-def _only_failed(left: list[tuple[Path, Record]], by: Sequence[str]) -> Table:
+def _only_failed(entries: Sequence[Entry], by: Sequence[str]) -> Table:
     """List failures where nothing else of their group succeeded."""
-    first = left[0][1]
+    first = entries[0]
     return Table(
-        title={name: GROUPS[name](first) for name in by},
-        mode=first.cell.mode,
-        scenario=first.cell.scenario,
+        title={name: getattr(first, name) for name in by},
+        mode=first.mode,
+        scenario=first.asked,
         environment={},
+        device=first.device,
         headline="metric",
         teacher=None,
         rows=(),
-        failed=tuple((path.name, record) for path, record in left),
+        failed=tuple(entries),
     )
 
 
-def _teacher(records: list[Record]) -> Record | None:
-    """Find the teacher's FP32 reference: its torch record, else any FP32 one."""
-    found = [record for record in records if record.role == "teacher" and record.cell.precision == "fp32"]
-    return min(found, key=lambda record: (record.cell.format != "torch", record.cell.format), default=None)
+def _told_apart(made: list[Table]) -> list[Table]:
+    """Leave a device's hash where another device bears the same name, and nowhere else."""
+    names: dict[str, set[str]] = {}
+    for table in made:
+        names.setdefault(str(table.title), set()).add(table.device if table.rows else "")
+    doubled = {name for name, devices in names.items() if len(devices - {""}) > 1}
+    return [replace(table, device=table.device[:10] if str(table.title) in doubled else "") for table in made]
 
 
-def _reference(record: Record, members: list[tuple[Path, Record]]) -> Record | None:
-    """Find the torch FP32 record of the same model."""
-    same = (other for _, other in members if other.cell.model == record.cell.model)
-    return next((other for other in same if (other.cell.format, other.cell.precision) == ("torch", "fp32")), None)
+def _teacher(entry: Entry, teachers: Sequence[Entry]) -> Entry | None:
+    """Find the FP32 teacher that a model came from, or the only one that there is: its torch record, else another."""
+    own = [each for each in teachers if each.model_sha256 in (entry.model_sha256, *entry.more["parents"])]
+    if not own and len({each.model_sha256 for each in teachers}) > 1:
+        return None
+    return min(own or teachers, key=lambda each: (each.format != "torch", each.format), default=None)
 
 
-def _row(path: Path, record: Record, members: list[tuple[Path, Record]], teacher: Record | None) -> Row:
-    reference = _reference(record, members)
+def _row(entry: Entry, rank: int | None, pareto: bool, reference: Entry | None, teacher: Entry | None) -> Row:
     return Row(
-        rank=None,
-        pareto=False,
-        path=path.as_posix(),
-        record=record,
-        metric=_headline(record),
-        metric_delta=_headline(record) - _headline(reference) if reference else None,
-        reduction_size=_saved(record.size_bytes, teacher.size_bytes) if teacher else None,
-        reduction_parameters=_saved(record.parameters, teacher.parameters) if teacher else None,
-        retained=_headline(record) / _headline(teacher) if teacher and _headline(teacher) else None,
+        rank=rank,
+        pareto=pareto,
+        entry=entry,
+        metric_delta=_less(entry.metric, reference.metric if reference else None),
+        reduction_size=_saved(entry.size_bytes, teacher.size_bytes if teacher else None),
+        reduction_parameters=_saved(entry.parameters, teacher.parameters if teacher else None),
+        retained=entry.metric / teacher.metric if teacher and teacher.metric and entry.metric is not None else None,
+        teacher=teacher.path if teacher else None,
     )
 
 
-def _headline(record: Record) -> float:
-    assert record.accuracy is not None
-    return record.accuracy.metrics.get(record.accuracy.headline, float("nan"))
+def _less(own: float | None, other: float | None) -> float | None:
+    return None if own is None or other is None else own - other
 
 
 def _saved(own: int | None, teachers: int | None) -> float | None:
     return 1 - own / teachers if own is not None and teachers else None
 
 
-def _dominates(one: Row, other: Row) -> bool:
-    """Say whether one is no worse in metric, latency and size, and better in one of them."""
-    a, b = _axes(one), _axes(other)
-    return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+def _front(entries: Iterable[Entry]) -> set[str]:
+    """Name the rows that no other is as good as in metric, latency and size, and better than in one of them."""
+    known = sorted((axes, entry.path) for entry in entries if (axes := _axes(entry)) is not None)
+    best: list[tuple[float, ...]] = []
+    front = set()
+    for axes, path in known:
+        if not any(_dominates(other, axes) for other in best):
+            best.append(axes)
+            front.add(path)
+    return front
 
 
-def _axes(row: Row) -> tuple[float, float, float]:
-    assert row.record.latency is not None
-    return (-row.metric, row.record.latency.median_ns.value, float(row.record.size_bytes or 0))
+def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one != other and all(x <= y for x, y in zip(one, other, strict=True))
+
+
+def _axes(entry: Entry) -> tuple[float, ...] | None:
+    """Return what a row has least of at its best; None where its metric is not known."""
+    return (
+        None
+        if entry.metric is None or entry.median_ns is None
+        else (entry.median_ns, -entry.metric, float(entry.size_bytes or 0))
+    )
