@@ -124,3 +124,14 @@ def inside(folder: Path, name: str) -> Path:
     if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not pure.parts:
         raise InputError(f"{folder}: the file name {name!r} leads out of the folder; refuse this file and fetch it anew")
     return folder / pure
+
+
+def below(folder: Path) -> Iterator[Path]:
+    """List the files below a folder in order; links are listed and never followed."""
+    if folder.is_symlink():
+        yield folder
+        return
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]
+        yield from (Path(place, name) for name in sorted([*names, *links]))

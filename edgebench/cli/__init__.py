@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 some cells failed; 2 wrong usage or bad input; 130 interru
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -14,6 +15,7 @@ import typer
 from edgebench import __version__
 from edgebench.cli import (
     compare,
+    console,
     diagnose,
     doctor,
     export,
@@ -23,6 +25,8 @@ from edgebench.cli import (
     noise,
     quantize,
     recommend,
+    report,
+    results,
     run,
     targets,
     train,
@@ -52,6 +56,7 @@ for command in (
     diagnose,
     leaderboard,
     recommend,
+    report,
     verify,
     noise,
     tune,
@@ -61,6 +66,7 @@ for command in (
 ):
     app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
 app.add_typer(targets.app, name="targets")
+app.add_typer(results.app, name="results")
 
 
 def _print_version(wanted: bool) -> None:
@@ -83,6 +89,8 @@ def main() -> None:
     """Run the command line and turn errors into one line and an exit code."""
     debug = "--debug" in sys.argv or bool(os.environ.get("EDGEBENCH_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
     sys.exit(execute(arguments, debug))
 
 
@@ -102,20 +110,19 @@ def execute(arguments: list[str], debug: bool) -> int:
     except EdgebenchError as error:
         if debug:
             raise
-        print(f"edgebench: {_one_line(error)}", file=sys.stderr)
+        print(f"edgebench: {console.plain(str(error))}", file=sys.stderr)
         return FAILED if isinstance(error, (ExportError, MeasureError, TransportError)) else BAD_INPUT
     except Exception as error:
         if debug:
             raise
         kind = type(error).__name__
-        print(f"edgebench: unexpected {kind}: {_one_line(error)}; please report it with the output of --debug", file=sys.stderr)
+        print(
+            f"edgebench: unexpected {kind}: {console.plain(str(error))}; please report it with the output of --debug",
+            file=sys.stderr,
+        )
         return FAILED
 
 
 def _interrupted() -> int:
     print("edgebench: interrupted; what was finished is kept, the same command does the rest", file=sys.stderr)
     return INTERRUPTED
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

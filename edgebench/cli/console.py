@@ -28,7 +28,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]], right: Sequence[s
     for name in rows[0] if rows else ():
         table.add_column(name, justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
+        table.add_row(*(Text("" if value is None else plain(str(value))) for value in row.values()))
     width = None if sys.stdout.isatty() else 200
     Console(file=sys.stdout, width=width).print(table if rows else f"{title}: none")
 
@@ -45,9 +45,18 @@ def print_markdown(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         print("| " + " | ".join(escape("" if value is None else str(value)) for value in row.values()) + " |")
 
 
+def plain(text: str) -> str:
+    """Keep text from records on its line: no control characters, nothing that turns its direction, nothing that is no text."""
+    if text.isascii() and text.isprintable():
+        return text
+    from edgebench.report.columns import TURNS, printable
+
+    return printable(text.translate(TURNS)).encode(errors="backslashreplace").decode()
+
+
 def complain(text: str) -> None:
     """Print one line on standard error."""
-    print(f"edgebench: {text}", file=sys.stderr)
+    print(f"edgebench: {plain(text)}", file=sys.stderr)
 
 
 @contextmanager

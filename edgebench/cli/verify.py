@@ -24,7 +24,7 @@ def command(
     else:
         for found in wrong:
             for line in found.wrong:
-                print(f"{found.path}: {line}" if str(found.path) not in line else line)
+                print(console.plain(f"{found.path}: {line}" if str(found.path) not in line else line))
         total = sum(found.numbers for found in checked)
         print(
             f"{len(checked) - len(wrong)} of {len(checked)} records hold; {total} numbers were computed again from their samples"

@@ -1,0 +1,34 @@
+"""`edgebench results show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgebench.cli import console
+
+
+def command(
+    record: Annotated[str, typer.Argument(help="A record's path, or the beginning of its key or of its file's name.")],
+    results: Annotated[Path, typer.Option(help="The folder that holds records/.")] = Path("results"),
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show everything of one record: verdict, figures, where and when it was measured, and of what."""
+    from edgebench.lookup import find
+    from edgebench.report import card
+
+    path, found = find(results, record)
+    if json:
+        console.print_json(found.model_dump(mode="json", by_alias=True))
+        return
+    print(console.plain(card.title(found)))
+    for reason in card.reasons(found):
+        print(f"- {console.plain(reason)}")
+    print(console.plain(str(path)))
+    for section in card.sections(found):
+        print(f"\n{console.plain(section.title)}")
+        width = max(len(what) for what, _ in section.lines) + 2
+        for what, text in section.lines:
+            print(f"  {console.plain(what):<{width}}{console.plain(text)}")

@@ -1,0 +1,208 @@
+"""One record as people read it: what was measured, whether it can be relied on, and everything that bears on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgebench.report.columns import mebibytes, milliseconds, percent
+from edgebench.schema import Energy, Interval, LatencySummary, Model, Paired, Record
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, and lines of what is what; what there is nothing of is left out."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+
+
+def title(record: Record) -> str:
+    """Name the cell, and say in one word what became of it."""
+    cell = record.cell
+    word = record.verdict.word if record.verdict else record.status
+    return f"{cell.model} {cell.format} {cell.precision} on {cell.target}, mode {cell.mode}: {word}"
+
+
+def reasons(record: Record) -> list[str]:
+    """Say why a verdict is what it is, or why the cell failed, and what to do."""
+    found = [f"{each.reason}; {each.recommendation}" for each in (record.verdict.reasons if record.verdict else ())]
+    if record.failure is not None:
+        advice = f"; {record.failure.recommendation}" if record.failure.recommendation else ""
+        found.append(f"{record.failed_stage}: {record.failure.reason}{advice}")
+    return found
+
+
+def sections(record: Record) -> list[Section]:
+    """Describe a record for people."""
+    parts: list[tuple[str, Iterator[tuple[str, str | None]]]] = [
+        ("cell", _cell(record)),
+        ("latency", _latency(record)),
+        ("accuracy", _accuracy(record)),
+        ("memory", _memory(record)),
+        ("energy", _energy(record.energy)),
+        *((f"energy of {rail.rail}", _energy(rail)) for rail in record.rails),
+        ("model", _model(record, record.model)),
+        ("bundle", _bundle(record)),
+        ("environment", _facts({**record.environment, **{f"clock {name}": value for name, value in record.clock.items()}})),
+        ("tools", _facts(record.tools)),
+        ("samples", _samples(record)),
+    ]
+    made = [Section(heading, tuple((what, text) for what, text in lines if text)) for heading, lines in parts]
+    return [section for section in made if section.lines]
+
+
+def _cell(record: Record) -> Iterator[tuple[str, str | None]]:
+    cell = record.cell
+    yield "data set", str(cell.dataset)
+    yield "target", cell.target
+    yield "device", cell.device
+    yield "runtime", cell.ran_by
+    asked = _text(cell.scenario.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}))
+    yield "scenario", cell.scenario.kind + (f", {asked}" if asked else "")
+    yield "method", str(cell.method)
+    yield "measured", f"{record.started_at}, in {record.seconds:.0f} s"
+    yield "key", record.key
+    yield "evaluation split", cell.evaluation_sha256
+
+
+def _latency(record: Record) -> Iterator[tuple[str, str | None]]:
+    latency = record.latency
+    if latency is None:
+        return
+    yield "p50", f"{_between(latency.median_ns, milliseconds, 'ms')}, over {latency.trials} trials and {latency.samples} samples"
+    yield "trials' medians", f"{', '.join(milliseconds(value) for value in latency.trial_medians_ns)} ms"
+    for name, value in (("p90", latency.p90_ns), ("p95", latency.p95_ns), ("p99", latency.p99_ns), ("p99.9", latency.p999_ns)):
+        yield name, f"{milliseconds(value)} ms" if value is not None else "too few samples to bound it"
+    yield "mean", f"{milliseconds(latency.mean_ns)} ms, standard deviation {milliseconds(latency.stdev_ns)} ms"
+    yield "least, most", f"{milliseconds(latency.min_ns)} ms, {milliseconds(latency.max_ns)} ms"
+    yield "outliers", f"{latency.outliers} of {latency.samples} samples; flagged, never removed"
+    yield "per second", f"{record.per_second:.0f}" + (f", {latency.batch} at a time" if latency.batch > 1 else "")
+    yield from _apart(latency)
+    for point in record.throughput:
+        yield f"batch {point.batch}", f"{point.per_second.value:.0f} per second"
+    if record.server is not None:
+        yield "server", f"{record.server.per_second.value:.0f} per second under {milliseconds(record.server.bound_ns)} ms"
+    if record.sustained is not None:
+        onset = record.sustained.onset_seconds
+        begins = "never for good" if onset is None else f"from {onset:.0f} s on"
+        yield "sustained", f"{percent(record.sustained.slowdown, sign=True)} % after the first minute; 5 % slower {begins}"
+    if record.loadgen is not None:
+        yield "MLPerf LoadGen", f"{record.loadgen.result}, p50 {milliseconds(record.loadgen.median_ns) or 'unknown'} ms"
+
+
+def _apart(latency: LatencySummary) -> Iterator[tuple[str, str | None]]:
+    """List what an inference's figure leaves out, and the stages that it is made of."""
+    yield "load, first inference", f"{milliseconds(latency.load_ns)} ms, {milliseconds(latency.first_ns)} ms"
+    yield "prepare, read out", f"{milliseconds(latency.prepare_ns)} ms, {milliseconds(latency.scores_ns)} ms"
+    for name, value in latency.stages_ns.items():
+        yield name.replace("_", " "), f"{milliseconds(value)} ms"
+
+
+def _accuracy(record: Record) -> Iterator[tuple[str, str | None]]:
+    accuracy = record.accuracy
+    if accuracy is None:
+        return
+    for name, value in accuracy.metrics.items():
+        yield name, f"{value:.4f}" + (f", over {accuracy.samples} samples" if name == accuracy.headline else "")
+    if accuracy.host_agreement is not None:
+        yield "as on the exporting host", f"{percent(accuracy.host_agreement)} % of the decisions"
+    yield "against torch fp32", _paired(accuracy.to_fp32)
+    yield "against the teacher", _paired(accuracy.to_teacher)
+
+
+def _paired(paired: Paired | None) -> str | None:
+    if paired is None:
+        return None
+    decided = f"{paired.gained} gained and {paired.lost} lost of {paired.samples}"
+    change = _between(paired.difference, lambda value: percent(value, sign=True), "points")
+    return f"{change}; {decided}; p = {paired.mcnemar_p:.2g}; record {paired.reference[:10]}"
+
+
+def _memory(record: Record) -> Iterator[tuple[str, str | None]]:
+    memory = record.memory
+    for name, value in (
+        ("peak", memory.peak_bytes),
+        ("the model's share", memory.model_bytes),
+        ("loaded", memory.loaded_bytes),
+        ("runtime alone", memory.baseline_bytes),
+        ("of the accelerator", memory.device_bytes),
+    ):
+        yield name, f"{mebibytes(value)} MiB" if value is not None else None
+    yield "method", memory.method
+    yield "none, because", memory.reason
+
+
+def _energy(energy: Energy) -> Iterator[tuple[str, str | None]]:
+    for name, value in (("of an inference", energy.joules), ("less idle", energy.net_joules)):
+        yield name, _between(value, lambda joules: f"{joules * 1e3:.3g}", "mJ") if value is not None else None
+    for name, watts in (("power", energy.watts), ("idle power", energy.idle_watts)):
+        yield name, f"{watts:.2f} W" if watts is not None else None
+    yield "covers", energy.provenance
+    yield "meter", " ".join(filter(None, (energy.meter, energy.rail)))
+    yield "readings", f"{energy.rate_hz:.1f} per second, {energy.updates} at least" if energy.rate_hz is not None else None
+    yield "flag", "windows under 60 s: never ranked" if energy.short else None
+    yield "metering costs", f"{percent(energy.meter_cost)} % of the time" if energy.meter_cost is not None else None
+    yield "none, because", energy.reason
+
+
+def _model(record: Record, model: Model | None) -> Iterator[tuple[str, str | None]]:
+    yield "role", record.role
+    yield "size", f"{mebibytes(record.size_bytes)} MiB" if record.size_bytes is not None else None
+    yield "parameters", f"{record.parameters / 1e6:.2f} M" if record.parameters is not None else None
+    yield "multiply-accumulates", f"{record.macs / 1e6:.1f} M" if record.macs is not None else None
+    if model is None:
+        return
+    lineage = model.lineage
+    yield "architecture", model.architecture
+    yield "task", f"{model.task}, {len(model.classes)} classes"
+    yield "checkpoint", model.sha256
+    yield "recipe", f"{lineage.recipe}, seed {lineage.seed}"
+    yield "options", _text(lineage.options)
+    yield "made from", ", ".join(lineage.parents)
+    yield "trained on", str(lineage.dataset) if lineage.dataset else None
+
+
+def _bundle(record: Record) -> Iterator[tuple[str, str | None]]:
+    yield "sha256", record.cell.bundle_sha256
+    if record.calibration is not None:
+        calibration = record.calibration
+        yield "calibration", f"{calibration.method}, {calibration.samples} samples of the {calibration.split} split"
+    if record.parity is not None:
+        parity = record.parity
+        yield "parity", f"{percent(parity.top1_agreement)} % of {parity.samples} decisions as in torch"
+    yield from _facts({**record.bundle_details, **(record.finish or {})})
+
+
+def _samples(record: Record) -> Iterator[tuple[str, str | None]]:
+    samples = record.samples
+    if samples is None:
+        return
+    count = f", {record.latency.samples} samples in {record.latency.trials} trials" if record.latency else ""
+    yield "file", f"{samples.file}, {mebibytes(samples.bytes)} MiB{count}"
+    yield "sha256", samples.sha256
+
+
+def _facts(facts: Mapping[str, Any]) -> Iterator[tuple[str, str | None]]:
+    for name, value in facts.items():
+        yield name.replace("_", " "), _text(value)
+
+
+def _text(value: Any) -> str | None:
+    """Write a value on one line; None where it says nothing."""
+    if value is None or value in ({}, [], ()):
+        return None
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items() if inner is not None)
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(str(_text(each)) for each in value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _between(interval: Interval, show: Callable[[float], str], unit: str) -> str:
+    """Print a value with its interval, where it has one."""
+    low, high = interval.low, interval.high
+    bounds = f" [{show(low)}, {show(high)}]" if low is not None and high is not None else ""
+    return f"{show(interval.value)}{bounds} {unit}"
