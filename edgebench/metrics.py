@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, softmax
 
 from edgebench.schema import Task
 
@@ -28,6 +27,20 @@ def agreement(task: Task, one: Scores, other: Scores) -> float:
     return float((decisions(task, one) == decisions(task, other)).mean())
 
 
+def probabilities(task: Task, scores: Scores) -> NDArray[Any]:
+    """Turn logits [n, classes] into probabilities: of each class, or of each label by itself."""
+    from scipy.special import expit, softmax
+
+    if task == "multi-label":
+        return np.asarray(expit(scores))
+    return np.asarray(softmax(scores.astype(np.float64), axis=1))
+
+
+def one_hot(task: Task, labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Write labels as 0 and 1 for each class [n, classes]."""
+    return labels if task == "multi-label" else (labels[:, None] == np.arange(classes)).astype(np.int64)
+
+
 def evaluate(task: Task, labels: NDArray[np.int64], scores: Scores) -> dict[str, float]:
     """Compute every metric that is defined on these labels; scores: logits [n, classes].
 
@@ -40,7 +53,7 @@ def evaluate(task: Task, labels: NDArray[np.int64], scores: Scores) -> dict[str,
     if task == "multi-label":
         found = {"accuracy": float((decided == labels).mean())}
         found["f1"] = float(metrics.f1_score(labels, decided, average="macro", zero_division=0.0))
-        return {**found, **_auroc(labels, expit(scores))}
+        return {**found, **_auroc(labels, probabilities(task, scores))}
     found = {
         "accuracy": float(metrics.accuracy_score(labels, decided)),
         "f1": float(metrics.f1_score(labels, decided, average="macro", zero_division=0.0)),
@@ -50,19 +63,18 @@ def evaluate(task: Task, labels: NDArray[np.int64], scores: Scores) -> dict[str,
         known = np.arange(scores.shape[1])
         kappa = metrics.cohen_kappa_score(labels, decided, weights="quadratic", labels=known)
         found |= {"kappa": float(kappa)} if np.isfinite(kappa) else {}
-    one_hot = (labels[:, None] == np.arange(scores.shape[1])).astype(np.int64)
-    probabilities: Any = softmax(scores.astype(np.float64), axis=1)
+    truth, likely = one_hot(task, labels, scores.shape[1]), probabilities(task, scores)
     if task == "binary":
-        return {**found, **_auroc(one_hot[:, 1:], probabilities[:, 1:])}
-    return {**found, **_auroc(one_hot, probabilities)}
+        return {**found, **_auroc(truth[:, 1:], likely[:, 1:])}
+    return {**found, **_auroc(truth, likely)}
 
 
-def _auroc(truth: NDArray[np.int64], probabilities: Any) -> dict[str, float]:
+def _auroc(truth: NDArray[np.int64], likely: NDArray[Any]) -> dict[str, float]:
     """Average the areas of the columns that hold both a 0 and a 1."""
     from sklearn.metrics import roc_auc_score
 
     areas = [
-        roc_auc_score(truth[:, column], probabilities[:, column])
+        roc_auc_score(truth[:, column], likely[:, column])
         for column in range(truth.shape[1])
         if 0 < truth[:, column].sum() < len(truth)
     ]

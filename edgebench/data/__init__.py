@@ -76,6 +76,15 @@ def open_images(ref: DatasetRef) -> Dataset:
     return dataset
 
 
+def open_offline(ref: DatasetRef) -> Dataset:
+    """Open a data set of images that is on this computer; `DataError` where it would have to be fetched."""
+    plugin = discovery.load("edgebench.data", ref.name, "data set")
+    missing = plugin.missing(ref.options) if hasattr(plugin, "missing") else None
+    if missing is not None:
+        raise DataError(f"{ref}: {missing} is not on this computer, and nothing is downloaded here; fetch the data set first")
+    return open_images(ref)
+
+
 def text_option(options: Mapping[str, str | int | bool], key: str) -> str | None:
     """Read an option as text."""
     return str(options[key]) if key in options else None

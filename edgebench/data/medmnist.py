@@ -43,6 +43,20 @@ def load(options: Mapping[str, str | int | bool]) -> Loaded:
     return _own(Path(source), options) if source.endswith(".npz") else _official(source, options)
 
 
+def missing(options: Mapping[str, str | int | bool]) -> Path | None:
+    """Return the file that `load` would fetch; None where it would fetch none."""
+    source = text_option(options, "source")
+    if source not in sets():
+        return None
+    path = _file(source, options)
+    return None if path.exists() else path
+
+
+def _file(name: str, options: Mapping[str, str | int | bool]) -> Path:
+    root, size = Path(text_option(options, "root") or "~/.medmnist").expanduser(), str(options.get("size", 28))
+    return root / (f"{name}.npz" if size == "28" else f"{name}_{size}.npz")
+
+
 def _official(name: str, options: Mapping[str, str | int | bool]) -> Loaded:
     known = sets()
     if name not in known:
@@ -50,10 +64,9 @@ def _official(name: str, options: Mapping[str, str | int | bool]) -> Loaded:
     facts, size = known[name], str(options.get("size", 28))
     if size not in facts["md5"]:
         raise DataError(f"medmnist: {name} comes in sizes {', '.join(facts['md5'])}, not {size}")
-    root = Path(text_option(options, "root") or "~/.medmnist").expanduser()
-    path = root / (f"{name}.npz" if size == "28" else f"{name}_{size}.npz")
+    path = _file(name, options)
     if not path.exists():
-        _fetch(name, int(size), root)
+        _fetch(name, int(size), path.parent)
     _check(path, text_option(options, "md5") or facts["md5"][size])
     return facts["task"], tuple(facts["classes"]), partial(_read, path, facts["task"])
 
