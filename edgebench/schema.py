@@ -248,7 +248,7 @@ class Accepts(Frozen):
     format: str = Field(pattern=NAME)
     precisions: tuple[str, ...]
     runtime: str = Field(pattern=NAME)
-    limits: Limits = Limits()
+    limits: Limits = Field(default_factory=Limits)
     refuses: dict[str, str] = Field({}, description="precisions that do not work here, and why")
     options: dict[str, Any] = Field({}, description="the runtime's own, for instance compute_units; `--option` changes them")
     meters: tuple[MeterSpec, ...] = Field((), description="instead of the target's, where another processor computes")
@@ -319,9 +319,9 @@ class Target(Frozen):
     transport: str
     host: str | None = Field(None, description="user@host, or a name of ~/.ssh/config; in the user's own file alone")
     python: str | None = Field(None, description="interpreter on the device; null: the host's own, or python3 there")
-    expects: Expected = Expected()
-    setup: Install = Install()
-    cache: Cache = Cache()
+    expects: Expected = Field(default_factory=Expected)
+    setup: Install = Field(default_factory=Install)
+    cache: Cache = Field(default_factory=Cache)
     accepts: tuple[Accepts, ...]
     meters: tuple[MeterSpec, ...] = Field((), description="the first that can be read gives the headline")
     tuning: dict[str, Any] = Field({}, description="what `edgebench tune` wants beyond its defaults")
@@ -467,9 +467,9 @@ class Profile(Frozen):
     models: tuple[ModelPlan, ...] = Field(min_length=1)
     variants: tuple[Variant, ...] = Field(min_length=1)
     targets: tuple[str, ...] = ("cpu",)
-    scenario: Scenario = Scenario()
-    calibration: CalibrationPlan = CalibrationPlan()
-    goals: Goals = Goals()
+    scenario: Scenario = Field(default_factory=Scenario)
+    calibration: CalibrationPlan = Field(default_factory=CalibrationPlan)
+    goals: Goals = Field(default_factory=Goals)
 
     @field_validator("models")
     @classmethod
@@ -841,8 +841,8 @@ class Record(Frozen):
     environment: dict[str, Any] = {}
     clock: dict[str, Any] = {}
     latency: LatencySummary | None = None
-    memory: Memory = Memory()
-    energy: Energy = Energy()
+    memory: Memory = Field(default_factory=Memory)
+    energy: Energy = Field(default_factory=Energy)
     rails: tuple[Energy, ...] = Field((), description="every other rail that was read")
     accuracy: Accuracy | None = None
     throughput: tuple[BatchPoint, ...] = ()
