@@ -103,21 +103,22 @@ class Index:
         keys = ", ".join(grouping(by, sort))
         order = ", ".join(f"{each} NULLS LAST" for each in dict.fromkeys([ORDERS[sort], *(ORDERS[axis] for axis in AXES)]))
         limit = "TRUE" if top is None else f"place <= {int(top)}"
+        # what has the same hash by chance is told apart by `tables`
         self._rows(
-            f"CREATE OR REPLACE TEMP TABLE placed AS SELECT id, model, {keys}, "
-            f"row_number() OVER (PARTITION BY {keys} ORDER BY {order}, path) AS place "
+            f"CREATE OR REPLACE TEMP TABLE placed AS SELECT id, hash(({keys})) AS grouped, "
+            f"row_number() OVER (PARTITION BY grouped ORDER BY {order}, path) AS place "
             "FROM entries JOIN newest ON entries.rowid = id WHERE chosen AND status = 'done'"
         )
-        placed = ", ".join(f"placed.{key}" for key in grouping(by, sort))
-        whole = "SELECT entries.* FROM entries JOIN"
-        shown = f"{whole} placed ON entries.rowid = id WHERE {limit} ORDER BY {placed}, place"
+        placed, newest = (f"FROM entries JOIN {each} ON entries.rowid = id WHERE" for each in ("placed", "newest"))
+        shown = f"SELECT entries.* {placed} {limit} ORDER BY {keys}, place"
         beside = (
-            f"{whole} newest ON entries.rowid = id WHERE status = 'done' AND precision = 'fp32' "
-            f"AND ({keys}) IN (SELECT ({keys}) FROM placed) "
-            f"AND (role = 'teacher' OR format = 'torch' AND model IN (SELECT model FROM placed WHERE {limit})) ORDER BY path"
+            f"SELECT entries.* {newest} status = 'done' AND precision = 'fp32' "
+            f"AND hash(({keys})) IN (SELECT grouped FROM placed) "
+            f"AND (role = 'teacher' OR format = 'torch' AND model IN (SELECT model {placed} {limit})) ORDER BY path"
         )
-        lost = f"{whole} newest ON entries.rowid = id WHERE chosen AND status = 'failed' ORDER BY path"
-        beyond = f"SELECT {keys}, count(*) FROM placed WHERE NOT ({limit}) GROUP BY {keys}"
+        lost = f"SELECT entries.* {newest} chosen AND status = 'failed' ORDER BY path"
+        group = ", ".join(f"any_value({key})" for key in grouping(by, sort))
+        beyond = f"SELECT {group}, count(*) {placed} NOT ({limit}) GROUP BY grouped"
         return Selection(
             shown=tuple(self._entries(shown)),
             beside=tuple(self._entries(beside)),

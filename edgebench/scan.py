@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import subprocess
 import sys
 from array import array
@@ -23,6 +24,7 @@ class Folder:
     """Below the folder of results, with `/`."""
     files: list[str]
     facts: array[int]
+    """All times, then all sizes, then all inodes."""
 
     @property
     def digest(self) -> str:
@@ -31,27 +33,43 @@ class Folder:
 
     def stamps(self) -> dict[str, str]:
         """Return each record's facts by its path; names that are no Unicode are escaped, and so not found."""
-        each = zip(self.files, zip(*[iter(self.facts)] * 3))  # noqa: B905
-        return {escaped(f"{self.name}/{file}"): " ".join(map(str, facts)) for file, facts in each}
+        count = len(self.files)
+        columns = (self.facts[start : start + count] for start in (0, count, 2 * count))
+        return {
+            escaped(f"{self.name}/{file}"): f"{time_ns} {size} {inode}"
+            for file, time_ns, size, inode in zip(self.files, *columns, strict=True)
+        }
 
 
 def look(results: str, name: str) -> tuple[Folder, list[str]]:
     """List one folder's records, and the folders in it; one that cannot be read holds a record without a name."""
-    found, below = Folder(name, [], array("q")), []
     try:
-        with os.scandir(os.path.join(results, name)) as entries:
-            for entry in entries:
-                if entry.name.endswith(".json") and not entry.name.startswith("."):
-                    facts = entry.stat(follow_symlinks=False)
-                    found.files.append(entry.name)
-                    found.facts.extend((facts.st_mtime_ns, facts.st_size, facts.st_ino))
-                elif entry.is_dir(follow_symlinks=False):
-                    below.append(f"{name}/{entry.name}")
+        place = os.open(os.path.join(results, name), os.O_RDONLY | os.O_DIRECTORY)
     except FileNotFoundError:
         return Folder(name, [], array("q")), []
     except OSError:
         return Folder(name, [""], array("q", (0, 0, 0))), []
-    return found, below
+    try:
+        return _listed(place, name)
+    finally:
+        os.close(place)
+
+
+def _listed(place: int, name: str) -> tuple[Folder, list[str]]:
+    inner = os.listdir(place)
+    named = [(file, _facts(file, place)) for file in inner if file.endswith(".json") and not file.startswith(".")]
+    found = [(file, facts) for file, facts in named if facts is not None]
+    others = [(file, _facts(file, place)) for file in inner if not file.endswith((".json", ".npz"))]
+    below = [f"{name}/{file}" for file, facts in others if facts is not None and stat.S_ISDIR(facts.st_mode)]
+    columns = ([each.st_mtime_ns for _, each in found], [each.st_size for _, each in found], [each.st_ino for _, each in found])
+    return Folder(name, [file for file, _ in found], array("q", [value for column in columns for value in column])), below
+
+
+def _facts(file: str, place: int) -> os.stat_result | None:
+    try:
+        return os.stat(file, dir_fd=place, follow_symlinks=False)
+    except OSError:  # gone in the meantime
+        return None
 
 
 def walk(results: str) -> Iterator[Folder]:

@@ -20,17 +20,36 @@ def print_json(content: object) -> None:
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]], right: Sequence[str] = ()) -> None:
     """Print rows with the keys of the first as headings; names in `right` are aligned right."""
+    cells = [{name: "" if value is None else plain(str(value)) for name, value in row.items()} for row in rows]
+    if not rows:
+        print(f"{plain(title)}: none")
+    elif sys.stdout.isatty():
+        _print_grid(plain(title), cells, right)
+    else:
+        print("\n".join([plain(title), *aligned(cells, right), ""]))
+
+
+def _print_grid(title: str, rows: Sequence[Mapping[str, str]], right: Sequence[str]) -> None:
+    """Print rows as wide as the terminal is."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in rows[0] if rows else ():
-        table.add_column(name, justify="right" if name in right else "left", overflow="fold")
+    table = Table(title=Text(title), title_justify="left", header_style="bold")
+    for name in rows[0]:
+        table.add_column(Text(name), justify="right" if name in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if value is None else plain(str(value))) for value in row.values()))
-    width = None if sys.stdout.isatty() else 200
-    Console(file=sys.stdout, width=width).print(table if rows else f"{title}: none")
+        table.add_row(*map(Text, row.values()))
+    Console(file=sys.stdout).print(table)
+
+
+def aligned(rows: Sequence[Mapping[str, str]], right: Sequence[str] = ()) -> Iterator[str]:
+    """Write rows in columns, under their headings."""
+    table = [dict(zip(rows[0], rows[0], strict=True)), *rows] if rows else []
+    widths = {name: max(len(row[name]) for row in table) for name in (rows[0] if rows else ())}
+    for row in table:
+        cells = (text.rjust(widths[name]) if name in right else text.ljust(widths[name]) for name, text in row.items())
+        yield "  ".join(cells).rstrip()
 
 
 def print_markdown(title: str, rows: Sequence[Mapping[str, Any]]) -> None:

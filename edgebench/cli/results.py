@@ -51,7 +51,8 @@ def listing(
         found = verbs.listing(results, where=options.filters(where), first=first, progress=progress)
     for damaged in found.damaged:
         console.complain(f"left out: {damaged.reason}")
-    for line in found.json() if json else _lines([_line(entry) for entry in found.entries], screen):
+    lines = [_line(entry) for entry in found.entries]
+    for line in found.json() if json else console.aligned(lines, NUMBERS) if screen else _tabbed(lines):
         print(line)
     if not found.entries and not json:
         console.complain("no records here: `edgebench run` makes them, and --where may leave none")
@@ -84,13 +85,10 @@ def _line(entry: Entry) -> dict[str, str]:
     return {name: console.plain(value) for name, value in line.items()}
 
 
-def _lines(lines: Sequence[dict[str, str]], screen: bool) -> Iterator[str]:
-    """Write lines under their headings: in columns on a terminal, with tabs between for programs."""
-    table = [dict(zip(line, line, strict=True)) for line in lines[:1]] + list(lines)
-    widths = {name: max(len(line[name]) for line in table) for name in (table[0] if screen and table else ())}
-    for line in table:
-        cells = (value.rjust(widths[name]) if name in NUMBERS else value.ljust(widths[name]) for name, value in line.items())
-        yield "  ".join(cells).rstrip() if screen else "\t".join(line.values())
+def _tabbed(lines: Sequence[dict[str, str]]) -> Iterator[str]:
+    """Write lines under their headings with tabs between, for programs."""
+    yield from ("\t".join(line) for line in lines[:1])
+    yield from ("\t".join(line.values()) for line in lines)
 
 
 # ---------------------------------------------------------------- prune
