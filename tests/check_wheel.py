@@ -19,7 +19,7 @@ def main() -> int:
         f"{place}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, place in FOLDERS.items()
         for path in (ROOT / folder).rglob("*")
-        if path.suffix in {".py", ".yaml", ".json", ".typed"} or path.name == "py.typed"
+        if path.is_file() and "__pycache__" not in path.parts
     }
     missing = sorted(wanted - held)
     print(f"{wheel.name}: {len(wanted)} files wanted, missing: {', '.join(missing) or 'none'}")
