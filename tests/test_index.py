@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -173,7 +174,7 @@ def test_another_edgebench_at_the_same_index_is_waited_for(tmp_path: Path, monke
         if len(naps) == 2:
             holder.communicate("\n")
 
-    monkeypatch.setattr(index.time, "sleep", nap)
+    monkeypatch.setattr(time, "sleep", nap)
     assert listed(tmp_path) == ["a"]
     assert len(naps) == 2
     assert place.exists()
@@ -257,7 +258,9 @@ def test_every_order_ranks_by_what_it_sorts() -> None:
 
 def test_the_front_is_what_no_other_row_beats() -> None:
     for table in make_tables(some(60, 2), by=("target",)):
-        axes = {row.entry.path: (row.entry.median_ns, -(row.entry.metric or 0), row.entry.size_bytes) for row in table.rows}
+        axes = {
+            row.entry.path: (row.entry.median_ns or 0, -(row.entry.metric or 0), row.entry.size_bytes or 0) for row in table.rows
+        }
         beaten = {
             path
             for path, own in axes.items()

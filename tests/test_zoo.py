@@ -22,6 +22,7 @@ from edgebench.data import Dataset, open_images
 from edgebench.errors import ExportError
 from edgebench.plan import MODES
 from edgebench.profile import read_dataset, read_target
+from edgebench.results import no_progress
 from edgebench.schema import Accepts, Bundle, CalibrationPlan, Expected, Link, Network, Scenario, Target
 from edgebench.sources import Source, open_source
 
@@ -71,7 +72,7 @@ def attempt(network: Network, data: Dataset, variant: tuple[str, str], here: Pat
     folder = here / f"{network.model.name}.{format}.{precision}"
     name = (network.model.name, format, precision, target.name)
     try:
-        bundle, _ = build_bundle(order, target, folder, api.no_progress)
+        bundle, _ = build_bundle(order, target, folder, no_progress)
     except ExportError as error:
         assert_explains(str(error), network)
         return Outcome(*name, f"refused: {error}")
