@@ -111,6 +111,7 @@ def storage(path: Path) -> Iterator[None]:
             errno.EROFS: "the file system is read-only; choose another folder",
             errno.ENOTDIR: "a file stands where a folder is needed; choose another path",
             errno.EEXIST: "a file stands where a folder is needed; choose another path",
+            errno.EISDIR: "a folder stands where a file is needed; name a file",
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
         }
         if error.errno in reasons:

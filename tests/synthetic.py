@@ -27,6 +27,7 @@ from edgebench.schema import (
     PowerTrace,
     Predictions,
     Preprocessing,
+    Provenance,
     Reason,
     Record,
     Role,
@@ -50,7 +51,7 @@ class Board:
     target: str
     title: str
     slower: float
-    provenance: str | None
+    provenance: Provenance | None
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def _energy(median_ns: float, board: Board) -> Energy:
         joules=Interval(value=joules, low=joules * 0.98, high=joules * 1.02),
         watts=watts,
         idle_watts=2.0,
-        provenance=board.provenance,  # type: ignore[arg-type]
+        provenance=board.provenance,
         meter="ina3221",
         rail="VDD_IN",
         counter=False,

@@ -48,6 +48,7 @@ MAY_IMPORT = {
     "edgebench/evaluation.py": {"edgebench.schema", "edgebench.curves", "edgebench.metrics"},
     "edgebench/readings.py": {"edgebench.schema", "edgebench.stats", "edgebench.trace"},
     "edgebench/evidence.py": PURE | {"edgebench.data", "edgebench.evaluation", "edgebench.readings", "edgebench.store"},
+    "edgebench/serve.py": PURE | {"edgebench.scan"},
     "edgebench/report/": {"edgebench.schema", "edgebench.stats", "edgebench.errors", "edgebench.entry", "edgebench.report"},
     "edgebench/agent/": set(),
     "edgebench/data/": PURE | {"edgebench.data", "edgebench.models"},
