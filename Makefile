@@ -37,7 +37,7 @@ slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow --no-cov -n 0 -v $(ARGS)
 
 # What is promised of the measuring, shown; BENCH names some of the scripts, for instance make bench BENCH=energy.
-BENCH ?= int8_speed ssh_push ssh_overhead eight_devices aa_false_alarms detects_slowdown harness_overhead coverage server_search energy meter_cost stress_verdict
+BENCH ?= hundred_thousand report_page int8_speed ssh_push ssh_overhead eight_devices aa_false_alarms detects_slowdown harness_overhead coverage server_search energy meter_cost stress_verdict
 bench: $(VENV)/.dev
 	set -e; for name in $(BENCH); do echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py; done
 
