@@ -7,10 +7,12 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import UnknownName
-from edgebench.schema import Paired, Record, Scenario
+
+if TYPE_CHECKING:
+    from edgebench.schema import Paired, Record, Scenario
 
 GROUPS = ("dataset", "target", "format", "precision", "model")
 """What a table may be made of."""
@@ -99,6 +101,8 @@ class Entry:
     @property
     def asked(self) -> Scenario:
         """Read the scenario."""
+        from edgebench.schema import Scenario
+
         return Scenario.model_validate_json(self.scenario)
 
     @property

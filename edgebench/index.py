@@ -14,13 +14,14 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench import __version__, scan, store
+from edgebench import __version__, scan
 from edgebench.entry import ALWAYS, FIELDS, FILTERS, Entry, Selection, flatten, grouping
 from edgebench.errors import InputError, RecordError, UnknownName
-from edgebench.schema import Progress
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+    from edgebench.schema import Progress
 
 BATCH = 5000
 """Records that are read before they are written into the index."""
@@ -185,6 +186,8 @@ class Index:
         self._connection.commit()
 
     def _read(self, results: Path, stamps: Mapping[str, str]) -> None:
+        from edgebench import store
+
         entries, damaged = [], []
         for path in stamps:
             try:

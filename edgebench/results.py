@@ -11,26 +11,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgebench import index as indexing
-from edgebench import lookup, store
-from edgebench import merge as merging
-from edgebench import prune as pruning
 from edgebench import report as reports
 from edgebench.entry import Entry
 from edgebench.errors import RecordError, UnknownName
 from edgebench.files import write_atomic
 from edgebench.index import Damaged, Index, Where
-from edgebench.lookup import Listing
-from edgebench.merge import Merged
-from edgebench.prune import Pruned
 from edgebench.report import choice
 from edgebench.report import tables as making
 from edgebench.report.choice import Choice
 from edgebench.report.tables import Table
 from edgebench.scan import Digests, digests
-from edgebench.schema import Progress, Record
 
 if TYPE_CHECKING:
+    from edgebench.lookup import Listing
+    from edgebench.merge import Merged
+    from edgebench.prune import Pruned
     from edgebench.reporting import Reported
+    from edgebench.schema import Progress, Record
     from edgebench.serve import Site
 
 RESULTS = Path("results")
@@ -76,9 +73,12 @@ class Open:
 
     def _floor(self, damaged: list[Damaged]) -> making.Floor:
         """Look up each device's noise once; what cannot be read joins the damaged."""
+        measured = (self.results / "noise").is_dir()
 
         @cache
         def known(target: str, device: str, mode: str) -> float | None:
+            from edgebench import store
+
             try:
                 noise = store.read_noise(self.results, target, device, mode)
             except RecordError as error:
@@ -87,7 +87,7 @@ class Open:
             return None if noise is None else noise.floor
 
         def floor(entry: Entry) -> float | None:
-            return known(entry.target, entry.device, entry.mode)
+            return known(entry.target, entry.device, entry.mode) if measured else None
 
         return floor
 
@@ -184,11 +184,15 @@ def listing(
     results: Path = RESULTS, *, where: Where | None = None, first: int | None = None, progress: Progress = no_progress
 ) -> Listing:
     """List the records of a folder that fit `where`, or only the first ones, without reading their samples."""
+    from edgebench import lookup
+
     return lookup.listing(Path(results), where, first, progress)
 
 
 def find(name: str | Path, results: Path = RESULTS) -> tuple[Path, Record]:
     """Find a record by its path, or by the beginning of its key or of its file's name."""
+    from edgebench import lookup
+
     return lookup.find(Path(results), str(name))
 
 
@@ -202,6 +206,8 @@ def prune(
     progress: Progress = no_progress,
 ) -> Pruned:
     """Find what no table shows any more, and with `yes` remove it; older_than: "90d", the others stay."""
+    from edgebench import prune as pruning
+
     wish = pruning.Wish(keep, pruning.age(older_than) if older_than else 0.0, where)
     found = pruning.plan(Path(results), wish, progress)
     if yes:
@@ -211,6 +217,8 @@ def prune(
 
 def merge(sources: Sequence[Path], into: Path = RESULTS, *, dry_run: bool = False, progress: Progress = no_progress) -> Merged:
     """Take the records of other folders of results into one; what is damaged is refused, and of two the newer stays."""
+    from edgebench import merge as merging
+
     return merging.merge([Path(source) for source in sources], Path(into), dry_run=dry_run, progress=progress)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from statistics import median
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from edgebench.schema import (
     Sustained,
     Trial,
 )
+from edgebench.ties import LEAST_SHIFT
 
 OUTLIER = 14.826
 """Median absolute deviations from the median beyond which a sample is flagged (hyperfine)."""
@@ -189,8 +189,6 @@ def _count(inferences: int, trial: Trial) -> int:
 
 # ---------------------------------------------------------------- comparison
 
-LEAST_SHIFT = 0.02
-"""Smaller differences are never called different."""
 RESAMPLES = 10_000
 
 
@@ -233,22 +231,6 @@ def _middles(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64
     """Return which of so many ordered values are in the middle of each draw."""
     drawn = np.sort(np.random.default_rng(seed).integers(0, count, (RESAMPLES, count)), axis=1)
     return drawn[:, (count - 1) // 2].copy(), drawn[:, count // 2].copy()
-
-
-def differ(first: Sequence[float], second: Sequence[float], *, floor: float | None) -> bool:
-    """Say whether `compare` would call cells that were not interleaved different.
-
-    Its bootstrap is spared where no draw could change the answer: the shift is
-    too small, or the trials of one lie beyond all of the other's.
-    """
-    if min(len(first), len(second), 2) < 2 or min(*first, *second) <= 0:
-        return compare(first, second, paired=False, floor=floor).word != "same"
-    before, after = ([math.log(value) for value in values] for values in (first, second))
-    shift = abs(math.expm1(median(after) - median(before)))
-    if shift <= max(LEAST_SHIFT, floor or 0.0):
-        return False
-    apart = min(after) > max(before) or max(after) < min(before)
-    return apart or compare(first, second, paired=False, floor=floor).word != "same"
 
 
 def _positive(values: Sequence[float]) -> NDArray[np.float64]:

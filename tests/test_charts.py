@@ -28,7 +28,7 @@ from edgebench.profile import read_dataset
 from edgebench.report import charts, figures
 from edgebench.report.spec import COLOURS, DASHES, PAPER, SHAPES
 from edgebench.report.tables import Row, Table
-from edgebench.schema import Energy, Interval, Record, Scenario
+from edgebench.schema import Energy, Interval, Record
 
 Array = NDArray[Any]
 RECORDS = Path(__file__).parent.parent / "results" / "records" / "cpu"
@@ -343,7 +343,7 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
 def a_table(records: Mapping[str, Record], **title: str) -> Table:
     entries = [flatten(path, record) for path, record in records.items()]
     rows = [Row(n, False, entry, None, None, None, None, None) for n, entry in enumerate(entries, 1)]
-    return Table(title or {"dataset": "digits", "target": "cpu"}, "quick", Scenario(), {}, "", "accuracy", None, tuple(rows), ())
+    return Table(title or {"dataset": "digits", "target": "cpu"}, "quick", entries[0], {}, "", "accuracy", None, tuple(rows), ())
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from conftest import Cli
 from factory import make_cell, make_latency, make_record, make_tables
 from synthetic import records
 
-from edgebench import index, results, scan, stats, store
+from edgebench import index, results, scan, stats, store, ties
 from edgebench.entry import COMBINATION, FIELDS, flatten
 from edgebench.errors import InputError, UnknownName
 from edgebench.files import seal
@@ -131,6 +131,18 @@ def test_filters_and_groups_are_names_and_never_queries(tmp_path: Path) -> None:
         with pytest.raises(UnknownName, match="filter"):
             opened.index.entries({"1=1 --": ["a"]})
         assert len(opened.index.entries({"model": ["[ab]"], "verdict": ["VALID"]})) == 1
+
+
+def test_what_is_known_is_answered_without_the_libraries_that_measuring_needs(tmp_path: Path) -> None:
+    for name, median in (("a", 1e6), ("b", 9e6)):
+        put(tmp_path, name, median_ns=median)
+    listed(tmp_path)
+    heavy = {"numpy", "scipy", "sklearn", "rich", "edgebench.schema"}
+    ask = f"execute(['leaderboard', {str(tmp_path)!r}], True); print('loaded:', sorted({heavy} & set(sys.modules)))"
+    code = f"import sys; from edgebench.cli import execute; {ask}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert " b " in done.stdout
+    assert "loaded: []" in done.stdout
 
 
 def test_a_folder_without_records_is_empty_and_a_missing_one_is_told(tmp_path: Path) -> None:
@@ -271,15 +283,17 @@ def test_the_front_is_what_no_other_row_beats() -> None:
 
 def test_the_quick_answer_to_whether_two_differ_is_that_of_the_bootstrap() -> None:
     draw = random.Random(3)
-    words = set()
+    words, quick = set(), set()
     for _ in range(200):
         centre = draw.choice([1.0, 1.01, 1.03, 1.06, 1.2])
         one, other = ([middle * draw.gauss(1, 0.02) for _ in range(draw.choice([1, 3, 5]))] for middle in (1.0, centre))
         floor = draw.choice([None, 0.05])
         word = stats.compare(one, other, paired=False, floor=floor).word
         words.add(word)
-        assert stats.differ(one, other, floor=floor) == (word != "same")
+        quick.add(ties.certain(one, other, floor))
+        assert ties.certain(one, other, floor) in (None, word != "same")
     assert words >= {"same", "slower"}
+    assert quick == {True, False, None}
 
 
 def test_an_entry_keeps_what_tells_combinations_apart() -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from edgebench.entry import Entry
 from edgebench.errors import UnknownName
 from edgebench.report.tables import Row, Table
-from edgebench.schema import Scenario
 
 TURNS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 """Characters that turn the direction of what follows them."""
@@ -145,19 +144,22 @@ def circumstances(table: Table) -> list[str]:
         f"{environment.get('cores')} cores, {environment.get('threads')} used",
         str(environment.get("os")),
         f"mode {table.mode}",
-        *_scenario(table.scenario),
+        *_scenario(table.first),
     ]
 
 
-def _scenario(scenario: Scenario) -> list[str]:
+def _scenario(entry: Entry) -> list[str]:
     """Say how inferences were asked for, unless it is one after the other."""
+    if entry.scenario_kind == "single-stream":
+        return []
+    scenario = entry.asked
     details = {
         "multi-stream": f"{scenario.streams} samples a query",
         "offline": "batch size of the highest throughput",
         "server": f"Poisson arrivals, p99 under {scenario.bound_ms} ms",
         "paced": f"{scenario.rate:g} per second" if scenario.rate else f"{scenario.idle_ms} ms between",
     }
-    return [] if scenario.kind == "single-stream" else [f"scenario {scenario.kind} ({details[scenario.kind]})"]
+    return [f"scenario {scenario.kind} ({details[scenario.kind]})"]
 
 
 def notes(table: Table) -> list[str]:

@@ -31,7 +31,7 @@ def render(tables: Sequence[Table], names: Sequence[str] = ()) -> str:
 def _lines(tables: Sequence[Table], names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for table in tables:
         device = {"device": table.device} if table.device else {}
-        shared = {**table.title, **device, "mode": table.mode, "scenario": table.scenario.kind}
+        shared = {**table.title, **device, "mode": table.mode, "scenario": table.first.scenario_kind}
         keys = [key for column in columns.chosen(table.headline, names) for key in column.keys]
         for row in table.rows:
             values = row.values()

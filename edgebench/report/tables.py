@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from edgebench import stats
+from edgebench import ties
 from edgebench.entry import Entry, Selection, grouping
-from edgebench.schema import Scenario
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,8 @@ class Table:
 
     title: dict[str, str]
     mode: str
-    scenario: Scenario
+    first: Entry
+    """One of its cells, for what all have in common."""
     environment: dict[str, Any]
     device: str
     """What its name does not say, where another table's device has the same: else empty."""
@@ -160,7 +160,7 @@ def _table(entries: list[Entry], beside: list[Entry], failed: list[Entry], sort:
     return Table(
         title={name: getattr(first, name) for name in by},
         mode=first.mode,
-        scenario=first.asked,
+        first=first,
         environment=first.more["environment"],
         device=first.device,
         headline=first.headline or "metric",
@@ -190,7 +190,13 @@ def _ranks(entries: Sequence[Entry], floor: Floor) -> list[int]:
 
 
 def _differ(one: Entry, other: Entry, floor: float | None) -> bool:
-    return stats.differ(one.more["trial_medians_ns"], other.more["trial_medians_ns"], floor=floor)
+    medians = one.more["trial_medians_ns"], other.more["trial_medians_ns"]
+    certain = ties.certain(*medians, floor)
+    if certain is not None:
+        return certain
+    from edgebench import stats  # with its libraries, only where they are needed
+
+    return stats.compare(*medians, paired=False, floor=floor).word != "same"
 
 
 def _only_failed(entries: Sequence[Entry], by: Sequence[str]) -> Table:
@@ -199,7 +205,7 @@ def _only_failed(entries: Sequence[Entry], by: Sequence[str]) -> Table:
     return Table(
         title={name: getattr(first, name) for name in by},
         mode=first.mode,
-        scenario=first.asked,
+        first=first,
         environment={},
         device=first.device,
         headline="metric",
