@@ -8,11 +8,12 @@ TYPES := build/types
 
 .PHONY: demo test lint types unit slow bench wheel twins arm64 schema results clean
 
-# Train, export, run and compare on real digits. `make demo ARGS=--repeat` measures again.
+# Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 demo: $(VENV)/.demo
 	$(BIN)/edgebench run digits --work $(DEMO)/work --results $(DEMO)/results $(ARGS)
 	$(BIN)/edgebench leaderboard $(DEMO)/results --out $(DEMO)/results/LEADERBOARD.md
 	$(BIN)/edgebench leaderboard $(DEMO)/results
+	$(BIN)/edgebench report $(DEMO)/results --out $(DEMO)/report.html
 
 test: lint types unit
 
@@ -70,8 +71,8 @@ results: $(VENV)/.demo
 
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo "installing edgebench with torch and TFLite into $(VENV) (some minutes)"
-	$(PIP) install -c constraints.txt -e '.[tflite]'
+	@echo "installing edgebench with torch, TFLite and reports into $(VENV) (some minutes)"
+	$(PIP) install -c constraints.txt -e '.[tflite,report]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo

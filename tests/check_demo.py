@@ -29,6 +29,8 @@ def main(results: Path) -> int:
     for format in ("onnx", "tflite"):
         ratio = size["resnet18", format, "fp32"] / size["resnet18", format, "int8"]
         checks.append((f"{format} int8 teacher at least 3.3 times smaller", ratio, ratio >= 3.3))
+    page = results.with_name("report.html")
+    checks.append(("the report was written", page.stat().st_size if page.exists() else 0, page.exists()))
     for what, figure, holds in checks:
         print(f"{'ok  ' if holds else 'FAIL'} {what}: {figure:.4g}")
     return sum(not holds for _, _, holds in checks)
