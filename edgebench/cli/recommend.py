@@ -12,8 +12,6 @@ from edgebench.cli import console, options
 if TYPE_CHECKING:
     from edgebench.report.choice import Choice
 
-SHOWN = ("model", "format", "precision", "metric", "p50", "p99", "size", "memory", "energy", "verdict")
-
 
 def command(
     results: Annotated[Path, typer.Argument(help="The folder that holds records/.")] = Path("results"),
@@ -65,6 +63,7 @@ def command(
 
 def _print(choice: Choice) -> None:
     from edgebench.report import columns
+    from edgebench.report.choice import SHOWN
 
     chosen = columns.chosen(choice.table.headline, SHOWN)
     title = f"{columns.title(choice.table)} ({choice.table.mode})"

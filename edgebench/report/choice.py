@@ -17,6 +17,8 @@ SIZES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "
 ENERGIES = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6}
 SHARES = {"": 1.0, "%": 0.01}
 RATES = {"": 1.0, "/s": 1.0}
+SHOWN = ("model", "format", "precision", "metric", "p50", "p99", "size", "memory", "energy", "verdict")
+"""The columns that a choice shows."""
 QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)\s*([A-Za-zµ%/]*)")
 
 

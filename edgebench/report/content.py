@@ -32,8 +32,6 @@ FACETS = {
     "runtime": "Runtime",
 }
 """What rows can be filtered by, as `--where` calls it."""
-CHOSEN = ("model", "format", "precision", "metric", "p50", "p99", "size", "memory", "energy", "verdict")
-"""Columns that a choice shows."""
 TOGETHER = 10
 """Records whose evidence is packed together: a quarter smaller than each for itself, and still opened at once."""
 LEFT = ("to_fp32", "to_teacher", "stages_ns")
@@ -164,7 +162,7 @@ def program(page: Page) -> dict[str, Any]:
         "axes": AXES,
         "colours": charts.GROUPS,
         "kinds": kinds(),
-        "chosen": CHOSEN,
+        "chosen": choice.SHOWN,
         "together": TOGETHER,
         "command": {
             "results": page.results,
