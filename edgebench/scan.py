@@ -10,6 +10,7 @@ import subprocess
 import sys
 from array import array
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 TOP = "records"
@@ -91,20 +92,25 @@ def escaped(name: str) -> str:
     return os.fsencode(name).decode(errors="backslashreplace")
 
 
-def begin(results: str) -> Callable[[], Digests]:
-    """Start looking in another process; call the result for what it found."""
+@contextmanager
+def begun(results: str) -> Iterator[Callable[[], Digests]]:
+    """Start looking in another process; what is yielded waits for what it found. It does not outlive the block."""
+    alone = [sys.executable, "-I", "-S", __file__, results]
     try:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, results], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-        )
+        process = subprocess.Popen(alone, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
-        return lambda: digests(results)
+        yield lambda: digests(results)
+        return
 
     def found() -> Digests:
         written, _ = process.communicate()
         return dict(json.loads(written)) if process.returncode == 0 else digests(results)
 
-    return found
+    with process:
+        try:
+            yield found
+        finally:
+            process.kill()
 
 
 if __name__ == "__main__":

@@ -209,7 +209,8 @@ def test_an_interrupted_build_leaves_an_index_that_goes_on(tmp_path: Path, monke
 def test_a_scan_in_another_process_sees_the_same(tmp_path: Path) -> None:
     put(tmp_path, "a")
     (tmp_path / "records" / "deep" / "deeper").mkdir(parents=True)
-    assert scan.begin(str(tmp_path))() == scan.digests(str(tmp_path))
+    with scan.begun(str(tmp_path)) as found:
+        assert found() == scan.digests(str(tmp_path))
     assert sorted(scan.digests(str(tmp_path))) == ["records", "records/cpu", "records/deep", "records/deep/deeper"]
 
 

@@ -92,13 +92,13 @@ def filters(where: list[str] | None) -> dict[str, list[str]]:
 
 def tables(results: Path, *, sort: str, by: str, where: list[str] | None, **cut: int | None) -> Tables:
     """Make the tables of a folder, and say which records had to be left out."""
-    digests = scan.begin(str(results))
-    from edgebench import results as verbs
-    from edgebench.cli import console
+    chosen, patterns = parts(by), filters(where)
+    with scan.begun(str(results)) as digests:
+        from edgebench import results as verbs
+        from edgebench.cli import console
 
-    with console.progress() as progress:
-        chosen, patterns = parts(by), filters(where)
-        made = verbs.tables(results, sort=sort, by=chosen, where=patterns, progress=progress, digests=digests, **cut)
+        with console.progress() as progress:
+            made = verbs.tables(results, sort=sort, by=chosen, where=patterns, progress=progress, digests=digests, **cut)
     for damaged in made.damaged:
         console.complain(f"left out: {damaged.reason}")
     return made
