@@ -1,8 +1,9 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `train`, `export`, `run`, `compare`,
-`noise`, `diagnose`, `quantize`, `leaderboard`; `read_target("jetson-nano",
-"nano@jetson.local")` gives those that take a target a device with its address.
+`noise`, `diagnose`, `quantize`, `leaderboard`, `recommend`; `edgebench.results`
+has the others on records (`report`, `listing`, `find`, `prune`, `merge`).
+`read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
 
