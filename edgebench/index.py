@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench import __version__, scan
-from edgebench.entry import ALWAYS, FIELDS, FILTERS, Entry, Selection, flatten, grouping
+from edgebench.entry import ALWAYS, FIELDS, FILTERS, REVISION, Entry, Selection, flatten, grouping
 from edgebench.errors import InputError, RecordError, UnknownName
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ TABLES: dict[str, dict[str, str]] = {
     "files": {"path": "VARCHAR", "folder": "VARCHAR", "stamp": "VARCHAR"},
     "folders": {"folder": "VARCHAR", "digest": "VARCHAR"},
 }
-LAYOUT = hashlib.sha256(repr((__version__, TABLES)).encode()).hexdigest()[:16]
+LAYOUT = hashlib.sha256(repr((__version__, REVISION, TABLES)).encode()).hexdigest()[:16]
 """Part of the index's name: that of another edgebench is left alone, and one of this is made anew."""
 ORDERS = {
     "latency": "median_ns",
