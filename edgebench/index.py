@@ -301,7 +301,7 @@ def _connect(place: str) -> DuckDBPyConnection:
     safe: dict[str, str | bool | int | float | list[str]] = {
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
-        "memory_limit": "512MB",
+        "memory_limit": "256MB",
         "threads": 2,
     }
     return duckdb.connect(place, config=safe)
