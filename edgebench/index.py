@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench import __version__, scan
 from edgebench.entry import ALWAYS, FIELDS, FILTERS, REVISION, Entry, Selection, flatten, grouping
 from edgebench.errors import InputError, RecordError, UnknownName
+from edgebench.files import storage
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -212,7 +213,7 @@ class Index:
         if not lines:
             return
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES[table].items())
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
+        with storage(Path(tempfile.gettempdir())), tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".json") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
             file.flush()
             read = f"read_json(?, format = 'newline_delimited', columns = {{{columns}}})"
@@ -244,13 +245,29 @@ def open_index(results: Path, progress: Progress, digests: Callable[[], scan.Dig
     """
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; run `edgebench run` first, or give the folder that holds records/")
-    connection = _kept(_place(results))
+    found = digests() if digests else scan.digests(str(results))
+    connection = _filled(_kept(_place(results)), results, progress, found)
     try:
-        index = Index(connection)
-        index.refresh(results, progress, digests() if digests else scan.digests(str(results)))
-        yield index
+        yield Index(connection)
     finally:
         connection.close()
+
+
+def _filled(connection: DuckDBPyConnection, results: Path, progress: Progress, digests: scan.Digests) -> DuckDBPyConnection:
+    """Bring an index up to date; where its disk is full or its file broken, another in memory takes its place."""
+    import duckdb
+
+    try:
+        Index(connection).refresh(results, progress, digests)
+        return connection
+    except duckdb.Error:
+        connection.close()
+        other = _connect(":memory:")
+        Index(other).refresh(results, progress, digests)
+        return other
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _place(results: Path) -> Path:
