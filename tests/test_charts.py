@@ -175,7 +175,8 @@ def test_a_series_has_conditions_under_it_and_its_onset() -> None:
     assert found.index("temperature, °C") < found.index("clock, MHz")
     assert "+100.0 % at the end" in found
     assert len(list(marks(root, "rule"))) == 1
-    alone = texts(drawn(charts.every()["series"], series=series, conditions=[], onset=[]))
+    alone = texts(drawn(charts.every()["series_alone"], series=series, onset=[]))
+    assert alone.count("seconds") == 1
     assert "clock, MHz" not in alone
 
 

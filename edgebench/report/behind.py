@@ -76,8 +76,11 @@ def violin() -> Spec:
 # ---------------------------------------------------------------- over time
 
 
-def series() -> Spec:
-    """Draw medians over time, with temperature and clock under them (`vconcat`). Data sets: series, conditions, onset."""
+def series(told: bool = True) -> Spec:
+    """Draw medians over time, with temperature and clock under them (`vconcat`). Data sets: series, conditions, onset.
+
+    told: whether the device said anything of the latter.
+    """
     t = number("t_s", "seconds", scale={"zero": True, "nice": False})
     lines: Spec = {
         "data": {"name": "series"},
@@ -127,7 +130,7 @@ def series() -> Spec:
     }
     described = "Median latency over time, and under it the device's temperature and clock where it told them."
     top = {"width": "container", "height": 220, "layer": [lines, rule, word]}
-    return chart(described, vconcat=[top, under], resolve={"scale": {"x": "shared"}})
+    return chart(described, vconcat=[top, under] if told else [top], resolve={"scale": {"x": "shared"}})
 
 
 def power() -> Spec:

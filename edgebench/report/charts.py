@@ -32,6 +32,7 @@ def every() -> dict[str, Spec]:
         "ecdf": behind.ecdf(),
         "violin": behind.violin(),
         "series": behind.series(),
+        "series_alone": behind.series(told=False),
         "power": behind.power(),
         "roc": scores.roc(),
         "precision_recall": scores.precision_recall(),

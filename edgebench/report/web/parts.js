@@ -62,7 +62,7 @@ function seriesPart(evidence) {
   const told = sets.conditions.length > 0;
   return part(
     "Over time",
-    chart("series", sets, "Median latency over time, with temperature and clock where the device told them"),
+    chart(told ? "series" : "series_alone", sets, "Median latency over time, with temperature and clock where the device told them"),
     told ? rangesTable("Read beside the samples", sets.conditions, "what", "value") : missing(evidence.reasons.conditions),
   );
 }
