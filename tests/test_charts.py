@@ -344,7 +344,7 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
 def a_table(records: Mapping[str, Record], **title: str) -> Table:
     entries = [flatten(path, record) for path, record in records.items()]
     rows = [Row(n, False, entry, None, None, None, None, None) for n, entry in enumerate(entries, 1)]
-    return Table(title or {"dataset": "digits", "target": "cpu"}, "quick", entries[0], {}, "", "accuracy", None, tuple(rows), ())
+    return Table(title or {"dataset": "digits", "target": "cpu"}, replace(entries[0], mode="quick"), tuple(rows), ())
 
 
 @pytest.fixture(scope="module")

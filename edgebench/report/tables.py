@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -75,18 +75,30 @@ class Table:
     """One group of comparable rows, and the cells of the group that failed."""
 
     title: dict[str, str]
-    mode: str
     first: Entry
     """One of its cells, for what all have in common."""
-    environment: dict[str, Any]
-    device: str
-    """What its name does not say, where another table's device has the same: else empty."""
-    headline: str
-    teacher: str | None
     rows: tuple[Row, ...]
     failed: tuple[Entry, ...]
+    teacher: str | None = None
+    device: str = ""
+    """What its name does not say, where another table's device has the same: else empty."""
     beyond: int = 0
     """Rows after these, which were not asked for."""
+
+    @property
+    def mode(self) -> str:
+        """Name the mode that all were measured in."""
+        return self.first.mode
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Say where rows were measured; empty where there are none."""
+        return dict(self.first.more["environment"]) if self.rows else {}
+
+    @property
+    def headline(self) -> str:
+        """Name the metric that ranks its models."""
+        return self.first.headline or "metric"
 
     def values(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -136,7 +148,8 @@ def make(selected: Selection, sort: str, by: Sequence[str], floor: Floor = lambd
         beyond = selected.left_out.get(key, 0) + len(table.rows) - len(kept)
         made.append(replace(table, rows=kept, beyond=beyond))
     used = {entry.path for table in made for entry in table.failed}
-    made += [_only_failed(entries, by) for _, entries in sorted(lost.items()) if entries[0].path not in used]
+    alone = [entries for _, entries in sorted(lost.items()) if entries[0].path not in used]
+    made += [Table(_title(entries[0], by), entries[0], rows=(), failed=tuple(entries)) for entries in alone]
     return _told_apart(made)
 
 
@@ -148,8 +161,8 @@ def _grouped(entries: Iterable[Entry], keys: Sequence[str]) -> dict[tuple[Any, .
 
 
 def _table(entries: list[Entry], beside: list[Entry], failed: list[Entry], sort: str, by: Sequence[str], floor: Floor) -> Table:
-    first, value = entries[0], SORTS[sort]
-    teachers = [entry for entry in beside if entry.role == "teacher"]
+    value = SORTS[sort]
+    teachers = _teachers(beside)
     references = {(entry.model, entry.model_sha256): entry for entry in beside if entry.format == "torch"}
     front = _front(entries)
     ranks = _ranks(entries, floor) if sort == "latency" else _places([value(entry) for entry in entries])
@@ -158,13 +171,9 @@ def _table(entries: list[Entry], beside: list[Entry], failed: list[Entry], sort:
         for entry, rank in zip(entries, ranks, strict=True)
     ]
     return Table(
-        title={name: getattr(first, name) for name in by},
-        mode=first.mode,
-        first=first,
-        environment=first.more["environment"],
-        device=first.device,
-        headline=first.headline or "metric",
-        teacher=teachers[0].model if teachers else None,
+        title=_title(entries[0], by),
+        first=entries[0],
+        teacher=next((entry.model for entry in beside if entry.role == "teacher"), None),
         rows=tuple(rows),
         failed=tuple(failed),
     )
@@ -199,37 +208,34 @@ def _differ(one: Entry, other: Entry, floor: float | None) -> bool:
     return stats.compare(*medians, paired=False, floor=floor).word != "same"
 
 
-def _only_failed(entries: Sequence[Entry], by: Sequence[str]) -> Table:
-    """List failures where nothing else of their group succeeded."""
-    first = entries[0]
-    return Table(
-        title={name: getattr(first, name) for name in by},
-        mode=first.mode,
-        first=first,
-        environment={},
-        device=first.device,
-        headline="metric",
-        teacher=None,
-        rows=(),
-        failed=tuple(entries),
-    )
+def _title(entry: Entry, by: Sequence[str]) -> dict[str, str]:
+    return {name: getattr(entry, name) for name in by}
 
 
 def _told_apart(made: list[Table]) -> list[Table]:
-    """Leave a device's hash where another device bears the same name, and nowhere else."""
+    """Name the device by its hash where another device bears the same name, and nowhere else."""
     names: dict[str, set[str]] = {}
     for table in made:
-        names.setdefault(str(table.title), set()).add(table.device if table.rows else "")
+        if table.rows:
+            names.setdefault(str(table.title), set()).add(table.first.device)
     doubled = {name for name, devices in names.items() if len(devices - {""}) > 1}
-    return [replace(table, device=table.device[:10] if str(table.title) in doubled else "") for table in made]
+    return [replace(table, device=table.first.device[:10]) if str(table.title) in doubled else table for table in made]
 
 
-def _teacher(entry: Entry, teachers: Sequence[Entry]) -> Entry | None:
-    """Find the FP32 teacher that a model came from, or the only one that there is: its torch record, else another."""
-    own = [each for each in teachers if each.model_sha256 in (entry.model_sha256, *entry.more["parents"])]
-    if not own and len({each.model_sha256 for each in teachers}) > 1:
-        return None
-    return min(own or teachers, key=lambda each: (each.format != "torch", each.format), default=None)
+def _teachers(beside: Sequence[Entry]) -> dict[str | None, Entry]:
+    """Find each teacher's FP32 record, by its checkpoint: that of torch, else another."""
+    found = sorted((entry for entry in beside if entry.role == "teacher"), key=_preferred, reverse=True)
+    return {entry.model_sha256: entry for entry in found}
+
+
+def _preferred(entry: Entry) -> tuple[bool, str, str]:
+    return entry.format != "torch", entry.format, entry.path
+
+
+def _teacher(entry: Entry, teachers: Mapping[str | None, Entry]) -> Entry | None:
+    """Find the teacher that a model is, or came from, or the only one that there is."""
+    own = [teachers[sha256] for sha256 in (entry.model_sha256, *entry.more["parents"]) if sha256 in teachers]
+    return min(own or (teachers.values() if len(teachers) == 1 else ()), key=_preferred, default=None)
 
 
 def _row(entry: Entry, rank: int | None, pareto: bool, reference: Entry | None, teacher: Entry | None) -> Row:
