@@ -68,9 +68,9 @@ def plain(text: str) -> str:
     """Keep text from records on its line: no control characters, nothing that turns its direction, nothing that is no text."""
     if text.isascii() and text.isprintable():
         return text
-    from edgebench.report.columns import TURNS, printable
+    from edgebench.report import columns
 
-    return printable(text.translate(TURNS)).encode(errors="backslashreplace").decode()
+    return columns.plain(text).encode(errors="backslashreplace").decode()
 
 
 def complain(text: str) -> None:

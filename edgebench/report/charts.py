@@ -1,7 +1,7 @@
 """Charts as Vega-Lite specifications (version 6, which vl_convert brings) whose data go by names.
 
 Each function names the data sets that its chart draws. They are lists of dictionaries, put in under
-`datasets` or by Vega's view: `rows` is what `Row.values()` returns, row by row; all others
+`datasets` or by Vega's view: `rows` is what `values` returns, row by row; all others
 are the lists of the same name in `Evidence.values()`, and in its `evaluation` (give an
 empty list where there is none). Lists inside a dictionary are taken apart by the chart.
 A chart is one view as wide as its container, or a `vconcat` of views; see `widened`.
@@ -9,10 +9,13 @@ A chart is one view as wide as its container, or a `vconcat` of views; see `wide
 
 from __future__ import annotations
 
+from typing import Any
+
 from edgebench.report import behind, scores
 from edgebench.report.spec import Spec, calculated, hover, names, number, view
 from edgebench.report.spec import theme as theme
 from edgebench.report.spec import widened as widened
+from edgebench.report.tables import Row
 
 AXES: dict[str, tuple[str, str, str]] = {
     "p50": ("p50 latency, ms", "median_ns", "/ 1e6"),
@@ -24,6 +27,12 @@ AXES: dict[str, tuple[str, str, str]] = {
 """What the metric can be drawn against: its heading, its key in a row, and what makes that the heading's unit."""
 GROUPS = ("variant", "model", "format", "precision", "role")
 """What colours and shapes can tell apart; variant: format and precision."""
+
+
+def values(row: Row) -> dict[str, Any]:
+    """Return what charts draw of a row."""
+    rail = row.entry.energy_source.partition(" ")[2]
+    return {**row.values(), "energy_rail": rail, "energy_short": row.entry.energy_short}
 
 
 def every() -> dict[str, Spec]:

@@ -58,6 +58,11 @@ def printable(text: str) -> str:
     return " ".join(text.translate(CONTROLS).split())
 
 
+def plain(text: str) -> str:
+    """Leave out what turns the direction of the text around it, too."""
+    return printable(text.translate(TURNS))
+
+
 def _columns(headline: str) -> list[Column]:
     return [
         Column("rank", "", lambda row: f"{row.rank or ''}{' ●' if row.pareto else ''}", ("rank", "pareto")),

@@ -127,16 +127,11 @@ def facts(record: Record) -> dict[str, Any]:
     }
 
 
-def plain(text: str) -> str:
-    """Leave out what turns the direction of the text around it, and control characters."""
-    return columns.printable(text.translate(TURNS))
-
-
 def facet(entry: Entry, name: str) -> str:
     """Return what a record is filtered by."""
     if name == "verdict":
         return entry.verdict or entry.status
-    return plain(str(getattr(entry, "scenario_kind" if name == "scenario" else name)))
+    return columns.plain(str(getattr(entry, "scenario_kind" if name == "scenario" else name)))
 
 
 def kinds() -> list[dict[str, Any]]:
@@ -173,13 +168,11 @@ def program(page: Page) -> dict[str, Any]:
 
 
 def _row(page: Page, number: int, row: Row) -> dict[str, Any]:
-    values = {name: value for name, value in row.values().items() if name not in LEFT and value is not None}
+    values = {name: value for name, value in charts.values(row).items() if name not in LEFT and value is not None}
     return {
         **values,
         **_known_by(page, row.entry),
         "table": f"table-{number}",
-        "energy_rail": row.entry.energy_source.partition(" ")[2],
-        "energy_short": row.entry.energy_short,
         "joules": row.entry.joules,
     }
 

@@ -68,7 +68,7 @@ def figures(tables: Sequence[Table], evidence: Evidence) -> Iterator[Figure]:
 def _of_table(table: Table, evidence: Evidence) -> Iterator[tuple[str, Spec]]:
     """Name and specify a table's figures."""
     where = f"{columns.title(table)} ({table.mode})"
-    rows = [_values(row) for row in table.rows]
+    rows = [charts.values(row) for row in table.rows]
     for axis, (heading, key, _) in charts.AXES.items():
         drawn = [row for row in rows if row[key] is not None]
         for source, members in _sources(drawn).items() if axis == "energy" else [("", drawn)]:
@@ -85,12 +85,6 @@ def _of_table(table: Table, evidence: Evidence) -> Iterator[tuple[str, Spec]]:
         yield "roc", {**widened(spec, WIDTH), "datasets": {"roc": curves}}
     for row in table.rows:
         yield from _matrices(row, evidence, where)
-
-
-def _values(row: Row) -> dict[str, Any]:
-    """Return what charts draw of a row."""
-    rail = row.entry.energy_source.partition(" ")[2]
-    return {**row.values(), "energy_rail": rail, "energy_short": row.entry.energy_short}
 
 
 def _sources(rows: Iterable[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
@@ -168,5 +162,4 @@ def printed(content: Any) -> Any:
 
 def _shown(text: str) -> str:
     """Leave out what turns the direction of text, and put a mark in the place of what is no text."""
-    kept = text.translate(columns.TURNS)
-    return columns.printable("".join("\ufffd" if unicodedata.category(each) in NO_TEXT else each for each in kept))
+    return columns.plain("".join("\ufffd" if unicodedata.category(each) in NO_TEXT else each for each in text))

@@ -70,7 +70,7 @@ INDENTED = re.compile(r"^[ \t]+", re.MULTILINE)
 
 def _shown(value: Any) -> Any:
     """Keep text from turning what stands beside it; what is marked as safe is not text."""
-    return content.plain(value) if type(value) is str else value
+    return columns.plain(value) if type(value) is str else value
 
 
 def _program() -> str:
