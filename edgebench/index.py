@@ -72,6 +72,10 @@ class Index:
         for table, columns in TABLES.items():
             self._rows(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")
 
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
     # ---------------------------------------------------------------- asking
 
     @property
@@ -246,25 +250,26 @@ def open_index(results: Path, progress: Progress, digests: Callable[[], scan.Dig
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; run `edgebench run` first, or give the folder that holds records/")
     found = digests() if digests else scan.digests(str(results))
-    connection = _filled(_kept(_place(results)), results, progress, found)
+    index = _filled(_kept(_place(results)), results, progress, found)
     try:
-        yield Index(connection)
+        yield index
     finally:
-        connection.close()
+        index.close()
 
 
-def _filled(connection: DuckDBPyConnection, results: Path, progress: Progress, digests: scan.Digests) -> DuckDBPyConnection:
+def _filled(connection: DuckDBPyConnection, results: Path, progress: Progress, digests: scan.Digests) -> Index:
     """Bring an index up to date; where its disk is full or its file broken, another in memory takes its place."""
     import duckdb
 
     try:
-        Index(connection).refresh(results, progress, digests)
-        return connection
+        index = Index(connection)
+        index.refresh(results, progress, digests)
+        return index
     except duckdb.Error:
         connection.close()
-        other = _connect(":memory:")
-        Index(other).refresh(results, progress, digests)
-        return other
+        index = Index(_connect(":memory:"))
+        index.refresh(results, progress, digests)
+        return index
     except BaseException:
         connection.close()
         raise

@@ -15,6 +15,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from edgebench.errors import EdgebenchError, InputError
 from edgebench.files import inside
+from edgebench.results import no_progress
 from edgebench.scan import TOP
 from edgebench.schema import Progress
 
@@ -30,10 +31,6 @@ HEADERS = {
 }
 
 
-def quiet(what: str, done: float, total: float, lane: str = "") -> None:
-    """Report nothing."""
-
-
 @dataclass
 class Site:
     """A page that keeps up with its records."""
@@ -46,7 +43,7 @@ class Site:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _made: tuple[object, bytes] | None = None
 
-    def page(self, progress: Progress = quiet) -> bytes:
+    def page(self, progress: Progress = no_progress) -> bytes:
         """Return the page, made anew where the records have changed; one request makes it, others wait."""
         with self._lock:
             now = self.stamp()

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import inside, is_sealed, seal, storage, write_atomic, write_json
+from edgebench.scan import TOP
 from edgebench.schema import (
     RECORD_SCHEMA,
     Cell,
@@ -34,7 +35,7 @@ from edgebench.schema import (
 )
 
 SAMPLES = ".samples.npz"
-FOLDER = "records"
+FOLDER = TOP
 MOST_BYTES = 1 << 24
 """What is longer is no record."""
 

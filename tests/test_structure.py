@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "edgebench/wheelhouse.py": PURE,
     "edgebench/provision.py": PURE | {"edgebench.deploy", "edgebench.measure", "edgebench.wheelhouse"},
     "edgebench/bundle.py": PURE,
-    "edgebench/store.py": PURE,
+    "edgebench/store.py": PURE | {"edgebench.scan"},
     "edgebench/graph.py": set(),
     "edgebench/findings.py": {"edgebench.schema", "edgebench.graph"},
     "edgebench/fusion.py": {"edgebench.findings", "edgebench.graph"},
@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "edgebench/evaluation.py": {"edgebench.schema", "edgebench.curves", "edgebench.metrics"},
     "edgebench/readings.py": {"edgebench.schema", "edgebench.stats", "edgebench.trace"},
     "edgebench/evidence.py": PURE | {"edgebench.data", "edgebench.evaluation", "edgebench.readings", "edgebench.store"},
-    "edgebench/serve.py": PURE | {"edgebench.scan"},
+    "edgebench/serve.py": PURE | {"edgebench.results", "edgebench.scan"},
     "edgebench/report/": {
         "edgebench.schema",
         "edgebench.stats",
