@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -104,6 +105,26 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
             ).folder
             for format, precision in wanted
         }
+
+
+SmallDisk = Callable[[str], Path]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Mount a real disk of a size like 64k (root alone can), and take it away at the end."""
+    disk = tmp_path / "disk"
+
+    def mount(size: str) -> Path:
+        disk.mkdir()
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True, check=False)
+        if mounted.returncode:
+            pytest.skip(f"no mount here: {mounted.stderr.decode().strip()}")
+        return disk
+
+    yield mount
+    if disk.is_mount():
+        subprocess.run(["umount", disk], check=True)
 
 
 Cli = Callable[..., tuple[int, str, str]]

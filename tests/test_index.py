@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Cli
+from conftest import Cli, SmallDisk
 from factory import make_cell, make_latency, make_record, make_tables
 from synthetic import records
 
@@ -169,20 +169,14 @@ def test_without_a_place_to_keep_it_the_index_is_in_memory(tmp_path: Path, monke
     assert listed(tmp_path) == ["a"]
 
 
-def test_where_the_disk_of_the_index_is_full_it_is_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_disk_of_the_index_is_full_it_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_disk: SmallDisk
+) -> None:
     put(tmp_path, "a")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no mount here: {mounted.stderr.decode().strip()}")
-    try:
-        monkeypatch.setenv("XDG_CACHE_HOME", str(disk))
-        assert listed(tmp_path) == ["a"]
-        put(tmp_path, "b")
-        assert listed(tmp_path) == ["a", "b"]
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(small_disk("64k")))
+    assert listed(tmp_path) == ["a"]
+    put(tmp_path, "b")
+    assert listed(tmp_path) == ["a", "b"]
 
 
 HOLD = "import duckdb, sys; held = duckdb.connect(sys.argv[1]); print(flush=True); sys.stdin.readline()"

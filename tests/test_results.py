@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import Cli
+from conftest import Cli, SmallDisk
 from factory import make_cell, make_measurement, make_record
 
 from edgebench import files, results, store
@@ -575,24 +575,17 @@ def test_samples_are_there_before_the_record_that_names_them(here: Path, monkeyp
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_full_disk_is_one_line_and_the_same_merge_goes_on(here: Path, cli: Cli) -> None:
+def test_a_full_disk_is_one_line_and_the_same_merge_goes_on(here: Path, cli: Cli, small_disk: SmallDisk) -> None:
     for number in range(8):
         save("theirs", f"net{number}", samples=2000)
-    disk = here / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=40k", "tmpfs", disk], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no mount here: {mounted.stderr.decode().strip()}")
-    try:
-        code, _, err = cli("results", "merge", "theirs", "--into", disk / "results")
-        assert (code, "the disk is full; free some space" in err) == (2, True)
-        some = len(store.read_all(disk / "results"))
-        assert 0 < some < 8
-        subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
-        assert results.merge([Path("theirs")], disk / "results").counts["new"] == 8 - some
-        assert len(store.read_all(disk / "results")) == 8
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    disk = small_disk("40k")
+    code, _, err = cli("results", "merge", "theirs", "--into", disk / "results")
+    assert (code, "the disk is full; free some space" in err) == (2, True)
+    some = len(store.read_all(disk / "results"))
+    assert 0 < some < 8
+    subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
+    assert results.merge([Path("theirs")], disk / "results").counts["new"] == 8 - some
+    assert len(store.read_all(disk / "results")) == 8
 
 
 def test_nothing_is_written_through_a_link_that_leads_out(here: Path, cli: Cli) -> None:

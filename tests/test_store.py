@@ -12,6 +12,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from conftest import SmallDisk
 from factory import make_measurement, make_record
 
 import edgebench
@@ -168,25 +169,16 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounting a small disk needs root on Linux")
-def test_a_really_full_disk_is_one_clear_line(tmp_path: Path) -> None:
-    import subprocess
-
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], capture_output=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"no mount here: {mounted.stderr.decode().strip()}")
-    try:
-        with pytest.raises(StorageError, match="the disk is full"), files.new_folder(disk / "bundle", "bundle.json") as staging:
-            (staging / "model").write_bytes(bytes(1_000_000))
-        assert list(disk.iterdir()) == []
-        samples = np.random.default_rng(0).integers(1, 2**31, 50_000).tolist()
-        trial = dataclasses.replace(make_measurement().trials[0], samples_ns=samples)
-        with pytest.raises(StorageError, match="the disk is full"):
-            store.save(disk, make_record(), dataclasses.replace(make_measurement(), trials=[trial]))
-        assert [path for path in disk.rglob("*") if path.is_file()] == []
-    finally:
-        subprocess.run(["umount", str(disk)], check=True)
+def test_a_really_full_disk_is_one_clear_line(small_disk: SmallDisk) -> None:
+    disk = small_disk("64k")
+    with pytest.raises(StorageError, match="the disk is full"), files.new_folder(disk / "bundle", "bundle.json") as staging:
+        (staging / "model").write_bytes(bytes(1_000_000))
+    assert list(disk.iterdir()) == []
+    samples = np.random.default_rng(0).integers(1, 2**31, 50_000).tolist()
+    trial = dataclasses.replace(make_measurement().trials[0], samples_ns=samples)
+    with pytest.raises(StorageError, match="the disk is full"):
+        store.save(disk, make_record(), dataclasses.replace(make_measurement(), trials=[trial]))
+    assert [path for path in disk.rglob("*") if path.is_file()] == []
 
 
 def test_an_interrupted_folder_disappears(tmp_path: Path) -> None:
