@@ -6,10 +6,14 @@ import contextlib
 import os
 import shutil
 import signal
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 PLACES = ("/usr/sbin", "/usr/local/sbin", "/usr/lib/openssh", "/usr/lib/ssh", "/usr/libexec", "/usr/libexec/openssh")
+
+EXEC_S = 0.5
+"""How long a process may take to become another program, in seconds."""
 
 
 def found(name: str) -> str:
@@ -53,11 +57,19 @@ def is_sshd(pid: int) -> bool:
     return False
 
 
+def _environment(process: Path) -> bytes:
+    """Read what a process was started with; Linux shows nothing while it becomes another program, so that is waited out."""
+    until = time.monotonic() + EXEC_S
+    while not (read := (process / "environ").read_bytes()) and os.readlink(process / "exe") and time.monotonic() < until:
+        time.sleep(0.001)
+    return read
+
+
 def with_environment(wanted: set[bytes]) -> dict[int, str]:
     """Find the living processes that were started with one of these variables."""
     matches = {}
     for path in _processes():
-        with contextlib.suppress(OSError):
-            if wanted & set((path / "environ").read_bytes().split(b"\0")):
+        with contextlib.suppress(OSError):  # it ended, or is the kernel's own, which has no program
+            if wanted & set(_environment(path).split(b"\0")):
                 matches[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
     return matches
