@@ -367,8 +367,8 @@ def diagnose(
         return diagnosis.diagnose(session, subject, diagnosis.reference(session, subject, against))
 
 
-def verify(results: Path = RESULTS) -> list[Checked]:
+def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list[Checked]:
     """Compute every number of every record again from its raw samples."""
     from edgebench import verify as checking
 
-    return checking.verify(Path(results))
+    return list(checking.verify(Path(results), progress))

@@ -196,7 +196,7 @@ class Index:
         entries, damaged = [], []
         for path in stamps:
             try:
-                entries.append(_fitting(flatten(path, store.read_record(results / path, samples=False))))
+                entries.append(_fitting(flatten(path, store.read_record(results / path, whole=False))))
             except RecordError as error:
                 damaged.append({"path": path, "reason": str(error)})
         self.add(entries)

@@ -14,6 +14,7 @@ from edgebench.entry import Entry
 from edgebench.errors import InputError, RecordError
 from edgebench.files import below
 from edgebench.index import Damaged, Where, open_index
+from edgebench.scan import is_record
 from edgebench.schema import Progress, Record
 
 KEY = re.compile(r"[0-9a-f]{4,64}")
@@ -79,7 +80,7 @@ def find(results: Path, name: str) -> tuple[Path, Record]:
 
 
 def _records(results: Path) -> Iterator[Path]:
-    return (path for path in below(results / store.FOLDER) if path.suffix == ".json" and not path.name.startswith("."))
+    return (path for path in below(results / store.FOLDER) if is_record(path.name))
 
 
 def _key(name: str) -> str:
@@ -90,6 +91,6 @@ def _key(name: str) -> str:
 def _has_key(path: Path, name: str) -> bool:
     """Say whether a record's key begins so, where its file's name does not tell."""
     try:
-        return len(name) <= IN_NAME or store.read_record(path, samples=False).key.startswith(name)
+        return len(name) <= IN_NAME or store.read_record(path, whole=False).key.startswith(name)
     except RecordError:
         return False

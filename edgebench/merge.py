@@ -16,6 +16,7 @@ from edgebench import store
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import below, sha256_file, storage, write_atomic, write_json
 from edgebench.index import open_index
+from edgebench.scan import is_record
 from edgebench.schema import RECORD_SCHEMA, Noise, Progress, Record
 
 State = Literal["new", "newer", "older", "same", "refused"]
@@ -143,7 +144,7 @@ def _found(source: Path, into: Path) -> Iterator[tuple[Path, Reader]]:
         raise InputError(f"{source}: cannot be merged into itself; name another folder with --into")
     for folder, read in ((store.FOLDER, _record), (store.NOISE, _noise)):
         for path in below(source / folder):
-            if (path.suffix == ".json" and not path.name.startswith(".")) or (path.is_symlink() and path.is_dir()):
+            if is_record(path.name) or (path.is_symlink() and path.is_dir()):
                 yield path, read
 
 

@@ -86,7 +86,7 @@ class Collection:
 
     def _read(self, path: str) -> Behind:
         try:
-            record = store.read_record(self._results / path, samples=False)
+            record = store.read_record(self._results / path, whole=False)
         except RecordError as error:
             return Behind(None, "null", reason=str(error))
         if record.status != "done":
@@ -107,7 +107,7 @@ class Collection:
         return {split: self._pictured(some[split], order, len(wanted)) for split, order in wanted.items() if order}
 
     def _pictured(self, entry: Entry, order: Counter[int], splits: int) -> dict[int, str]:
-        images, _ = self._splits.of(store.read_record(self._results / entry.path, samples=False))
+        images, _ = self._splits.of(store.read_record(self._results / entry.path, whole=False))
         return {} if images is None else pictures(images, [index for index, _ in order.most_common()], PICTURES_BYTES // splits)
 
 

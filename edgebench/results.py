@@ -20,7 +20,7 @@ from edgebench.report import choice
 from edgebench.report import tables as making
 from edgebench.report.choice import Choice
 from edgebench.report.tables import Table
-from edgebench.scan import Digests, digests
+from edgebench.scan import NOISE, Digests, digests
 
 if TYPE_CHECKING:
     from edgebench.lookup import Listing
@@ -73,7 +73,7 @@ class Open:
 
     def _floor(self, damaged: list[Damaged]) -> making.Floor:
         """Look up each device's noise once; what cannot be read joins the damaged."""
-        measured = (self.results / "noise").is_dir()
+        measured = (self.results / NOISE).is_dir()
 
         @cache
         def known(target: str, device: str, mode: str) -> float | None:

@@ -13,8 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-TOP = "records"
+TOP, NOISE = "records", "noise"
 Digests = dict[str, str]
+
+
+def is_record(file: str) -> bool:
+    """Say whether a file of such a name is a record; what is hidden is only being written."""
+    return file.endswith(".json") and not file.startswith(".")
 
 
 @dataclass
@@ -58,7 +63,7 @@ def look(results: str, name: str) -> tuple[Folder, list[str]]:
 
 def _listed(place: int, name: str) -> tuple[Folder, list[str]]:
     inner = os.listdir(place)
-    named = [(file, _facts(file, place)) for file in inner if file.endswith(".json") and not file.startswith(".")]
+    named = [(file, _facts(file, place)) for file in inner if is_record(file)]
     found = [(file, facts) for file, facts in named if facts is not None]
     others = [(file, _facts(file, place)) for file in inner if not file.endswith((".json", ".npz"))]
     below = [f"{name}/{file}" for file, facts in others if facts is not None and stat.S_ISDIR(facts.st_mode)]

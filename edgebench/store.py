@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import hashlib
-import io
 import json
-import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from edgebench import samples
 from edgebench.errors import InputError, RecordError, StorageError
-from edgebench.files import inside, is_sealed, seal, storage, write_atomic, write_json
-from edgebench.scan import TOP
-from edgebench.schema import (
-    RECORD_SCHEMA,
-    Cell,
-    Measurement,
-    Noise,
-    Power,
-    PowerTrace,
-    Predictions,
-    Record,
-    Sidecar,
-    Step,
-    Trial,
-    Window,
-)
+from edgebench.files import below, inside, is_sealed, seal, storage, write_atomic, write_json
+from edgebench.scan import NOISE, TOP, is_record
+from edgebench.schema import RECORD_SCHEMA, Cell, Measurement, Noise, Record, Sidecar
 
 SAMPLES = ".samples.npz"
 FOLDER = TOP
@@ -69,19 +54,19 @@ def save(results: Path, record: Record, measurement: Measurement | None, labels:
     """
     path = results / place(record)
     base = path.with_name(path.name.removesuffix(".json"))
-    content = sidecar(measurement, labels) if measurement is not None and measurement.trials else None
-    samples: Path | None = None
+    content = samples.pack(measurement, labels) if measurement is not None and measurement.trials else None
+    beside: Path | None = None
     if content is not None:
         digest = hashlib.sha256(content).hexdigest()
-        samples = path.with_name(samples_name(path.name, digest))
-        write_atomic(samples, content)
-        record = record.model_copy(update={"samples": Sidecar(file=samples.name, sha256=digest, bytes=len(content))})
+        beside = path.with_name(samples_name(path.name, digest))
+        write_atomic(beside, content)
+        record = record.model_copy(update={"samples": Sidecar(file=beside.name, sha256=digest, bytes=len(content))})
     sealed = seal(record.model_dump(mode="json", by_alias=True))
     try:
         write_json(path, sealed)
     except StorageError:
-        if samples is not None:
-            samples.unlink(missing_ok=True)
+        if beside is not None:
+            beside.unlink(missing_ok=True)
         raise
     _tidy(base, record)
     return Record.model_validate(sealed)
@@ -99,127 +84,21 @@ def _tidy(base: Path, record: Record) -> None:
                 path.unlink(missing_ok=True)
 
 
-PARTS = ("samples_ns", "warmup_ns", "prepare_ns", "scores_ns")
-FACTS = ("load_ns", "first_ns", "settled", "calls_per_sample", "complete", "batch", "precise", "rate")
-TRACE = ("meter", "rail", "provenance", "counter", "own_clock", "note")
-
-
-def sidecar(measurement: Measurement, labels: NDArray[Any] | None = None) -> bytes:
-    """Pack the raw readings: times in nanoseconds, predictions, power, and conditions with their timestamps."""
-    arrays: dict[str, NDArray[Any]] = {}
-    for index, trial in enumerate(measurement.trials):
-        for name in PARTS:
-            arrays[f"trial{index}.{name}"] = _compact(getattr(trial, name))
-        windows = [(window.begin_ns, window.end_ns, window.inferences) for window in trial.windows]
-        arrays[f"trial{index}.windows"] = np.array(windows, np.int64).reshape(-1, 3)
-        for name, values in trial.stages.items():
-            arrays[f"trial{index}.stage.{name}"] = _compact(values)
-        facts = {name: getattr(trial, name) for name in FACTS}
-        arrays[f"trial{index}.facts"] = _text({**facts, "steps": [dataclasses.astuple(step) for step in trial.steps]})
-    if measurement.predictions is not None:
-        flat = np.frombuffer(measurement.predictions.values, "<f4")
-        arrays["predictions"] = flat.reshape(measurement.predictions.rows, -1)
-    if labels is not None:
-        arrays["labels"] = np.asarray(labels, np.int64)
-    for name in sorted({key for condition in measurement.conditions for key in condition}):
-        arrays[f"conditions.{name}"] = _column([condition.get(name) for condition in measurement.conditions])
-    for index, trace in enumerate(measurement.power.traces):
-        arrays[f"power{index}.t_ns"] = np.asarray(trace.t_ns, np.int64)
-        arrays[f"power{index}.values"] = np.asarray(trace.values, np.float64)
-        arrays[f"power{index}.facts"] = _text({name: getattr(trace, name) for name in TRACE})
-    for name in ("idle", "marks"):
-        arrays[f"power.{name}"] = np.array(getattr(measurement.power, name), np.int64).reshape(-1, 2)
-    return _packed(arrays)
-
-
-def _text(content: object) -> NDArray[Any]:
-    return np.array(json.dumps(content, sort_keys=True))
-
-
-def _column(values: Sequence[Any]) -> NDArray[Any]:
-    """Keep one condition's readings: as numbers with NaN where there was none, else as JSON text."""
-    if any(isinstance(value, str) for value in values):
-        return np.array([json.dumps(value) for value in values])
-    return np.array([np.nan if value is None else value for value in values], np.float64)
-
-
-def _packed(arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """Write an `.npz` whose bytes depend on its content alone."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, array in arrays.items():
-            entry = io.BytesIO()
-            np.lib.format.write_array(entry, array, allow_pickle=False)
-            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            archive.writestr(info, entry.getvalue())
-    return buffer.getvalue()
-
-
-def _compact(values: Sequence[int]) -> NDArray[Any]:
-    array = np.asarray(values, dtype=np.uint64)
-    return array.astype(np.uint32) if not len(array) or array.max() < 2**32 else array
-
-
 def read_samples(path: Path, record: Record) -> dict[str, NDArray[Any]]:
     """Read a record's raw readings after checking them against the hash that it carries."""
-    assert record.samples is not None
-    return dict(np.load(io.BytesIO(read_sidecar(path, record)), allow_pickle=False))
+    content = read_sidecar(path, record)
+    try:
+        return samples.unpack(content)
+    except Exception as error:  # whoever wrote the samples decides what goes wrong in them
+        raise RecordError(
+            f"{path}: its samples cannot be read ({type(error).__name__}: {error}); measure this cell again"
+        ) from error
 
 
 def read_measurement(path: Path, record: Record) -> tuple[Measurement, NDArray[np.int64] | None]:
     """Read a record's raw readings as they were measured, and the labels of the evaluation split where they are kept."""
     arrays = read_samples(path, record)
-    count = sum(name.endswith(".samples_ns") for name in arrays)
-    predictions = arrays.get("predictions")
-    measurement = Measurement(
-        environment=record.environment,
-        clock=record.clock,
-        trials=[_read_trial(arrays, index) for index in range(count)],
-        memory=record.memory.model_dump(),
-        predictions=None if predictions is None else Predictions(len(predictions), predictions.shape[1], predictions.tobytes()),
-        conditions=_read_conditions(arrays),
-        failure=None,
-        power=_read_power(arrays),
-    )
-    return measurement, arrays.get("labels")
-
-
-def _read_trial(arrays: Mapping[str, NDArray[Any]], index: int) -> Trial:
-    facts = json.loads(str(arrays[f"trial{index}.facts"]))
-    steps = [Step(*step) for step in facts.pop("steps", ())]
-    windows = [Window(index, *map(int, row)) for row in arrays.get(f"trial{index}.windows", ())]
-    parts = {name: arrays[f"trial{index}.{name}"].tolist() for name in PARTS}
-    prefix = f"trial{index}.stage."
-    stages = {name.removeprefix(prefix): array.tolist() for name, array in arrays.items() if name.startswith(prefix)}
-    return Trial(index=index, steps=steps, windows=windows, stages=stages, **parts, **facts)
-
-
-def _read_conditions(arrays: Mapping[str, NDArray[Any]]) -> list[dict[str, Any]]:
-    columns = {name.removeprefix("conditions."): array for name, array in arrays.items() if name.startswith("conditions.")}
-    lists = {name: _read_column(array) for name, array in columns.items()}
-    names = list(lists)
-    return [dict(zip(names, row, strict=True)) for row in zip(*lists.values(), strict=True)]
-
-
-def _read_column(array: NDArray[Any]) -> list[Any]:
-    if array.dtype.kind == "U":
-        return [json.loads(value) for value in array.tolist()]
-    return [None if np.isnan(value) else value for value in array.tolist()]
-
-
-def _read_power(arrays: Mapping[str, NDArray[Any]]) -> Power:
-    count = sum(name.startswith("power") and name.endswith(".t_ns") for name in arrays)
-    traces = [
-        PowerTrace(
-            t_ns=arrays[f"power{index}.t_ns"].tolist(),
-            values=arrays[f"power{index}.values"].tolist(),
-            **json.loads(str(arrays[f"power{index}.facts"])),
-        )
-        for index in range(count)
-    ]
-    pairs = {name: [(int(a), int(b)) for a, b in arrays.get(f"power.{name}", ())] for name in ("idle", "marks")}
-    return Power(traces, pairs["idle"], pairs["marks"])
+    return samples.measured(arrays, record), arrays.get("labels")
 
 
 def read_sidecar(path: Path, record: Record) -> bytes:
@@ -261,10 +140,10 @@ MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1,
 """Each turns a record of its schema into one of the next."""
 
 
-def read_record(path: Path, *, samples: bool = True) -> Record:
-    """Read one record and check it, and its samples unless they are not wanted, against their hashes."""
+def read_record(path: Path, *, whole: bool = True) -> Record:
+    """Read one record and check it against its hash, and where it is wanted whole, its samples against theirs."""
     record = migrated(path, read_content(path))
-    if samples and record.samples is not None:
+    if whole and record.samples is not None:
         read_sidecar(path, record)
     return record
 
@@ -314,7 +193,7 @@ def record_paths(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError(f"{place}: no such file or folder; run `edgebench run` first")
-    return sorted((place / FOLDER).rglob("*.json"), key=lambda path: path.as_posix())
+    return [path for path in below(place / FOLDER) if is_record(path.name)]
 
 
 def find_done(results: Path, target: str, key: str) -> Record | None:
@@ -344,9 +223,6 @@ def json_schema() -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- noise
-
-
-NOISE = "noise"
 
 
 def noise_place(target: str, device: str, mode: str) -> str:

@@ -12,7 +12,7 @@ from edgebench import energy, metrics, records, store
 from edgebench.build import scores_of
 from edgebench.errors import EdgebenchError
 from edgebench.plan import MODES
-from edgebench.schema import METHOD, Energy, Measurement, Record
+from edgebench.schema import METHOD, Energy, Measurement, Progress, Record
 
 TOLERANCE = 1e-9
 """Relative; another processor or numpy may sum in another order."""
@@ -29,9 +29,12 @@ class Checked:
     wrong: tuple[str, ...]
 
 
-def verify(results: Path) -> list[Checked]:
-    """Check every record below a folder; a damaged one does not stop the others."""
-    return [check(path) for path in store.record_paths(results)]
+def verify(results: Path, progress: Progress) -> Iterator[Checked]:
+    """Check every record below a folder, one after the other; a damaged one does not stop the others."""
+    paths = store.record_paths(results)
+    for number, path in enumerate(paths, 1):
+        yield check(path)
+        progress(f"verifying {results}", number, len(paths))
 
 
 def check(path: Path) -> Checked:

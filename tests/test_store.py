@@ -16,7 +16,7 @@ from conftest import SmallDisk
 from factory import make_measurement, make_record
 
 import edgebench
-from edgebench import files, store
+from edgebench import files, samples, store
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.schema import Predictions, Record
 
@@ -44,7 +44,7 @@ def test_records_stay_small_whatever_the_samples(tmp_path: Path) -> None:
 
 
 def test_the_same_readings_pack_to_the_same_bytes() -> None:
-    assert store.sidecar(make_measurement()) == store.sidecar(make_measurement())
+    assert samples.pack(make_measurement()) == samples.pack(make_measurement())
 
 
 @pytest.mark.parametrize("field", ["seconds", "started_at"])
@@ -174,8 +174,8 @@ def test_a_really_full_disk_is_one_clear_line(small_disk: SmallDisk) -> None:
     with pytest.raises(StorageError, match="the disk is full"), files.new_folder(disk / "bundle", "bundle.json") as staging:
         (staging / "model").write_bytes(bytes(1_000_000))
     assert list(disk.iterdir()) == []
-    samples = np.random.default_rng(0).integers(1, 2**31, 50_000).tolist()
-    trial = dataclasses.replace(make_measurement().trials[0], samples_ns=samples)
+    readings = np.random.default_rng(0).integers(1, 2**31, 50_000).tolist()
+    trial = dataclasses.replace(make_measurement().trials[0], samples_ns=readings)
     with pytest.raises(StorageError, match="the disk is full"):
         store.save(disk, make_record(), dataclasses.replace(make_measurement(), trials=[trial]))
     assert [path for path in disk.rglob("*") if path.is_file()] == []
@@ -205,4 +205,4 @@ def test_names_from_outside_stay_inside(name: str) -> None:
 
 def test_predictions_may_be_missing() -> None:
     assert Predictions(0, 0, b"").rows == 0
-    assert store.sidecar(make_measurement(predictions=False))
+    assert samples.pack(make_measurement(predictions=False))

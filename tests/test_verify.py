@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import io
 import json
 import shutil
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,9 @@ from conftest import Cli
 from factory import make_measurement, make_record
 from test_measure import Bundles
 
-from edgebench import api, files, plan, store
+from edgebench import api, files, plan, samples, store
 from edgebench.plan import ModeSpec
-from edgebench.schema import RECORD_SCHEMA, Measurement, Power, PowerTrace, Step
+from edgebench.schema import RECORD_SCHEMA, Power, PowerTrace, Step
 
 BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.5, window_seconds=0.05)
 OLD = Path(__file__).parent / "golden" / "results-1"
@@ -94,6 +98,39 @@ def test_one_damaged_record_does_not_stop_the_others(measured: Path, cli: Cli) -
     assert "not a readable record" in found["tiny"][0]
 
 
+def resealed(path: Path, content: bytes) -> None:
+    """Give a record other samples, hashes and all."""
+    path.with_name(json.loads(path.read_text())["samples"]["file"]).write_bytes(content)
+    rewrite(path, samples__sha256=hashlib.sha256(content).hexdigest(), samples__bytes=len(content))
+
+
+def bomb(size: int) -> bytes:
+    """Pack zeros to a thousandth of their size."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("labels.npy", "w") as stream:
+        for _ in range(size >> 20):
+            stream.write(bytes(1 << 20))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (lambda: bomb(samples.MOST_BYTES + (1 << 20)), "they unpack to 513 MiB, more than any measurement's"),
+        (lambda: b"PK", "File is not a zip file"),
+        (lambda: samples.pack(make_measurement())[:-9], "File is not a zip file"),
+    ],
+)
+def test_samples_made_to_do_harm_are_named(measured: Path, cli: Cli, content: Callable[[], bytes], named: str) -> None:
+    resealed(measured, content())
+    code, out, _ = cli("verify", "results")
+    assert code == 1
+    assert f"{measured}: its samples cannot be read" in out
+    assert named in out
+    code, _, err = cli("compare", measured, measured)
+    assert (code, named in err) == (2, True), err
+
+
 @pytest.mark.parametrize("schema", [1, 2])
 def test_a_record_of_an_earlier_schema_is_read_and_holds(schema: int) -> None:
     folder = OLD.with_name(f"results-{schema}")
@@ -141,10 +178,3 @@ def test_a_measurement_survives_its_sidecar(tmp_path: Path) -> None:
     assert after.conditions == rows
     assert after.power == power
     assert after.predictions == before.predictions
-
-
-def test_a_sidecar_s_bytes_depend_on_its_content_alone() -> None:
-    def packed(found: Measurement) -> bytes:
-        return store.sidecar(found, np.array([1]))
-
-    assert packed(make_measurement()) == packed(make_measurement())

@@ -17,7 +17,8 @@ def command(
     """Compute every number of every record again from its raw samples."""
     from edgebench import api
 
-    checked = api.verify(results)
+    with console.progress() as progress:
+        checked = api.verify(results, progress=progress)
     wrong = [found for found in checked if found.wrong]
     if json:
         console.print_json([{"record": str(c.path), "numbers": c.numbers, "wrong": list(c.wrong)} for c in checked])
