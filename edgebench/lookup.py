@@ -14,7 +14,7 @@ from edgebench.entry import Entry
 from edgebench.errors import InputError, RecordError
 from edgebench.files import below
 from edgebench.index import Damaged, Where, open_index
-from edgebench.scan import is_record
+from edgebench.scan import RECORDS, is_record
 from edgebench.schema import Progress, Record
 
 KEY = re.compile(r"[0-9a-f]{4,64}")
@@ -64,9 +64,9 @@ def find(results: Path, name: str) -> tuple[Path, Record]:
     if Path(name).is_file():
         return Path(name), store.read_record(Path(name))
     if not results.is_dir():
-        raise InputError(f"{results}: no such folder; give the one that holds {store.FOLDER}/ with --results")
-    names = {path: path.relative_to(results / store.FOLDER).as_posix() for path in _records(results)}
-    wanted = name.removeprefix(f"{store.FOLDER}/")
+        raise InputError(f"{results}: no such folder; give the one that holds {RECORDS}/ with --results")
+    names = {path: path.relative_to(results / RECORDS).as_posix() for path in _records(results)}
+    wanted = name.removeprefix(f"{RECORDS}/")
     found = [path for path, own in names.items() if wanted in (own, own.removesuffix(".json"), path.name)]
     found = found or [path for path, own in names.items() if own.startswith(wanted) or path.name.startswith(wanted)]
     if not found and KEY.fullmatch(name):
@@ -80,7 +80,7 @@ def find(results: Path, name: str) -> tuple[Path, Record]:
 
 
 def _records(results: Path) -> Iterator[Path]:
-    return (path for path in below(results / store.FOLDER) if is_record(path.name))
+    return (path for path in below(results / RECORDS) if is_record(path.name))
 
 
 def _key(name: str) -> str:

@@ -16,7 +16,7 @@ from edgebench import store
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import below, sha256_file, storage, write_atomic, write_json
 from edgebench.index import open_index
-from edgebench.scan import is_record
+from edgebench.scan import NOISE, RECORDS, is_record
 from edgebench.schema import RECORD_SCHEMA, Noise, Progress, Record
 
 State = Literal["new", "newer", "older", "same", "refused"]
@@ -138,11 +138,11 @@ Reader = Callable[[Path], Offer]
 
 def _found(source: Path, into: Path) -> Iterator[tuple[Path, Reader]]:
     """List what a folder offers; `InputError` where it is none, or the one that is merged into."""
-    if not (source / store.FOLDER).is_dir():
-        raise InputError(f"{source}: holds no {store.FOLDER}/; name the folder of results that `edgebench run` wrote")
+    if not (source / RECORDS).is_dir():
+        raise InputError(f"{source}: holds no {RECORDS}/; name the folder of results that `edgebench run` wrote")
     if source.resolve() == into.resolve():
         raise InputError(f"{source}: cannot be merged into itself; name another folder with --into")
-    for folder, read in ((store.FOLDER, _record), (store.NOISE, _noise)):
+    for folder, read in ((RECORDS, _record), (NOISE, _noise)):
         for path in below(source / folder):
             if is_record(path.name) or (path.is_symlink() and path.is_dir()):
                 yield path, read

@@ -17,6 +17,7 @@ from edgebench.entry import COMBINATION, Entry
 from edgebench.errors import InputError, RecordError
 from edgebench.files import below, storage
 from edgebench.index import Damaged, Where, open_index
+from edgebench.scan import NOISE, RECORDS
 from edgebench.schema import Progress
 
 Why = Literal["superseded", "failure", "samples", "temporary"]
@@ -239,7 +240,7 @@ def _record(results: Path, entry: Entry, why: Why) -> Going:
 def _left_behind(results: Path, named: Container[str], damaged: Iterable[Damaged]) -> Iterator[Going]:
     """Find samples that no record names, and temporary files, unless a writer may be at work on them."""
     doubtful = {os.path.dirname(each.path) for each in damaged}
-    for path in (path for folder in (store.FOLDER, store.NOISE) for path in below(results / folder)):
+    for path in (path for folder in (RECORDS, NOISE) for path in below(results / folder)):
         name = path.relative_to(results).as_posix()
         why: Why = "temporary" if TEMPORARY.fullmatch(path.name) else "samples"
         forgotten = name.endswith(store.SAMPLES) and name not in named and os.path.dirname(name) not in doubtful

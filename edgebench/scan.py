@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-TOP, NOISE = "records", "noise"
+RECORDS, NOISE = "records", "noise"
 Digests = dict[str, str]
 
 
@@ -80,7 +80,7 @@ def _facts(file: str, place: int) -> os.stat_result | None:
 
 def walk(results: str) -> Iterator[Folder]:
     """List every folder of records."""
-    waiting = [TOP]
+    waiting = [RECORDS]
     while waiting:
         found, below = look(results, waiting.pop())
         waiting += below

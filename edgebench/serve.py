@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes, urlsplit
 from edgebench.errors import EdgebenchError, InputError
 from edgebench.files import inside
 from edgebench.results import no_progress
-from edgebench.scan import TOP
+from edgebench.scan import RECORDS
 from edgebench.schema import Progress
 
 LOOPBACK = "127.0.0.1"
@@ -57,7 +57,7 @@ class Site:
             place = inside(self.results, name).resolve()
         except (InputError, OSError, ValueError):
             return None
-        inner = (self.results / TOP).resolve()
+        inner = (self.results / RECORDS).resolve()
         return place if place.is_relative_to(inner) and place.suffix in KINDS and place.is_file() else None
 
 

@@ -16,11 +16,10 @@ from pydantic import ValidationError
 from edgebench import samples
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import below, inside, is_sealed, seal, storage, write_atomic, write_json
-from edgebench.scan import NOISE, TOP, is_record
+from edgebench.scan import NOISE, RECORDS, is_record
 from edgebench.schema import RECORD_SCHEMA, Cell, Measurement, Noise, Record, Sidecar
 
 SAMPLES = ".samples.npz"
-FOLDER = TOP
 MOST_BYTES = 1 << 24
 """What is longer is no record."""
 
@@ -34,7 +33,7 @@ def stem(record: Record) -> str:
 
 def place(record: Record) -> str:
     """Say where a record belongs below the folder of results; a failure stands beside its cell's result."""
-    return f"{FOLDER}/{stem(record)}{'.failed' if record.status == 'failed' else ''}.json"
+    return f"{RECORDS}/{stem(record)}{'.failed' if record.status == 'failed' else ''}.json"
 
 
 def samples_name(record_name: str, sha256: str) -> str:
@@ -193,12 +192,12 @@ def record_paths(place: Path) -> list[Path]:
         return [place]
     if not place.is_dir():
         raise InputError(f"{place}: no such file or folder; run `edgebench run` first")
-    return [path for path in below(place / FOLDER) if is_record(path.name)]
+    return [path for path in below(place / RECORDS) if is_record(path.name)]
 
 
 def find_done(results: Path, target: str, key: str) -> Record | None:
     """Find this cell's finished record, if there is an intact one."""
-    for path in sorted((results / FOLDER / target).glob(f"*.{key[:10]}.json")):
+    for path in sorted((results / RECORDS / target).glob(f"*.{key[:10]}.json")):
         record = read_record(path)
         if record.key == key and record.status == "done":
             return record
@@ -207,7 +206,7 @@ def find_done(results: Path, target: str, key: str) -> Record | None:
 
 def find_references(results: Path, cell: Cell) -> Iterator[tuple[Path, Record]]:
     """Yield the finished torch FP32 records of a cell's target, mode and evaluation split; unreadable ones are passed over."""
-    for path in sorted((results / FOLDER / cell.target).glob(f"*.torch.fp32.{cell.mode}.*.json")):
+    for path in sorted((results / RECORDS / cell.target).glob(f"*.torch.fp32.{cell.mode}.*.json")):
         try:
             record = read_record(path)
         except RecordError:

@@ -60,9 +60,9 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
     put(tmp_path, "b")
     read: list[str] = []
 
-    def remembering(path: Path, *, samples: bool) -> Record:
+    def remembering(path: Path, *, whole: bool) -> Record:
         read.append(path.name)
-        return original(path, samples=samples)
+        return original(path, whole=whole)
 
     original = store.read_record
     monkeypatch.setattr(store, "read_record", remembering)

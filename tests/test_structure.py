@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "edgebench/index.py": PURE | {"edgebench.__version__", "edgebench.entry", "edgebench.scan", "edgebench.store"},
     "edgebench/lookup.py": PURE | {"edgebench.entry", "edgebench.index", "edgebench.scan", "edgebench.store"},
     "edgebench/merge.py": PURE | {"edgebench.index", "edgebench.scan", "edgebench.store"},
-    "edgebench/prune.py": PURE | {"edgebench.entry", "edgebench.index", "edgebench.store"},
+    "edgebench/prune.py": PURE | {"edgebench.entry", "edgebench.index", "edgebench.scan", "edgebench.store"},
     "edgebench/curves.py": set(),
     "edgebench/evaluation.py": {"edgebench.schema", "edgebench.curves", "edgebench.metrics"},
     "edgebench/readings.py": {"edgebench.schema", "edgebench.stats", "edgebench.trace"},
