@@ -85,7 +85,7 @@ def new_folder(path: Path, manifest: str) -> Iterator[Path]:
         staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:60]}."))
         staging.chmod(0o755)
     try:
-        with storage(path):
+        with storage(path, own=False):
             yield staging
             old = staging.with_name(staging.name + ".old")
             if path.exists():
@@ -98,8 +98,11 @@ def new_folder(path: Path, manifest: str) -> Iterator[Path]:
 
 
 @contextmanager
-def storage(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals to store into one clear line."""
+def storage(path: Path, *, own: bool = True) -> Iterator[None]:
+    """Turn the operating system's refusals to store into one clear line.
+
+    own: the block stores and does nothing else; other code may miss a file for reasons of its own.
+    """
     try:
         yield
     except OSError as error:
@@ -113,7 +116,11 @@ def storage(path: Path) -> Iterator[None]:
             errno.EEXIST: "a file stands where a folder is needed; choose another path",
             errno.EISDIR: "a folder stands where a file is needed; name a file",
             errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+            errno.EFBIG: "larger than its file system or `ulimit -f` allows; choose another folder or raise the limit",
+            errno.EIO: "the disk reports an error; check it, or choose another folder",
         }
+        if own:
+            reasons[errno.ENOENT] = "nothing can be made there; choose another folder"
         if error.errno in reasons:
             raise StorageError(f"{path}: {reasons[error.errno]}") from error
         raise

@@ -207,7 +207,7 @@ def _meets(wheel: Wheel, want: _Want) -> bool:
 
 def _fetch(wants: Mapping[str, _Want], python: Interpreter, house: Path, progress: Progress) -> list[Wheel]:
     """Let pip fetch one wheel for each; they are in the house when this returns."""
-    with storage(house), tempfile.TemporaryDirectory(dir=house, prefix=".fetch-") as place:
+    with storage(house, own=False), tempfile.TemporaryDirectory(dir=house, prefix=".fetch-") as place:
         lines = []
         for line in _pip(_arguments(wants, python, place)):
             lines.append(line)

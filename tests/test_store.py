@@ -6,6 +6,7 @@ import dataclasses
 import errno
 import json
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,32 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
         files.write_atomic(tmp_path / "kept.json", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["kept.json"]
     assert (tmp_path / "kept.json").read_text() == "old"
+
+
+def test_a_file_beyond_the_limit_of_its_size_is_one_clear_line(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(StorageError, match=r"L\.md: larger than its file system or `ulimit -f` allows"):
+            files.write_atomic(tmp_path / "L.md", bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc, in which nothing can be made")
+@pytest.mark.parametrize("place", ["/proc/L.md", "/proc/new/L.md", "/proc/new/and/deeper/L.md"])
+def test_where_nothing_can_be_made_is_one_clear_line(place: str) -> None:
+    with pytest.raises(StorageError, match=f"{place}: nothing can be made there; choose another folder"):
+        files.write_atomic(Path(place), b"")
+    with pytest.raises(StorageError, match="nothing can be made there"), files.new_folder(Path(place), "bundle.json"):
+        pass
+
+
+def test_what_other_code_misses_is_not_called_the_folder_s_fault(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), files.new_folder(tmp_path / "bundle", "bundle.json"):
+        (tmp_path / "missing").read_bytes()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists() or os.geteuid() != 0, reason="mounting a small disk needs root on Linux")

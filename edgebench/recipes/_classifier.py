@@ -191,7 +191,7 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
     """Train and write `folder`: model.json, checkpoint.pt, history.json."""
     spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
     training = folder.parent / f".training-{folder.name}"
-    with warnings.catch_warnings(), storage(training):
+    with warnings.catch_warnings(), storage(training, own=False):
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
