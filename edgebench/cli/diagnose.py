@@ -55,7 +55,7 @@ def command(
             mode=mode,
             dataset=dataset,
             scenario=options.scenario(threads=threads, affinity=affinity),
-            options=options.runtime(option),
+            options=options.assigned(option, "compute_units=CPU_ONLY"),
             results=results,
             work=work,
             progress=progress,

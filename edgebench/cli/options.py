@@ -104,16 +104,19 @@ def tables(results: Path, *, sort: str, by: str, where: list[str] | None, **cut:
     return made
 
 
-def runtime(option: list[str] | None) -> dict[str, Any]:
+def assigned(option: list[str] | None, example: str) -> dict[str, Any]:
     """Read `--option KEY=VALUE`; values as YAML reads them."""
     import yaml
 
     found = {}
     for text in option or ():
         key, equals, value = text.partition("=")
+        try:
+            found[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"--option {text}: the value is no YAML ({str(error).splitlines()[0]}); quote it as YAML") from error
         if not key or not equals:
-            raise InputError(f"--option {text}: not KEY=VALUE, for instance compute_units=CPU_ONLY")
-        found[key] = yaml.safe_load(value)
+            raise InputError(f"--option {text}: not KEY=VALUE, for instance {example}")
     return found
 
 

@@ -74,7 +74,7 @@ def command(
             dataset=dataset,
             scenario=wishes,
             meters=options.meters(meter),
-            options=options.runtime(option),
+            options=options.assigned(option, "compute_units=CPU_ONLY"),
             dry_run=dry_run,
             results=results,
             work=work,

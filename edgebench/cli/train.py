@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from edgebench.cli import console
-from edgebench.errors import InputError
+from edgebench.cli import console, options
 
 
 def command(
@@ -35,7 +34,7 @@ def command(
             name=name,
             size=size,
             channels=channels,
-            options=read_options(option or []),
+            options=options.assigned(option, "epochs=30"),
             work=work,
             progress=progress,
         )
@@ -45,16 +44,3 @@ def command(
     else:
         found = ", ".join(f"{key} {value:g}" for key, value in model.metrics.items())
         print(f"{folder}: {model.name}, {model.parameters / 1e6:.2f} M parameters, {found}")
-
-
-def read_options(pairs: list[str]) -> dict[str, Any]:
-    """Read key=value pairs; values are YAML scalars."""
-    import yaml
-
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"--option {pair}: not key=value")
-        found[key] = yaml.safe_load(value)
-    return found
