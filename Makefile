@@ -35,7 +35,7 @@ unit: $(VENV)/.dev
 
 # Five known networks to every format and precision, and what else takes minutes.
 slow: $(VENV)/.dev
-	$(BIN)/pytest -m slow --no-cov -n 0 -v $(ARGS)
+	$(BIN)/pytest -m slow --no-cov --dist worksteal --timeout 1800 -v $(ARGS)
 
 # What is promised of the measuring, shown; BENCH names some of the scripts, for instance make bench BENCH=energy.
 BENCH ?= hundred_thousand report_page int8_speed ssh_push ssh_overhead eight_devices aa_false_alarms detects_slowdown harness_overhead coverage server_search energy meter_cost stress_verdict
