@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 from edgebench import index
 from edgebench.entry import flatten
+from edgebench.files import seal, write_json
 from edgebench.plan import cell_key
 from edgebench.report import tables
 from edgebench.schema import (
@@ -145,3 +148,11 @@ def make_tables(
     """Make tables of records as commands do, through an index in memory."""
     held = index.hold(flatten(path.as_posix(), record) for path, record in placed)
     return tables.make(held.select(by, where, sort, top), sort, by, floor, top)
+
+
+def replace_samples(path: Path, content: bytes) -> None:
+    """Put other raw readings beside a record, hashes and all."""
+    record = json.loads(path.read_text())
+    path.with_name(record["samples"]["file"]).write_bytes(content)
+    record["samples"] |= {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    write_json(path, seal(record))

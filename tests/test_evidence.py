@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from factory import make_cell, make_measurement, make_record
+from factory import make_cell, make_measurement, make_record, replace_samples
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,7 +22,6 @@ from edgebench.agent.meters import LOADS, RESTS
 from edgebench.data import Split, open_images, open_offline
 from edgebench.errors import DataError
 from edgebench.evidence import Evidence, Splits, gather, pictures
-from edgebench.files import seal, write_json
 from edgebench.profile import read_dataset
 from edgebench.schema import (
     DatasetRef,
@@ -374,14 +373,6 @@ def test_a_data_set_that_is_here_needs_no_network(here: Path) -> None:
 # ---------------------------------------------------------------- damage and size
 
 
-def resealed(path: Path, content: bytes) -> None:
-    """Put other raw readings beside a record, with the hash that it carries made to fit."""
-    record = json.loads(path.read_text())
-    (path.parent / record["samples"]["file"]).write_bytes(content)
-    record["samples"]["sha256"] = hashlib.sha256(content).hexdigest()
-    write_json(path, seal({key: value for key, value in record.items() if key != "sha256"}))
-
-
 @pytest.mark.parametrize("damage", ["changed", "removed", "no zip", "empty zip", "without facts", "samples of zero"])
 def test_damaged_readings_are_reasons_and_stop_nothing(here: Path, damage: str) -> None:
     record = store.save(Path("results"), make_record(), make_measurement())
@@ -394,14 +385,14 @@ def test_damaged_readings_are_reasons_and_stop_nothing(here: Path, damage: str) 
     elif damage == "removed":
         samples.unlink()
     elif damage == "no zip":
-        resealed(path, b"not a zip at all")
+        replace_samples(path, b"not a zip at all")
     else:
         gone = {"empty zip": "", "without facts": "trial0.facts", "samples of zero": "trial0.samples_ns"}[damage]
         stream = io.BytesIO()
         left: dict[str, Any] = {name: array for name, array in arrays.items() if gone and name != gone}
         left |= {gone: np.zeros(5, np.uint32)} if damage == "samples of zero" else {}
         np.savez(stream, **left)
-        resealed(path, stream.getvalue())
+        replace_samples(path, stream.getvalue())
     content = json.loads(path.read_text())
     found = gather(path, Record.model_validate(content), None)
     assert found.trials is None

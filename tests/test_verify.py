@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import io
 import json
 import shutil
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Cli
-from factory import make_measurement, make_record
+from factory import make_measurement, make_record, replace_samples
 from test_measure import Bundles
 
 from edgebench import api, files, plan, samples, store
@@ -98,12 +97,6 @@ def test_one_damaged_record_does_not_stop_the_others(measured: Path, cli: Cli) -
     assert "not a readable record" in found["tiny"][0]
 
 
-def resealed(path: Path, content: bytes) -> None:
-    """Give a record other samples, hashes and all."""
-    path.with_name(json.loads(path.read_text())["samples"]["file"]).write_bytes(content)
-    rewrite(path, samples__sha256=hashlib.sha256(content).hexdigest(), samples__bytes=len(content))
-
-
 def bomb(size: int) -> bytes:
     """Pack zeros to a thousandth of their size."""
     packed = io.BytesIO()
@@ -122,7 +115,7 @@ def bomb(size: int) -> bytes:
     ],
 )
 def test_samples_made_to_do_harm_are_named(measured: Path, cli: Cli, content: Callable[[], bytes], named: str) -> None:
-    resealed(measured, content())
+    replace_samples(measured, content())
     code, out, _ = cli("verify", "results")
     assert code == 1
     assert f"{measured}: its samples cannot be read" in out
