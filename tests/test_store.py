@@ -45,6 +45,8 @@ def test_records_stay_small_whatever_the_samples(tmp_path: Path) -> None:
 
 
 def test_the_same_readings_pack_to_the_same_bytes() -> None:
+    labels = np.array([1])
+    assert samples.pack(make_measurement(), labels) == samples.pack(make_measurement(), labels)
     assert samples.pack(make_measurement()) == samples.pack(make_measurement())
 
 
