@@ -83,15 +83,18 @@ def _tidy(base: Path, record: Record) -> None:
                 path.unlink(missing_ok=True)
 
 
+def unreadable(error: Exception) -> str:
+    """Say that a record's samples are not what they must be, and what to do."""
+    return f"its samples cannot be read ({type(error).__name__}: {error}); measure this cell again"
+
+
 def read_samples(path: Path, record: Record) -> dict[str, NDArray[Any]]:
     """Read a record's raw readings after checking them against the hash that it carries."""
     content = read_sidecar(path, record)
     try:
         return samples.unpack(content)
     except Exception as error:  # whoever wrote the samples decides what goes wrong in them
-        raise RecordError(
-            f"{path}: its samples cannot be read ({type(error).__name__}: {error}); measure this cell again"
-        ) from error
+        raise RecordError(f"{path}: {unreadable(error)}") from error
 
 
 def read_measurement(path: Path, record: Record) -> tuple[Measurement, NDArray[np.int64] | None]:

@@ -48,7 +48,7 @@ def check(path: Path) -> Checked:
     except EdgebenchError as error:
         return Checked(path, 0, (str(error),))
     except Exception as error:  # whoever wrote the samples decides what goes wrong in them
-        return Checked(path, 0, (f"its samples cannot be read ({type(error).__name__}: {error}); measure this cell again",))
+        return Checked(path, 0, (store.unreadable(error),))
     wrong = [
         f"{name}: {stored.get(name)} is written, the samples give {computed.get(name)}"
         for name in sorted(stored.keys() | computed.keys())

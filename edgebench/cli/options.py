@@ -111,12 +111,12 @@ def assigned(option: list[str] | None, example: str) -> dict[str, Any]:
     found = {}
     for text in option or ():
         key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise InputError(f"--option {text}: not KEY=VALUE, for instance {example}")
         try:
             found[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise InputError(f"--option {text}: the value is no YAML ({str(error).splitlines()[0]}); quote it as YAML") from error
-        if not key or not equals:
-            raise InputError(f"--option {text}: not KEY=VALUE, for instance {example}")
     return found
 
 
