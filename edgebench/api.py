@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench import discovery, store
+from edgebench.agent import facts
 from edgebench.build import Order, accepted, build_bundle, check_goals, exporter
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
 from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
+from edgebench.processor import fitted
 from edgebench.profile import read_dataset, read_profile, read_target, read_values
 from edgebench.recipes import Job, make_model
 from edgebench.results import RESULTS, no_progress
@@ -116,7 +118,8 @@ def export(
     plan = read_values(CalibrationPlan, calibration or {}, "calibration")
     wanted = read_values(Goals, {**NO_GOALS, **(goals or {})}, "goals")
     device = read_target(target)
-    accepts = accepted(device, format, precision)
+    here = facts.environment() if device.transport == "local" else None
+    accepts = fitted(accepted(device, format, precision), here)
     data = open_images(read_dataset(dataset)) if dataset else None
     asked = [name for name in ACCURACY_GOALS if getattr(wanted, name) is not None]
     if asked and data is None:

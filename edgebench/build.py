@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import importlib.util
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench import deploy, discovery, measure, metrics
-from edgebench.agent import preprocess
+from edgebench import deploy, discovery, measure, metrics, processor
+from edgebench.agent import facts, preprocess
 from edgebench.bundle import list_files, read_bundle, write_manifest
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
@@ -23,6 +24,7 @@ from edgebench.plan import MODES
 from edgebench.schema import (
     BUNDLE_SCHEMA,
     Accepts,
+    AsRun,
     Bundle,
     Calibration,
     CalibrationPlan,
@@ -31,6 +33,7 @@ from edgebench.schema import (
     ExportRequest,
     Goals,
     Link,
+    Measurement,
     Model,
     Network,
     Parity,
@@ -170,10 +173,12 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
         images = preprocess.whole(images, order.model.preprocessing.model_dump())
     bundle = _draft(order, key, network, made, plugin.tools())
     bundle = bundle.model_copy(update={"calibration": calibration, "files": list_files(staging)})
-    outputs, runtime = _host_outputs(staging, bundle, made, images, target)
+    outputs, as_run, runtime = _host_outputs(staging, bundle, made, images, target)
     progress(label, 3, 4)
     reference = torch_outputs(network, images)
     parity = compare(order.model, reference, outputs, labels, source).model_copy(update={"runtime": runtime})
+    if as_run is not None:
+        parity = parity.model_copy(update={"as_run": compare_run(order.model, reference, outputs, as_run, labels)})
     if order.precision in ("fp32", "fp16"):
         check_agreement(bundle.name, order.model, parity)
     with (staging / "parity.npz").open("wb") as stream:
@@ -197,15 +202,39 @@ def request_of(order: Order, network: Network) -> ExportRequest:
     )
 
 
-def _host_outputs(staging: Path, bundle: Bundle, made: Exported, images: Array, target: Target) -> tuple[Array, str]:
-    """Run a fresh bundle on this computer; float32 scores [n, classes], and what stood in for its runtime."""
+def _host_outputs(
+    staging: Path, bundle: Bundle, made: Exported, images: Array, target: Target
+) -> tuple[Array, Array | None, str]:
+    """Run a fresh bundle on this computer; float32 scores [n, classes], and what stood in for its runtime.
+
+    The first scores are what the file says, operator by operator; the second are
+    what the runtime makes of it, where it may compute otherwise and is the target's own.
+    """
     if made.evaluate is not None:
         spec = bundle.model.preprocessing.model_dump()
-        return np.asarray(made.evaluate(preprocess.apply(images, spec)), np.float32), made.evaluator
+        return np.asarray(made.evaluate(preprocess.apply(images, spec)), np.float32), None, made.evaluator
+    standing_in = "" if made.host is None else made.host[0]
     if made.host is not None:
-        runtime, entry = made.host
-        return predict(staging, bundle.model_copy(update={"runtime": runtime, "entry": entry}), images, target), runtime
-    return predict(staging, bundle, images, target), ""
+        bundle = bundle.model_copy(update={"runtime": made.host[0], "entry": made.host[1]})
+    written = as_written(bundle, bundle.runtime)
+    if written is None:
+        [outputs] = predictions(staging, bundle, images, target, [{}])
+        return outputs, None, standing_in
+    ways: list[Mapping[str, Any]] = [written]
+    if target.transport == "local" and made.host is None:
+        ways.append({})
+    outputs, *others = predictions(staging, bundle, images, target, ways)
+    return outputs, others[0] if others else None, standing_in
+
+
+def as_written(bundle: Bundle, runtime: str) -> Mapping[str, Any] | None:
+    """Return the options by which a runtime computes a quantized file as it is written; None where it has no such."""
+    if bundle.precision not in exporter(bundle.format, bundle.precision).CALIBRATES:
+        return None
+    name = f"edgebench.agent.rt_{runtime.replace('-', '_')}"
+    known = importlib.util.find_spec(name) is not None
+    found: Mapping[str, Any] | None = getattr(importlib.import_module(name), "AS_WRITTEN", None) if known else None
+    return found
 
 
 def calibration_of(order: Order) -> tuple[Array | None, Calibration | None]:
@@ -304,14 +333,25 @@ def _torch_outputs(network: Network, images: Array) -> Array:
 
 def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Array:
     """Run a bundle through the agent on this computer; returns float32 scores [n, classes]."""
+    [outputs] = predictions(folder, bundle, images, target, [{}])
+    return outputs
+
+
+def predictions(folder: Path, bundle: Bundle, images: Array, target: Target, ways: Sequence[Mapping[str, Any]]) -> list[Array]:
+    """Run a bundle on this computer once for each set of runtime options; float32 scores [n, classes] of each."""
     host = target.model_copy(update={"transport": "local", "host": None, "python": None})
     with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
         transport = deploy.connect(host, Link(Path(root)))
         deployed = deploy.deploy(host, transport, folder, bundle, images)
-        cell = measure.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario())
-        passes = [measure.Pass("accuracy", batch=4 if bundle.dynamic_batch else 1)]
-        job = measure.job([cell], passes, MODES["quick"], Scenario())
-        [measurement] = measure.measure(transport, deployed.agent, job, lambda _: None)
+        cells = [measure.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario(), options) for options in ways]
+        batch = 4 if bundle.dynamic_batch else 1
+        passes = [measure.Pass("accuracy", batch=batch, cell=cell) for cell in range(len(cells))]
+        job = measure.job(cells, passes, MODES["quick"], Scenario())
+        measured = measure.measure(transport, deployed.agent, job, lambda _: None)
+    return [_predicted(bundle, each) for each in measured]
+
+
+def _predicted(bundle: Bundle, measurement: Measurement) -> Array:
     if measurement.failure is not None or measurement.predictions is None:
         failure = measurement.failure
         reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
@@ -349,6 +389,18 @@ def compare(model: Model, reference: Array, outputs: Array, labels: Array | None
     )
 
 
+def compare_run(model: Model, reference: Array, written: Array, run: Array, labels: Array | None) -> AsRun:
+    """Compare what the runtime makes of a file with what the file says, and with the labels; scores [n, classes]."""
+    compared = compare(model, reference, run, labels, "")
+    return AsRun(
+        top1_agreement=metrics.agreement(model.task, written, run),
+        max_abs=float(np.abs(written - run).max()),
+        metric=compared.metric,
+        metric_drop=compared.metric_drop,
+        saturates=processor.saturates(facts.environment()),
+    )
+
+
 def _near_ties(model: Model, reference: Array, outputs: Array) -> int | None:
     """Count the other decisions between classes whose reference scores lie within 1 % of the sample's range."""
     if model.task == "multi-label":
@@ -383,31 +435,46 @@ def check_agreement(name: str, model: Model, parity: Parity) -> None:
 def check_goals(bundle: Bundle, goals: Goals) -> None:
     """Refuse a file that is less accurate than it must be, or that an Edge TPU would take too little of.
 
-    Accuracy is the headline metric on the parity samples; a bundle that was
-    made without labels has none, and passes.
+    Accuracy is the headline metric on the parity samples, of the file as it is
+    written and of what this computer's runtime makes of it, where it is the
+    target; a bundle that was made without labels has none, and passes.
     """
     _check_mapped(bundle, goals)
-    metric, drop = bundle.parity.metric, bundle.parity.metric_drop
-    rounding = 1e-9  # 0.9 − 0.89 is more than 0.01
+    parity, as_run = bundle.parity, bundle.parity.as_run
+    wrong = _missed(bundle, goals, parity.metric, parity.metric_drop)
+    if wrong is not None:
+        raise ExportError(
+            f"{bundle.name}: {wrong}; use more calibration samples, another --calibration or precision, "
+            "or let `edgebench quantize --search` find the nodes that should stay in floating point"
+        )
+    wrong = None if as_run is None else _missed(bundle, goals, as_run.metric, as_run.metric_drop)
+    if wrong is not None and as_run is not None:
+        assert parity.metric is not None
+        name = metrics.HEADLINE[bundle.model.task]
+        why = f": {processor.SATURATE}; {processor.REMEDY}" if as_run.saturates else ""
+        raise ExportError(
+            f"{bundle.name}: {wrong} as {bundle.runtime} runs it on this processor, "
+            f"while the file itself has {name} {100 * parity.metric:.1f} %{why}"
+        )
+
+
+def _missed(bundle: Bundle, goals: Goals, metric: float | None, drop: float | None) -> str | None:
+    """Say which goal a metric misses, and by how much; None where it holds all."""
     if metric is None or drop is None:
-        return
+        return None
+    rounding = 1e-9  # 0.9 − 0.89 is more than 0.01
     name, points = metrics.HEADLINE[bundle.model.task], 100 * drop
     if goals.threshold is not None and metric < goals.threshold - rounding:
-        wrong = f"{name} {100 * metric:.1f} %, {100 * goals.threshold:.1f} % are wanted (threshold)"
-    elif bundle.precision in ("fp32", "fp16"):
-        return  # the parity gate has judged these
-    elif goals.max_degradation is not None and drop > goals.max_degradation + rounding:
+        return f"{name} {100 * metric:.1f} %, {100 * goals.threshold:.1f} % are wanted (threshold)"
+    if bundle.precision in ("fp32", "fp16"):
+        return None  # the parity gate has judged these
+    if goals.max_degradation is not None and drop > goals.max_degradation + rounding:
         allowed = 100 * goals.max_degradation
-        wrong = f"loses {points:.1f} points of {name} against the torch model, {allowed:.1f} are allowed (max_degradation)"
-    elif goals.percent_max_degradation is not None and 100 * drop > goals.percent_max_degradation * (metric + drop) + rounding:
+        return f"loses {points:.1f} points of {name} against the torch model, {allowed:.1f} are allowed (max_degradation)"
+    if goals.percent_max_degradation is not None and 100 * drop > goals.percent_max_degradation * (metric + drop) + rounding:
         share, allowed = 100 * drop / (metric + drop), goals.percent_max_degradation
-        wrong = f"loses {share:.1f} % of the torch model's {name}, {allowed:g} are allowed (percent_max_degradation)"
-    else:
-        return
-    raise ExportError(
-        f"{bundle.name}: {wrong}; use more calibration samples, another --calibration or precision, "
-        "or let `edgebench quantize --search` find the nodes that should stay in floating point"
-    )
+        return f"loses {share:.1f} % of the torch model's {name}, {allowed:g} are allowed (percent_max_degradation)"
+    return None
 
 
 def _check_mapped(bundle: Bundle, goals: Goals) -> None:

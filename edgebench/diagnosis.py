@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebench import costs, fusion, stats, store
+import numpy as np
+
+from edgebench import costs, fusion, metrics, processor, stats, store
 from edgebench.agent import onnxfile
+from edgebench.build import as_written, scores_of
 from edgebench.bundle import read_bundle
 from edgebench.comparison import interleaved
+from edgebench.data import Dataset, Split
 from edgebench.errors import BundleError, InputError, MeasureError
-from edgebench.findings import Case, Finding
+from edgebench.findings import Arithmetic, Case, Finding
 from edgebench.graph import Graph, Node, less_overhead, nodes_of
 from edgebench.measure import Pass
 from edgebench.records import Subject
@@ -23,6 +28,7 @@ from edgebench.session import Session, run_job, subject_of
 
 NO_PROFILER = "has no profiler"
 COSTLIEST = 5
+ARITHMETIC_SAMPLES = 256
 UNTIMED = "none, the runtime times no operators"
 CUT = "the interpreter times no operators: the file is run cut short after each, and what one more adds is its time"
 METHODS = {"tflite": CUT, "onnxruntime": "ONNX Runtime's profiler", "torch": "torch's profiler"}
@@ -32,6 +38,7 @@ RULES: tuple[Callable[[Case], Iterator[Finding]], ...] = (
     fusion.dynamic,
     fusion.halves,
     fusion.signedness,
+    fusion.arithmetic,
     costs.layouts,
     costs.fallback,
     costs.compiled,
@@ -209,7 +216,7 @@ def diagnose(session: Session, subject: Subject, reference: Subject | None) -> D
     machine = str(measured[0].environment.get("machine", ""))
     lean = [less_overhead(graph, stats.interval(each).value) for graph, each in zip(graphs, medians, strict=False)]
     graph, other = lean[0][0], lean[1][0] if len(lean) > 1 else None
-    case = Case(subject.bundle, graph, runtime, machine, other, measured[0].finish)
+    case = Case(subject.bundle, graph, runtime, machine, other, measured[0].finish, _arithmetic(session, subject))
     return Diagnosis(
         subject.bundle,
         subject.folder / subject.bundle.entry,
@@ -225,6 +232,31 @@ def diagnose(session: Session, subject: Subject, reference: Subject | None) -> D
         measured[0].finish,
         tuple(find(case)),
     )
+
+
+def _arithmetic(session: Session, subject: Subject) -> Arithmetic | None:
+    """Compute samples as the runtime usually does and operator by operator; None where it knows one way alone."""
+    other = as_written(subject.bundle, subject.cell.runtime)
+    if other is None:
+        return None
+    subject = dataclasses.replace(subject, data=_some(subject.data))
+    options = {**subject.cell.options, **other}
+    plain = dataclasses.replace(subject, cell=subject.cell.model_copy(update={"options": options}))
+    found = _run(session, [subject, plain], [Pass("accuracy", cell=cell) for cell in range(2)], "check the arithmetic of")
+    run, written = (scores_of(each.predictions.values, each.predictions.columns) for each in found if each.predictions)
+    return Arithmetic(
+        samples=len(written),
+        agreement=metrics.agreement(subject.bundle.model.task, written, run),
+        error=float(np.abs(run - written).mean() / max(float(np.ptp(written)), 1e-30)),
+        saturates=processor.saturates(found[0].environment),
+    )
+
+
+def _some(data: Dataset) -> Dataset:
+    """Return a data set whose test split holds some samples alone."""
+    split = data.read("test")
+    chosen = np.sort(np.random.default_rng(0).choice(len(split), min(ARITHMETIC_SAMPLES, len(split)), replace=False))
+    return data.judged_on(Split(split.images[chosen], split.labels[chosen]))
 
 
 def unrun(folder: Path, bundle: Bundle, target: str) -> Diagnosis:

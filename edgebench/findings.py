@@ -36,6 +36,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Arithmetic:
+    """How the runtime's own kernels compute a quantized file, against the file operator by operator, on samples."""
+
+    samples: int
+    agreement: float
+    """Share of the samples that are decided alike."""
+    error: float
+    """Mean distance of the scores, over the span of the file's own scores."""
+    saturates: bool | None
+    """Whether the processor's kernels may saturate; None where that is not known."""
+
+
+@dataclass(frozen=True)
 class Case:
     """What is diagnosed, and what it is held against."""
 
@@ -48,6 +61,7 @@ class Case:
     """The same model in FP32."""
     finish: Mapping[str, Any] | None = None
     """What the device built of the bundle."""
+    arithmetic: Arithmetic | None = None
 
 
 def percent(share: float | None) -> str:

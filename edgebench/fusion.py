@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from edgebench.findings import INSTEAD, SEARCH, SLOW_PLACES, Case, Finding, percent, times
 from edgebench.graph import PASSES_ON, Island
+from edgebench.processor import ARM, REMEDY, SATURATE, X86
 
 HAS_KERNEL = {
     "Add", "ArgMax", "AveragePool", "Concat", "Conv", "Gemm", "GlobalAveragePool", "LeakyRelu", "MatMul", "Mul", "Resize",
@@ -17,7 +18,9 @@ EVER = {"Add", "Conv", "MatMul", "Mul"}
 """Those that 1.10 and 1.31 both fuse, given activations of the sign that the processor wants."""
 RESCALES = ("_quant_scales_mul", "_quant_output_scale_mul", "_output_quantized_cast")
 """How ONNX Runtime's quantizer calls what turns integer sums back into floats."""
-X86, ARM = ("x86_64", "AMD64", "i686"), ("aarch64", "arm64", "armv7l", "armv8l")
+
+MATTERS = 0.002
+"""Of the scores' span: rounding alone stays below."""
 
 
 def unfused(case: Case) -> Iterator[Finding]:
@@ -110,6 +113,22 @@ def halves(case: Case) -> Iterator[Finding]:
         why=f"the kernels of this processor's runtime are FP32; {len(weights)} of the casts are of weights",
         remedy=INSTEAD["fp16"],
         nodes=len(casts),
+    )
+
+
+def arithmetic(case: Case) -> Iterator[Finding]:
+    """Tell that the runtime's integer kernels compute something else than the file says."""
+    found = case.arithmetic
+    if found is None or (found.error < MATTERS and found.agreement == 1):
+        return
+    reason = SATURATE if found.saturates else "its integer kernels round otherwise than the file's own operators"
+    yield Finding(
+        what=f"{case.runtime} computes otherwise than the file says",
+        share=None,
+        why=f"{100 * (1 - found.agreement):.1f} % of {found.samples} samples are decided otherwise than operator by operator, "
+        f"scores differ by {100 * found.error:.2f} % of their span: {reason}",
+        remedy=REMEDY if found.saturates else "compare the accuracy in the records, and with another version of the runtime",
+        nodes=0,
     )
 
 

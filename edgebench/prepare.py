@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from edgebench.build import Order, accepted, build_bundle, check_goals, exporter, order_key
+from edgebench.build import Order, build_bundle, check_goals, exporter, order_key
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
 from edgebench.errors import (
@@ -160,8 +160,8 @@ def _fail(session: Session, profile: Profile, maker: Maker, slot: Slot, error: E
 
 def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
     name = (slot.target.name, slot.model.name, slot.format, slot.precision)
-    accepts = accepted(slot.target, slot.format, slot.precision)
     session.check(slot.target)
+    accepts = session.accepts(slot.target, slot.format, slot.precision)
     made = maker.existing(slot.model.name) if session.dry_run else maker.folder(slot.model.name)
     if made is None:
         session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.seconds(profile.scenario))

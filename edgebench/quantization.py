@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgebench.build import Order, accepted, build_bundle, calibration_of, exporter, order_key, predict, request_of
+from edgebench.build import Order, build_bundle, calibration_of, exporter, order_key, predict, request_of
 from edgebench.bundle import read_bundle
 from edgebench.errors import BundleError, ExportError, InputError
 from edgebench.files import sha256_json
@@ -68,7 +68,7 @@ def search(session: Session, order: Order, target: Target, wish: Wish, folder: P
     """
     if order.dataset is None:
         raise InputError("quantize --search judges accuracy; give --dataset")
-    mixed = dataclasses.replace(order, precision="mixed", accepts=accepted(target, order.format, "mixed"))
+    mixed = dataclasses.replace(order, precision="mixed", accepts=session.accepts(target, order.format, "mixed"))
     key = _key(session, mixed, target, wish)
     done = _read(folder, key)
     if done is not None:
@@ -85,10 +85,12 @@ def search(session: Session, order: Order, target: Target, wish: Wish, folder: P
 def compare_plain(session: Session, order: Order, target: Target, folder: Path) -> Result:
     """Write the plain INT8 bundle, and measure it beside float32 on the target."""
     assert order.dataset is not None
+    data = order.dataset
+    order = dataclasses.replace(order, accepts=session.accepts(target, order.format, order.precision))
     bundle, cached = build_bundle(order, target, folder, session.progress)
     single, place = _float(session, order, target)
     subjects = {
-        each.precision: subject_of(session, where, each, target, order.dataset, Scenario())
+        each.precision: subject_of(session, where, each, target, data, Scenario())
         for each, where in ((single, place), (bundle, folder))
     }
     found = rivals(session, subjects, ROUNDS)
@@ -124,7 +126,7 @@ def _mixer(order: Order, network: Network, scratch: Path) -> Mixer:
 
 def _float(session: Session, order: Order, target: Target) -> tuple[Bundle, Path]:
     """Export the network in float32, once for all searches."""
-    single = dataclasses.replace(order, precision="fp32", accepts=accepted(target, order.format, "fp32"), recipe=None)
+    single = dataclasses.replace(order, precision="fp32", accepts=session.accepts(target, order.format, "fp32"), recipe=None)
     return _kept(session, single, target)
 
 
@@ -262,7 +264,7 @@ class _Hunt:
     def _plain(self) -> dict[str, Subject]:
         """Export plain INT8 to stand beside; nothing where that is not to be had."""
         try:
-            accepts = accepted(self.bench.target, self.order.format, "int8")
+            accepts = self.bench.session.accepts(self.bench.target, self.order.format, "int8")
             order = dataclasses.replace(self.order, precision="int8", accepts=accepts)
             bundle, folder = _kept(self.bench.session, order, self.bench.target)
         except ExportError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgebench import __version__, energy, metrics, stats, store, verdict
 from edgebench.build import scores_of
 from edgebench.plan import ModeSpec
+from edgebench.processor import may_lose
 from edgebench.schema import (
     RECORD_SCHEMA,
     Accuracy,
@@ -94,7 +95,7 @@ def make_record(
     if failure is not None or accuracy is None:
         return failed(record, failure or Failure("predictions", "none arrived"))
     try:
-        found = derived(subject.cell, measurement, spec.min_samples, accuracy.host_agreement)
+        found = derived(subject.cell, measurement, spec.min_samples, accuracy.host_agreement, bundle.details)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
     trials = counted(subject.cell, measurement.trials)
@@ -141,8 +142,10 @@ def counted(cell: Cell, trials: Sequence[Trial]) -> Sequence[Trial]:
     return stats.fastest_batch(trials) if cell.scenario.kind == "offline" else trials
 
 
-def derived(cell: Cell, measurement: Measurement, min_samples: int, host_agreement: float | None) -> dict[str, Any]:
-    """Compute what a record says of its samples; ValueError where they are no measurement."""
+def derived(
+    cell: Cell, measurement: Measurement, min_samples: int, host_agreement: float | None, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Compute what a record says of its samples; ValueError where they are no measurement. `details` are the bundle's."""
     trials = counted(cell, measurement.trials)
     summary = stats.summarize(trials)
     serving = None
@@ -153,7 +156,16 @@ def derived(cell: Cell, measurement: Measurement, min_samples: int, host_agreeme
         "throughput": stats.throughput(measurement.trials) if cell.scenario.kind == "offline" else (),
         "server": serving,
         "sustained": stats.sustained(trials[0]) if cell.mode == "sustained" else None,
-        "verdict": verdict.judge(cell, summary, trials, measurement.conditions, min_samples, host_agreement, serving),
+        "verdict": verdict.judge(
+            cell,
+            summary,
+            trials,
+            measurement.conditions,
+            min_samples,
+            host_agreement,
+            serving,
+            may_lose(details, cell.runtime, measurement.environment),
+        ),
     }
 
 

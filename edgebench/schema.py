@@ -130,8 +130,18 @@ class Calibration(Frozen):
     excluded: int = Field(0, description="training samples left out because the evaluation split holds the same image")
 
 
+class AsRun(Frozen):
+    """What the runtime makes of a quantized file on the exporting host, where that is the target: kernels may be fused."""
+
+    top1_agreement: float = Field(description="share of samples that are decided as the file itself says")
+    max_abs: float = Field(description="largest difference of any output value to what the file itself says")
+    metric: float | None = Field(None, description="headline metric on these samples")
+    metric_drop: float | None = Field(None, description="metric of the torch model minus this one")
+    saturates: bool | None = Field(None, description="whether the processor's INT8 kernels may saturate; null: not known")
+
+
 class Parity(Frozen):
-    """The exported file against the torch model it came from, on the same samples."""
+    """The exported file against the torch model it came from, on the same samples; operator by operator, as it is written."""
 
     samples: int
     source: str = Field(description="`test`, or `synthetic` where no data set was given")
@@ -144,6 +154,7 @@ class Parity(Frozen):
     metric: float | None = Field(None, description="headline metric of the file on these samples")
     runtime: str = Field("", description="what ran the file on the exporting host; empty: the bundle's own runtime")
     metric_drop: float | None = Field(None, description="metric of the torch model minus that of the file")
+    as_run: AsRun | None = Field(None, description="null: the runtime has one way of running it, or the target is elsewhere")
 
 
 class FileEntry(Frozen):
@@ -160,6 +171,9 @@ class Limits(Frozen):
     ir: int | None = Field(None, description="highest ONNX IR version")
     activations: Literal["uint8", "int8"] = Field("int8", description="signedness of ONNX INT8 activations")
     per_channel: bool = Field(True, description="one weight scale per output channel")
+    weight_bits: Literal[7, 8, "auto"] = Field(
+        8, description="of ONNX INT8 weights; auto: 7 on x86 without VNNI, whose kernels saturate with 8; else 8"
+    )
     operators: dict[str, int] = Field(
         {}, description="highest version of each TFLite operator, 0: none; `*` stands for any end of a name; empty: no limit"
     )
@@ -178,7 +192,7 @@ class Limits(Frozen):
     def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is as ever: bundles made before there was a limit keep their keys."""
         later: dict[str, Any] = {"operators": {}, "version": None, "symmetric": False, "quantized": (), "explicit": True}
-        later["input"] = "image"
+        later |= {"input": "image", "weight_bits": 8}
         return {name: value for name, value in write(self).items() if name not in later or getattr(self, name) != later[name]}
 
 
@@ -806,7 +820,7 @@ class Accuracy(Frozen):
     samples: int
     headline: str = Field(description="which of the metrics ranks models of this task")
     metrics: dict[str, float]
-    host_agreement: float | None = Field(description="share of parity samples decided as on the exporting host")
+    host_agreement: float | None = Field(description="share of parity samples decided as the file was on the exporting host")
     to_fp32: Paired | None = Field(None, description="against the same model in torch FP32, measured on the same target")
     to_teacher: Paired | None = Field(None, description="against the teacher in torch FP32, measured on the same target")
 

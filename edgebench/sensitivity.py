@@ -186,8 +186,7 @@ def held_out(order: Order, count: int) -> Dataset:
     images, labels = ([getattr(valid, name), getattr(train, name)[spare]] for name in ("images", "labels"))
     split = Split(np.concatenate(images), np.concatenate(labels))
     chosen = [index for index, image in enumerate(split.images) if image.tobytes() not in known][:count]
-    kept = Split(split.images[chosen], split.labels[chosen])
-    return replace(data, read=lambda _: kept)
+    return data.judged_on(Split(split.images[chosen], split.labels[chosen]))
 
 
 @dataclass(frozen=True)

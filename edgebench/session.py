@@ -18,9 +18,11 @@ from edgebench.build import accepted
 from edgebench.device import Device
 from edgebench.errors import EdgebenchError, MeasureError, TransportError
 from edgebench.plan import MODES, ModeSpec, cell_key
+from edgebench.processor import fitted
 from edgebench.profile import read_values
 from edgebench.records import Subject
 from edgebench.schema import (
+    Accepts,
     Bundle,
     Cell,
     Failure,
@@ -112,6 +114,11 @@ class Session:
             link = Link(root, self.accept_new_host_key, self.reconnect_seconds, self.interrupted)
             self.devices[target.name] = Device(target, link)
         return self.devices[target.name]
+
+    def accepts(self, target: Target, format: str, precision: str) -> Accepts:
+        """Find how a target runs a format in a precision, by the device's own processor where that decides."""
+        found = accepted(target, format, precision)
+        return fitted(found, self.device(target).facts["environment"]) if found.limits.weight_bits == "auto" else found
 
     def connect(self, targets: Sequence[Target]) -> None:
         """Look at all devices at once; one that cannot be reached, or is another, fails its own cells.

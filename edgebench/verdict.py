@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.processor import REMEDY, SATURATE
 from edgebench.schema import Cell, LatencySummary, Reason, Server, Trial, Verdict, VerdictWord
 from edgebench.stats import Samples, samples_of
 
@@ -18,6 +19,7 @@ STOLEN, WAITED, PRESSED = 0.02, 0.05, 0.10
 OTHERS = 0.25
 """Cores that others may keep busy: the harness itself needs some of one."""
 CLOCK_DROP = 0.10
+AGREEMENT = 0.99
 IDLE = "run on an idle device"
 
 
@@ -29,19 +31,21 @@ def judge(
     min_samples: int,
     host_agreement: float | None,
     server: Server | None = None,
+    saturates: bool = False,
 ) -> Verdict:
     """Say whether the numbers can be relied on, why not, and what to do.
 
     Dispersion is judged on windows (a tenth of a trial), not on single
     samples: one preempted inference among thousands moves no median. Heat is
     what the mode sustained measures, and waiting what a server's latency is made
-    of, so neither counts against them.
+    of, so neither counts against them. `saturates`: the bundle's weights assume
+    instructions that the processor lacks.
     """
     during = [condition for condition in conditions if condition.get("sampling")]
-    invalid = _agreement(host_agreement) + _swapped(during) + _saving(during) + _limits(during)
+    invalid = _agreement(host_agreement, saturates) + _swapped(during) + _saving(during) + _limits(during)
     if cell.mode != "sustained":
         invalid += _throttled(during) + _clocks(during)
-    unstable = _disturbed(during) + _trials(trials, min_samples)
+    unstable = _disturbed(during) + _trials(trials, min_samples) + _saturated(host_agreement, saturates)
     if server is not None:
         unstable += _rates(server)
     elif cell.mode != "sustained":
@@ -57,13 +61,20 @@ def _reason(reason: str, recommendation: str) -> list[Reason]:
 # ---------------------------------------------------------------- invalid
 
 
-def _agreement(host_agreement: float | None) -> list[Reason]:
-    if host_agreement is None or host_agreement >= 0.99:
+def _agreement(host_agreement: float | None, saturates: bool) -> list[Reason]:
+    if host_agreement is None or host_agreement >= AGREEMENT:
         return []
-    return _reason(
-        f"{100 * (1 - host_agreement):.1f} % of the parity samples are decided otherwise than on the host",
-        "compare the runtime's version with the host's, and export for this target again",
-    )
+    found = f"{100 * (1 - host_agreement):.1f} % of the parity samples are decided otherwise than on the host"
+    if saturates:
+        return _reason(f"{found}: {SATURATE}", REMEDY)
+    return _reason(found, "compare the runtime's version with the host's, and export for this target again")
+
+
+def _saturated(host_agreement: float | None, saturates: bool) -> list[Reason]:
+    """Tell of sums that may saturate where the decisions do not show it."""
+    if not saturates or (host_agreement is not None and host_agreement < AGREEMENT):
+        return []
+    return _reason(f"the file assumes other INT8 instructions: {SATURATE}", REMEDY)
 
 
 def _swapped(during: Conditions) -> list[Reason]:

@@ -61,7 +61,7 @@ def _pairs(record: Record, measurement: Measurement, labels: Any) -> tuple[dict[
     """Return the written and the computed numbers by name."""
     cell = record.cell
     agreement = record.accuracy.host_agreement if record.accuracy else None
-    found: dict[str, Any] = records.derived(cell, measurement, MODES[cell.mode].min_samples, agreement)
+    found: dict[str, Any] = records.derived(cell, measurement, MODES[cell.mode].min_samples, agreement, record.bundle_details)
     stored: dict[str, Any] = {name: getattr(record, name) for name in found}
     for name, own, again in _energies(record, measurement):
         stored[name], found[name] = own, again

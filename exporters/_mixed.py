@@ -81,7 +81,7 @@ def with_pairs(
     tool = QDQQuantizer(
         name_nodes(load_model_with_shape_infer(prepared)),
         limits.per_channel,
-        False,
+        limits.weight_bits == 7,
         QuantType.QInt8,
         QuantType.QInt8 if limits.activations == "int8" else QuantType.QUInt8,
         TensorsData(CalibrationMethod.MinMax, known),

@@ -216,7 +216,9 @@ def describe(request: ExportRequest, model: Any) -> Exported:
     spec, classes = request.network.model.preprocessing, request.network.model.classes
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     shape = (1, spec.channels, spec.height, spec.width)
-    details = {"opset": opset, "ir": model.ir_version, "nodes": len(model.graph.node)}
+    details: dict[str, Any] = {"opset": opset, "ir": model.ir_version, "nodes": len(model.graph.node)}
+    if request.precision in CALIBRATES:
+        details["weight_bits"] = request.limits.weight_bits
     return Exported(
         entry="model.onnx",
         runtime="onnxruntime",

@@ -15,7 +15,7 @@ import pytest
 from conftest import Cli
 from sshd import Sshd
 
-from edgebench import api, costs, diagnosis, fusion
+from edgebench import api, costs, diagnosis, fusion, processor
 from edgebench.agent import cut, onnxfile
 from edgebench.bundle import read_bundle, write_manifest
 from edgebench.errors import InputError
@@ -120,7 +120,7 @@ def test_fp16_on_a_processor_is_said_to_be_computed_as_fp32(here: Path, swish: C
 
 
 def test_signed_activations_are_blamed_where_the_processor_wants_unsigned_ones(here: Path, swish: Callable[..., Path]) -> None:
-    if platform.machine() not in fusion.X86:
+    if platform.machine() not in processor.X86:
         pytest.skip("signed activations are this processor's own")
     target = here / "signed.yaml"
     target.write_text((ROOT / "targets" / "cpu.yaml").read_text().replace("uint8", "int8"))

@@ -4,7 +4,11 @@ import importlib
 import importlib.util
 import os
 import platform
+import subprocess
 from typing import Any, Dict, List, Optional, Sequence
+
+INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
+"""VNNI and AMX of x86, dot product and matrix multiplication of Arm."""
 
 
 def read(path: str) -> Optional[str]:
@@ -34,6 +38,7 @@ def environment(root: str = "/") -> Dict[str, Any]:
         "board": read(os.path.join(root, "proc/device-tree/model")),
         "cpu": cpuinfo.get("model name") or cpuinfo.get("Model") or platform.processor() or None,
         "machine": platform.machine(),
+        "int8_instructions": int8_instructions(cpuinfo),
         "cores": cores(),
         "memory_bytes": int(total[0]) * 1024 if total else None,
         "system": platform.system(),
@@ -45,6 +50,35 @@ def environment(root: str = "/") -> Dict[str, Any]:
         "governor": read(os.path.join(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "load_1min": float(load.split()[0]) if load else None,
     }
+
+
+def int8_instructions(cpuinfo: Dict[str, str]) -> Optional[List[str]]:
+    """List what multiplies 8-bit integers into 32 bits, as the kernel calls it; None where the system does not say."""
+    flags = cpuinfo.get("flags") or cpuinfo.get("Features")
+    if flags is not None:
+        return [name for name in INT8_INSTRUCTIONS if name in flags.split()]
+    return _mac_instructions() if platform.system() == "Darwin" else None
+
+
+def _mac_instructions() -> Optional[List[str]]:
+    """Ask a Mac: by names of Arm's features, and on Intel by the list of leaf 7."""
+    found = []
+    for name, flag in (("FEAT_DotProd", "asimddp"), ("FEAT_I8MM", "i8mm")):
+        if _sysctl("hw.optional.arm." + name) == "1":
+            found.append(flag)
+    leaf = _sysctl("machdep.cpu.leaf7_features")
+    if leaf is not None and "AVX512VNNI" in leaf.split():
+        found.append("avx512_vnni")
+    return found if found or leaf is not None else None
+
+
+def _sysctl(name: str) -> Optional[str]:
+    try:
+        asked = ["/usr/sbin/sysctl", "-n", name]
+        done = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.decode("utf-8", "replace").strip()
 
 
 def _fields(text: str) -> Dict[str, str]:

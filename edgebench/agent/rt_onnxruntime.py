@@ -10,6 +10,10 @@ from . import onnxfile, preprocess
 
 MODULES = ("onnxruntime",)
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
+OPTIONS = ("optimization",)
+LEVELS = {"none": "ORT_DISABLE_ALL", "basic": "ORT_ENABLE_BASIC", "extended": "ORT_ENABLE_EXTENDED", "all": "ORT_ENABLE_ALL"}
+AS_WRITTEN = {"optimization": "none"}
+"""Options by which a file computes operator by operator: a Q/DQ pair around a float operator, and no integer kernel."""
 WARM, LEAST, MOST = 5, 5, 100
 """Profiled inferences: those that are dropped, and how many are kept."""
 EVENTS = 20000
@@ -30,6 +34,10 @@ class Runtime(object):
         self._job = job
         self._name = job["input"]["name"]
         self._outputs = [job["output"]["name"]]
+        level = job["options"].get("optimization", "all")
+        if level not in LEVELS:
+            raise ValueError("onnxruntime: optimization is one of %s, not %r" % (", ".join(LEVELS), level))
+        self._level = LEVELS[level]
 
     def load(self, path: str, threads: int) -> None:
         """Open the file and let the runtime optimise it."""
@@ -40,6 +48,7 @@ class Runtime(object):
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
+        options.graph_optimization_level = getattr(self._ort.GraphOptimizationLevel, self._level)
         return options
 
     def _open(self, path: str, options: Any) -> None:

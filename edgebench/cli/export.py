@@ -78,6 +78,10 @@ def command(
         f"{parity.samples} {parity.source} samples{by}: top-1 agreement {100 * parity.top1_agreement:.1f} %, "
         f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
     )
+    if bundle.details.get("weight_bits") == 7:
+        from edgebench.processor import WEIGHTS
+
+        console.complain(WEIGHTS)
     if bundle.model.lineage.recipe == "checkpoint" and mean is None:
         spec = bundle.preprocessing
         print(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 
 import numpy as np
@@ -54,6 +54,10 @@ class Dataset:
     def hashes(self) -> dict[str, str]:
         """Hash every split."""
         return {name: self.read(name).sha256 for name in SPLITS}
+
+    def judged_on(self, split: Split) -> Dataset:
+        """Return the same classes with these samples alone, for what is judged on no whole split."""
+        return replace(self, read=lambda _: split)
 
 
 def open_dataset(ref: DatasetRef) -> Dataset:
