@@ -88,6 +88,6 @@ def _print_all(tables: Sequence[Table], names: list[str]) -> None:
         title = f"{columns.title(table)} ({table.mode})"
         console.print_table(title, rows, right=[column.heading for column in chosen if column.number])
         for entry in table.failed:
-            print(f"failed: {columns.failure(entry)}")
+            print(console.plain(f"failed: {columns.failure(entry)}"))
         if table.beyond:
             print(f"{table.beyond} more rows; --top 0 shows all, --out FILE writes them.")
