@@ -22,6 +22,10 @@ from conftest import Cli
 from test_data import write_npz, write_photos
 from test_measure import agents
 
+from edgebench import store
+from edgebench.files import seal, write_json
+from edgebench.schema import Reason, Verdict
+
 PROFILE = """
 name: small
 dataset: {name: %s}
@@ -280,6 +284,19 @@ def test_a_demo_with_a_failed_cell_ends_with_its_table_and_page(here: Path, cli:
     Path("half.yaml").write_text(ONE_FAILS.replace("threshold: 0.3", "threshold: 0.01"))
     assert make_demo("half.yaml").returncode == 0
     assert "failed: " not in cli("leaderboard", "demo/results")[1]
+
+
+def test_a_table_that_is_unstable_says_what_would_help(here: Path, cli: Cli, tiny_bundles: Bundles) -> None:
+    given = (tiny_bundles["onnx", "fp32"], "--half-width", "50%")
+    assert cli("run", *given)[0] == 0
+    [path] = store.record_paths(Path("results"))
+    noisy = Verdict(word="UNSTABLE", reasons=(Reason(reason="7 % was stolen", recommendation="run on an idle host"),))
+    record = store.read_record(path).model_copy(update={"verdict": noisy})
+    write_json(path, seal(record.model_dump(mode="json", by_alias=True)))
+    told = "The only row is UNSTABLE: a repeat may give another number. Most often: 7 % was stolen (1 of 1). What helps: run on"
+    for command in (("run", *given), ("leaderboard",)):
+        code, out, err = cli(*command)
+        assert (code, out.count(told)) == (0, 1), out + err
 
 
 def test_a_demo_of_what_cannot_be_read_stops_at_once(here: Path) -> None:

@@ -118,13 +118,22 @@ def _print_outcome(result: RunResult, results: Path) -> None:
         rows.append({**_name(cell), "state": cell.state, **_numbers(record)})
         failed += [_failure(cell, record)] if cell.state == "failed" else []
     console.print_table("Cells", rows, right=("metric %", "p50 ms", "per second", "size MiB"))
-    for line in failed:
-        print(console.plain(line))
+    for line in (_advice(result), *failed):
+        print(console.plain(line), end="\n" if line else "")
     where = shlex.quote(str(results))
     print(f"{len(rows) - len(failed)} of {len(rows)} cells have a result; `edgebench leaderboard {where}` compares them")
     if failed:
         print(f"{len(failed)} failed; `edgebench results list {where} --where verdict=failed` names their records, ", end="")
         print("and the same command tries them again")
+
+
+def _advice(result: RunResult) -> str:
+    """Say what UNSTABLE means where more than half of the cells are."""
+    from edgebench.report.advice import unstable
+
+    judged = [(record.cell.mode, record.verdict) for record in result.records if record.verdict is not None]
+    verdicts = [(verdict.word, [reason.model_dump() for reason in verdict.reasons]) for _, verdict in judged]
+    return unstable(verdicts, judged[0][0]) if judged else ""
 
 
 def _failure(cell: CellPlan, record: Record | None) -> str:
