@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -52,11 +53,14 @@ def test_a_profile_goes_from_training_to_leaderboard_and_is_not_done_twice(here:
     Path("small.yaml").write_text(PROFILE % "digits")
     code, out, _ = cli("run", "small.yaml", "--dry-run")
     assert code == 0
-    assert "6 of 6 cells to do" in out
+    ahead = "2 models to train, 6 bundles to export, 6 cells to measure; about "
+    assert f"6 of 6 cells to do: {ahead}" in out
     assert not Path("results").exists()
     code, out, err = cli("run", "small.yaml")
     assert (code, "6 of 6 cells have a result" in out) == (0, True), err
-    assert "train teacher" in err
+    assert f"edgebench: small: {ahead}" in err
+    assert re.search(r"^edgebench: train teacher \(about \d+ (s|min) left\)$", err, re.M), err
+    assert re.search(r"^edgebench: measure student.onnx.int8 on cpu \(about \d+ s left\)$", err, re.M), err
     code, out, _ = cli("leaderboard", "results", "--out", "results/LEADERBOARD.md")
     assert (code, "6 rows" in out) == (0, True)
     first = Path("results/LEADERBOARD.md").read_bytes()
@@ -259,7 +263,8 @@ def make_demo(profile: str) -> subprocess.CompletedProcess[str]:
     if not (make := shutil.which("make")):
         pytest.skip("no make here")
     given = {"BIN": Path(sys.executable).parent, "DEMO": Path("demo").resolve(), "PROFILE": Path(profile).resolve()}
-    command = [make, "-o", ".venv/.demo", "-C", Path(__file__).parent.parent, "demo", *(f"{k}={v}" for k, v in given.items())]
+    root = str(Path(__file__).parent.parent)
+    command = [make, "-o", ".venv/.demo", "-C", root, "demo", *(f"{name}={value}" for name, value in given.items())]
     environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
     return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
 

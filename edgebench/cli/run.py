@@ -96,6 +96,7 @@ def _print_json(result: RunResult) -> None:
 
     console.print_json(
         {
+            "seconds": result.seconds,
             "cells": [dataclasses.asdict(cell) for cell in result.cells],
             "records": [record.model_dump(mode="json", by_alias=True) for record in result.records],
         }
@@ -105,9 +106,8 @@ def _print_json(result: RunResult) -> None:
 def _print_plan(result: RunResult) -> None:
     rows = [{**_name(cell), "state": cell.state, "": cell.reason} for cell in result.cells]
     console.print_table("Plan", rows)
-    seconds = sum(cell.seconds for cell in result.cells)
     todo = sum(cell.state == "to do" for cell in result.cells)
-    print(f"{todo} of {len(result.cells)} cells to do; measuring them takes about {seconds / 60:.1f} minutes")
+    print(f"{todo} of {len(result.cells)} cells to do" + (f": {result.ahead}" if result.ahead else ""))
 
 
 def _print_outcome(result: RunResult, results: Path) -> None:
