@@ -4,16 +4,20 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo
+PROFILE := digits
 TYPES := build/types
 
 .PHONY: demo test lint types unit slow bench wheel twins arm64 schema results clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
+# Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
 demo: $(VENV)/.demo
-	$(BIN)/edgebench run digits --work $(DEMO)/work --results $(DEMO)/results $(ARGS)
-	$(BIN)/edgebench leaderboard $(DEMO)/results --out $(DEMO)/results/LEADERBOARD.md
-	$(BIN)/edgebench leaderboard $(DEMO)/results
-	$(BIN)/edgebench report $(DEMO)/results --out $(DEMO)/report.html
+	@code=0; step() { echo "$$*"; "$$@" || code=$$?; test $$code -le 1 || exit $$code; }; \
+	step $(BIN)/edgebench run $(PROFILE) --work $(DEMO)/work --results $(DEMO)/results $(ARGS); \
+	step $(BIN)/edgebench leaderboard $(DEMO)/results --out $(DEMO)/results/LEADERBOARD.md; \
+	step $(BIN)/edgebench leaderboard $(DEMO)/results; \
+	step $(BIN)/edgebench report $(DEMO)/results --out $(DEMO)/report.html; \
+	exit $$code
 
 test: lint types unit
 

@@ -242,6 +242,7 @@ def run(
         reconnect_seconds=reconnect_seconds,
         resume=resume,
     )
+    session.progress = session.forecast.beside(progress)
     session.scenario(Scenario())  # refuse what does not fit together before anything long begins
     plan = None if profile is None else read_profile(profile)
     devices = read_devices(target or (("cpu",) if plan is None else plan.targets))

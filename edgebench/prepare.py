@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from edgebench.build import Order, build_bundle, check_goals, exporter, order_key
@@ -18,14 +19,15 @@ from edgebench.errors import (
     StorageError,
     TransportError,
 )
-from edgebench.foresight import foresee, untrained
+from edgebench.forecast import IMPORT_SECONDS, Forecast, export_seconds, silent
+from edgebench.foresight import BEGIN_SECONDS, Pace, foresee, pace, training_seconds, untrained
 from edgebench.models import load_model, read_model
 from edgebench.plan import Slot, matches, parse_only, slots
 from edgebench.profile import read_dataset
-from edgebench.recipes import Job, check_recipe, make_model, model_folder
+from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
 from edgebench.records import Subject
 from edgebench.schema import Bundle, ModelPlan, Network, Profile, Scenario, Target
-from edgebench.session import Session, subject_of
+from edgebench.session import RunResult, Session, measure_all, subject_of
 from edgebench.sources import Source, checkpoint_folder, import_checkpoint
 
 
@@ -42,7 +44,8 @@ def prepare_profile(
         with contextlib.suppress(MissingExtra):  # its cells fail with that reason, the others go on
             exporter(slot.format, slot.precision)
         maker.check(slot.model)
-    possible = _possible(session, profile, maker, wanted)
+    possible, paces = _possible(session, profile, maker, wanted)
+    _foretell(session, profile, maker, possible, paces)
     return [subject for subject in _prepare(session, profile, maker, possible) if subject is not None]
 
 
@@ -63,11 +66,11 @@ class Maker:
         else:
             check_recipe(str(plan.recipe), plan.name, plan.options, plan.teacher is not None)
         if plan.teacher is not None:
-            self.check(self._plan(plan.teacher))
+            self.check(self.plan(plan.teacher))
 
     def existing(self, name: str) -> Path | None:
         """Return the folder of a model that was made before; makes nothing."""
-        plan, root = self._plan(name), self.session.work / "models"
+        plan, root = self.plan(name), self.session.work / "models"
         if plan.checkpoint is not None:
             folder = checkpoint_folder(self._source(plan), self.data, root)
         else:
@@ -77,27 +80,44 @@ class Maker:
             folder = model_folder(str(plan.recipe), self._job(plan, teacher), root)
         return folder if (folder / "model.json").exists() else None
 
+    def missing(self, names: Iterable[str]) -> dict[str, ModelPlan]:
+        """List the models that have to be made for these, each teacher before its students."""
+        found: dict[str, ModelPlan] = {}
+        for plan in (self.plan(name) for name in dict.fromkeys(names)):
+            if self.existing(plan.name) is None:
+                found |= {**self.missing([plan.teacher] if plan.teacher else []), plan.name: plan}
+        return found
+
+    def training_seconds(self, plan: ModelPlan, paces: Mapping[str, Pace | None]) -> float:
+        """Estimate how long a recipe takes; a teacher that was not tried is taken for as slow as its student."""
+        own, work = paces.get(plan.name), work_of(str(plan.recipe), self._job(plan, None))
+        teacher = paces.get(plan.teacher) if plan.teacher else None
+        return training_seconds(work, own, teacher) if own and work else BEGIN_SECONDS
+
     def folder(self, name: str) -> Path:
         """Return a model's folder, and make the model first where it is missing."""
         if name in self._failures:
             raise self._failures[name]
         if name not in self._folders:
             try:
-                self._folders[name] = self._make(self._plan(name))
+                self._folders[name] = self._make(self.plan(name))
             except (RuntimeError, ValueError) as error:
                 self._failures[name] = ExportError(f"{name}: could not be made: {error}")
                 raise self._failures[name] from error
         return self._folders[name]
 
-    def _plan(self, name: str) -> ModelPlan:
+    def plan(self, name: str) -> ModelPlan:
+        """Find a model of the profile."""
         return next(plan for plan in self.profile.models if plan.name == name)
 
     def _make(self, plan: ModelPlan) -> Path:
         root = self.session.work / "models"
         if plan.checkpoint is not None:
-            return import_checkpoint(self._source(plan), self.data, root)
+            with self.session.forecast.during("import", plan.name):
+                return import_checkpoint(self._source(plan), self.data, root)
         teacher = self.folder(plan.teacher) if plan.teacher else None
-        return make_model(str(plan.recipe), self._job(plan, teacher), root)
+        with self.session.forecast.during("train", plan.name):
+            return make_model(str(plan.recipe), self._job(plan, teacher), root)
 
     def _source(self, plan: ModelPlan) -> Source:
         inputs = self.profile.input
@@ -117,16 +137,44 @@ class Maker:
         return Job(plan.name, plan.architecture, plan.role, self.data, inputs, plan.options, teacher, progress)
 
 
-def _possible(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]) -> list[Slot]:
-    """Write down as failed what would fail once its model is trained; return the other slots."""
+def _possible(
+    session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]
+) -> tuple[list[Slot], dict[str, Pace | None]]:
+    """Write down as failed what would fail once its model is trained; return the other slots, and how fast models train."""
     doomed: list[Slot] = []
-    for plan in profile.models:
+    paces: dict[str, Pace | None] = {}
+    missing = maker.missing(slot.model.name for slot in wanted)
+    for plan in [plan for plan in missing.values() if plan.recipe is not None]:
+        session.progress(f"check what {plan.name} can become", 0, 1)
+        network = untrained(plan, maker.data, profile.input)
         mine = [slot for slot in wanted if slot.model.name == plan.name]
-        if mine and plan.recipe is not None and maker.existing(plan.name) is None:
-            session.progress(f"check what {plan.name} can become", 0, 1)
-            network = untrained(plan, maker.data, profile.input)
-            doomed += [slot for slot in mine if network and not _is_possible(session, profile, maker, slot, network)]
-    return [slot for slot in wanted if not any(slot is one for one in doomed)]
+        doomed += [slot for slot in mine if network and not _is_possible(session, profile, maker, slot, network)]
+        paces[plan.name] = pace(network) if network else None
+        if plan.teacher and plan.teacher not in missing:
+            with contextlib.suppress(InputError):  # an exported program need not name what it was
+                teacher = untrained(maker.plan(plan.teacher), maker.data, profile.input)
+                paces[plan.teacher] = pace(teacher) if teacher else None
+    return [slot for slot in wanted if not any(slot is one for one in doomed)], paces
+
+
+def _foretell(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot], paces: Mapping[str, Pace | None]) -> None:
+    """Say what there is to do and how long it takes, as a dry run finds it."""
+    rehearsal = replace(session, dry_run=True, progress=silent, result=RunResult(), forecast=Forecast())
+    measure_all(rehearsal, [subject for subject in _prepare(rehearsal, profile, maker, wanted) if subject is not None])
+    todo = {(cell.target, cell.model, cell.format, cell.precision): cell for cell in rehearsal.result.cells if cell.steps}
+    models = maker.missing(name for _, name, _, _ in todo).values()
+    expect = session.forecast.expect
+    expect("import", {plan.name: IMPORT_SECONDS for plan in models if plan.recipe is None})
+    expect("train", {plan.name: maker.training_seconds(plan, paces) for plan in models if plan.recipe is not None})
+    expect("export", {" ".join(name): _export_seconds(*name[2:]) for name, cell in todo.items() if "export" in cell.steps})
+    remote = {slot.target.name for slot in wanted if slot.target.transport != "local"}
+    measured = {" ".join(name): cell.seconds for name, cell in todo.items()}
+    expect("measure", measured, {" ".join(name): name[0] for name in todo if name[0] in remote})
+    session.foretell(profile.name)
+
+
+def _export_seconds(format: str, precision: str) -> float:
+    return export_seconds(format, precision in exporter(format, precision).CALIBRATES)
 
 
 def _is_possible(session: Session, profile: Profile, maker: Maker, slot: Slot, network: Network) -> bool:
@@ -156,6 +204,8 @@ def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[
 def _fail(session: Session, profile: Profile, maker: Maker, slot: Slot, error: EdgebenchError) -> None:
     place = (slot.target.name, slot.model.name, slot.format, slot.precision)
     session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
+    for kind in ("export", "measure"):
+        session.forecast.drop(kind, " ".join(place))
 
 
 def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
@@ -180,7 +230,10 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
     if session.dry_run and not (folder / "bundle.json").exists():
         session.note(name, "to do", "export, measure", session.seconds(profile.scenario))
         return None
-    bundle, _ = build_bundle(order, slot.target, folder, session.progress)
+    with session.forecast.during("export", " ".join(name)):
+        bundle, cached = build_bundle(order, slot.target, folder, session.progress)
+        if cached:
+            session.forecast.drop("export", " ".join(name))
     check_goals(bundle, profile.goals)
     return subject_of(session, folder, bundle, slot.target, maker.data, profile.scenario)
 

@@ -158,7 +158,7 @@ def draw(page: Page, collection: Collection, folder: Path, progress: Progress) -
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for name, drawn in figures.draw(page.tables, evidence):
-        progress(f"drawing figures ({name})", len(paths), 0)
+        progress(f"drawing figures ({name})", len(paths), len(paths) + 1)
         write_atomic(folder / name, drawn)
         paths.append(folder / name)
     return tuple(paths)

@@ -1025,4 +1025,8 @@ class Progress(Protocol):
     """Hears how long work goes on."""
 
     def __call__(self, what: str, done: float, total: float, lane: str = "") -> None:
-        """Take what is being done, how much of it is done, how much there is; lanes go on side by side."""
+        """Take what is being done, how much of it is done, how much there is; lanes go on side by side.
+
+        What stands in brackets at the end of `what` changes as it goes on. Where there is nothing to do (0 of 0), `what`
+        says something of all that follows.
+        """

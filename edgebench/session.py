@@ -17,6 +17,7 @@ from edgebench import deploy, measure, records, store
 from edgebench.build import accepted
 from edgebench.device import Device
 from edgebench.errors import EdgebenchError, MeasureError, TransportError
+from edgebench.forecast import Forecast
 from edgebench.plan import MODES, ModeSpec, cell_key
 from edgebench.processor import fitted
 from edgebench.profile import read_values
@@ -56,6 +57,11 @@ class CellPlan:
     reason: str = ""
     seconds: float = 0.0
 
+    @property
+    def steps(self) -> tuple[str, ...]:
+        """List what is to do: a model first, `export`, `measure`."""
+        return tuple(self.reason.split(", ")) if self.state == "to do" else ()
+
 
 @dataclass
 class RunResult:
@@ -63,6 +69,10 @@ class RunResult:
 
     records: list[Record] = field(default_factory=list)
     cells: list[CellPlan] = field(default_factory=list)
+    ahead: str = ""
+    """What there was to do when it began, and about how long it takes."""
+    seconds: float = 0.0
+    """The same as a number."""
 
     @property
     def failed(self) -> list[CellPlan]:
@@ -91,6 +101,7 @@ class Session:
     resume: bool = False
     """Take up what devices went on measuring after the connection to them was lost."""
     result: RunResult = field(default_factory=RunResult)
+    forecast: Forecast = field(default_factory=Forecast)
     devices: dict[str, Device] = field(default_factory=dict)
     interrupted: threading.Event = field(default_factory=threading.Event)
 
@@ -137,6 +148,14 @@ class Session:
         if self.interrupted.is_set():
             raise KeyboardInterrupt
         self.progress(what, done, total, lane)
+
+    def foretell(self, name: str = "") -> None:
+        """Say once what there is to do and how long it takes, where there is something."""
+        ahead = self.forecast.summary()
+        if ahead and not self.result.ahead:
+            self.result.ahead, self.result.seconds = ahead, self.forecast.left()
+            if not self.dry_run:
+                self.progress(f"{name}: {ahead}" if name else ahead, 0, 0)
 
     def scenario(self, base: Scenario) -> Scenario:
         """Apply the command line's wishes to a profile's scenario."""
@@ -228,14 +247,20 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
     Each result is on disk before the device's next cell begins.
     """
     todo = list({subject.key: subject for subject in subjects}.values())
+    done = {} if session.repeat else {subject.key: record for subject in todo if (record := _done(session, subject))}
+    missing = [subject for subject in todo if subject.key not in done]
+    each = {subject.key: session.spec.seconds(subject.cell.scenario) for subject in missing}
+    beside = {subject.key: subject.cell.target for subject in missing if subject.target.transport != "local"}
+    session.forecast.expect("measure", each, beside)
+    session.foretell()
     lanes: dict[str, list[Subject]] = {}
     for subject in todo:
         lanes.setdefault(subject.cell.target, []).append(subject)
     remote = [lane for lane in lanes.values() if lane[0].target.transport != "local"]
     here = [lane for lane in lanes.values() if lane[0].target.transport == "local"]
-    side_by_side(session, [partial(_measure_lane, session, lane) for lane in remote])
+    side_by_side(session, [partial(_measure_lane, session, lane, done) for lane in remote])
     for lane in here:  # with nothing else at work on this computer
-        _measure_lane(session, lane)
+        _measure_lane(session, lane, done)
     _sort(session.result, todo)
     return session.result
 
@@ -269,10 +294,9 @@ def side_by_side(session: Session, lanes: Sequence[Callable[[], None]]) -> None:
         future.result()
 
 
-def _measure_lane(session: Session, todo: Sequence[Subject]) -> None:
-    """Measure the cells of one device."""
-    done = {} if session.repeat else {subject.key: _done(session, subject) for subject in todo}
-    missing = [subject.key for subject in todo if not done.get(subject.key)]
+def _measure_lane(session: Session, todo: Sequence[Subject], done: Mapping[str, Record]) -> None:
+    """Measure the cells of one device that are not done."""
+    missing = [subject.key for subject in todo if subject.key not in done]
     started = time.monotonic()
     for subject in todo:
         cell, record = subject.cell, done.get(subject.key)
@@ -285,7 +309,10 @@ def _measure_lane(session: Session, todo: Sequence[Subject]) -> None:
         else:
             position = missing.index(subject.key)
             each = (time.monotonic() - started) / position if position else session.spec.seconds(cell.scenario)
-            record = _measure_one(session, subject, position * each, len(missing) * each)
+            with session.forecast.during("measure", subject.key):
+                record = _measure_one(session, subject, position * each, len(missing) * each)
+                if record.failure:
+                    session.forecast.drop("measure", subject.key)
             session.result.records.append(record)
             reason = f"{record.failed_stage}: {record.failure.reason}" if record.failure else ""
             session.note(name, record.status, reason, record.seconds)

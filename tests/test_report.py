@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 
 from edgebench import report
 from edgebench.errors import UnknownName
-from edgebench.report import columns, delimited, latex, markdown, tables
+from edgebench.report import advice, columns, delimited, latex, markdown, tables
 from edgebench.schema import DatasetRef, Energy, Interval, Reason, Record, Scenario, Verdict
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -205,6 +205,47 @@ def test_columns_are_chosen_and_ordered() -> None:
 def test_links_start_from_where_the_file_lies() -> None:
     assert "[small](../results/records/cpu/3.json)" in markdown.render(make(), base=Path("../results"))
     assert "[small](records/cpu/3.json)" in markdown.render(make())
+
+
+def shaky(count: int, reasons: list[str], of: int = 4, mode: str = "quick") -> list[tables.Table]:
+    """Make a table of so many rows, the first of which are UNSTABLE for these reasons."""
+    said = tuple(Reason(reason=reason, recommendation=f"mend {reason.split()[-1]}") for reason in reasons)
+    verdicts = [Verdict(word="UNSTABLE", reasons=said)] * count + [Verdict(word="VALID")] * (of - count)
+    cells = [make_cell(f"net{number}", mode=mode) for number in range(of)]
+    made = [make_record(cell=cell, verdict=verdict) for cell, verdict in zip(cells, verdicts, strict=True)]
+    return make_tables([(Path(f"{number}.json"), record) for number, record in enumerate(made)])
+
+
+def test_a_table_that_is_unstable_says_what_that_means_and_what_would_help() -> None:
+    [table] = shaky(4, ["it waited 7 % for a core", "others used 0.4 cores"])
+    assert columns.advice(table) == (
+        "Every row is UNSTABLE: a repeat may order them otherwise. Most often: it waited 7 % for a core (4 of 4). What helps: "
+        "mend core; mend cores; --mode standard, which measures longer; `edgebench compare A B`, which decides between two "
+        "under noise."
+    )
+    [half], [most] = shaky(2, ["noise"]), shaky(3, ["noise"], mode="standard")
+    assert columns.advice(half) == ""
+    assert columns.advice(most).startswith("3 of 4 rows are UNSTABLE")
+    assert "--mode" not in columns.advice(most)
+    [alone] = shaky(1, [], of=1)
+    assert columns.advice(alone).startswith("The only row is UNSTABLE: a repeat may give another number. What helps: --mode")
+
+
+def test_reasons_that_differ_in_their_figures_are_one() -> None:
+    rows = [[f"it waited {share} % of 10 s", *more] for share, more in ((7, ["2 trials"]), (31.5, []), (12, ["a1b"]))]
+    verdicts = [("UNSTABLE", [{"reason": each, "recommendation": "wait"} for each in row]) for row in rows]
+    told = advice.unstable(verdicts, "strict")
+    assert "Most often: it waited 7 to 31.5 % of 10 s (3 of 3). What helps: wait; `edgebench compare" in told
+    assert advice.unstable([], "quick") == ""
+    texts = ("ab", "a1b", "1.2.3 \u0663", "4.5.6 7", *HOSTILE)
+    odd = [("UNSTABLE", [{"reason": each, "recommendation": each}]) for each in texts]
+    assert advice.unstable(odd, "quick")
+
+
+@pytest.mark.parametrize(("format", "times"), [("markdown", 1), ("latex", 1), ("csv", 0), ("json", 0)])
+def test_the_advice_stands_below_tables_that_people_read(format: str, times: int) -> None:
+    assert report.render(shaky(4, ["noise"]), format).count("Every row is UNSTABLE") == times
+    assert report.render(shaky(1, ["noise"]), format).count("rows are UNSTABLE") == 0
 
 
 def energetic(joules: float | None, provenance: Any, short: bool = False) -> Energy:

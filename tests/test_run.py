@@ -7,6 +7,8 @@ import hashlib
 import importlib
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,10 @@ import pytest
 from conftest import Cli
 from test_data import write_npz, write_photos
 from test_measure import agents
+
+from edgebench import store
+from edgebench.files import seal, write_json
+from edgebench.schema import Reason, Verdict
 
 PROFILE = """
 name: small
@@ -47,11 +53,14 @@ def test_a_profile_goes_from_training_to_leaderboard_and_is_not_done_twice(here:
     Path("small.yaml").write_text(PROFILE % "digits")
     code, out, _ = cli("run", "small.yaml", "--dry-run")
     assert code == 0
-    assert "6 of 6 cells to do" in out
+    ahead = "2 models to train, 6 bundles to export, 6 cells to measure; about "
+    assert f"6 of 6 cells to do: {ahead}" in out
     assert not Path("results").exists()
     code, out, err = cli("run", "small.yaml")
     assert (code, "6 of 6 cells have a result" in out) == (0, True), err
-    assert "train teacher" in err
+    assert f"edgebench: small: {ahead}" in err
+    assert re.search(r"^edgebench: train teacher \(about \d+ (s|min) left\)$", err, re.M), err
+    assert re.search(r"^edgebench: measure student.onnx.int8 on cpu \(about \d+ s left\)$", err, re.M), err
     code, out, _ = cli("leaderboard", "results", "--out", "results/LEADERBOARD.md")
     assert (code, "6 rows" in out) == (0, True)
     first = Path("results/LEADERBOARD.md").read_bytes()
@@ -235,6 +244,74 @@ def test_a_quantized_model_that_loses_too_much_is_a_failed_row(here: Path, cli: 
     assert "loses 3.0 points" in " ".join(out.split())
 
 
+ONE_FAILS = """
+name: half
+dataset: {name: digits}
+input: {size: 16, channels: 1}
+models:
+  - {name: good, architecture: 'tinynet:net', role: teacher, recipe: train, options: {epochs: 4, learning_rate: 0.01}}
+  - {name: poor, architecture: 'tinynet:net', role: baseline, recipe: train, options: {epochs: 1, learning_rate: 1.0e-9}}
+variants:
+  - {format: torch, precisions: [fp32]}
+scenario: {precision: 0.5}
+goals: {threshold: 0.3}
+"""
+
+
+def make_demo(profile: str) -> subprocess.CompletedProcess[str]:
+    """Run `make demo` on another profile, with this Python's edgebench."""
+    if not (make := shutil.which("make")):
+        pytest.skip("no make here")
+    given = {"BIN": Path(sys.executable).parent, "DEMO": Path("demo").resolve(), "PROFILE": Path(profile).resolve()}
+    root = str(Path(__file__).parent.parent)
+    command = [make, "-o", ".venv/.demo", "-C", root, "demo", *(f"{name}={value}" for name, value in given.items())]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, env=environment)
+
+
+def test_a_demo_with_a_failed_cell_ends_with_its_table_and_page(here: Path, cli: Cli) -> None:
+    Path("half.yaml").write_text(ONE_FAILS)
+    done = make_demo("half.yaml")
+    assert done.returncode == 2, done.stderr  # make's own, for a step that failed
+    assert "Error 1" in done.stderr
+    ran, _, shown = done.stdout.partition("LEADERBOARD.md: 1 rows")
+    last = ran[ran.index("failed: ") :].splitlines()
+    assert last[0].startswith("failed: poor torch fp32 on cpu: poor.torch.fp32: accuracy ")
+    assert last[0].partition("(threshold)")[1]
+    assert last[1].startswith("1 of 2 cells have a result")
+    assert last[2].startswith("1 failed; `edgebench results list ")
+    assert "failed: poor torch fp32 (quick): export: poor.torch.fp32: accuracy" in shown
+    assert "report.html: 1 rows, 1 failed cells" in shown
+    assert "30.0 % are wanted (threshold)" in Path("demo/report.html").read_text()
+    assert "**Failed cells**" in Path("demo/results/LEADERBOARD.md").read_text()
+    names = cli("results", "list", "demo/results", "--where", "verdict=failed")[1]
+    assert (names.count("failed.json"), "poor" in names) == (1, True)
+    Path("half.yaml").write_text(ONE_FAILS.replace("threshold: 0.3", "threshold: 0.01"))
+    assert make_demo("half.yaml").returncode == 0
+    assert "failed: " not in cli("leaderboard", "demo/results")[1]
+
+
+def test_a_table_that_is_unstable_says_what_would_help(here: Path, cli: Cli, tiny_bundles: Bundles) -> None:
+    given = (tiny_bundles["onnx", "fp32"], "--half-width", "50%")
+    assert cli("run", *given)[0] == 0
+    [path] = store.record_paths(Path("results"))
+    noisy = Verdict(word="UNSTABLE", reasons=(Reason(reason="7 % was stolen", recommendation="run on an idle host"),))
+    record = store.read_record(path).model_copy(update={"verdict": noisy})
+    write_json(path, seal(record.model_dump(mode="json", by_alias=True)))
+    told = "The only row is UNSTABLE: a repeat may give another number. Most often: 7 % was stolen (1 of 1). What helps: run on"
+    for command in (("run", *given), ("leaderboard",)):
+        code, out, err = cli(*command)
+        assert (code, out.count(told)) == (0, 1), out + err
+
+
+def test_a_demo_of_what_cannot_be_read_stops_at_once(here: Path) -> None:
+    Path("list.yaml").write_text("- a\n")
+    done = make_demo("list.yaml")
+    assert (done.returncode, "Error 2" in done.stderr) == (2, True)
+    assert "a profile is a mapping" in done.stderr
+    assert "leaderboard" not in done.stdout
+
+
 # ---------------------------------------------------------------- bad input
 
 DIGITS = ("--dataset", "digits", "--size", "16", "--channels", "1")
@@ -301,8 +378,6 @@ class Evil:
 
 def lay_out_traps(bundles: Bundles) -> None:
     """Write one of everything that is wrong."""
-    import shutil
-
     import torch
 
     torch.save(importlib.import_module("tinynet").net(3, 1, 16).state_dict(), "three.pt")

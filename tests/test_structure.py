@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "edgebench/metrics.py": {"edgebench.schema"},
     "edgebench/profile.py": PURE,
     "edgebench/plan.py": PURE,
+    "edgebench/forecast.py": {"edgebench.schema"},
     "edgebench/deploy.py": PURE,
     "edgebench/measure.py": PURE | {"edgebench.plan", "edgebench.deploy"},
     "edgebench/tune.py": PURE | {"edgebench.measure"},

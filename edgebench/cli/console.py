@@ -80,7 +80,10 @@ def complain(text: str) -> None:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show what is going on and how long it will take: a bar on a terminal, a line per step elsewhere."""
+    """Show what is going on and how long it will take: a bar on a terminal, a line per step elsewhere.
+
+    A line holds what is left of the whole, where that is told, and nothing else that changes as a step goes on.
+    """
     if sys.stderr.isatty():
         with _bar() as report:
             yield report
@@ -88,12 +91,19 @@ def progress() -> Iterator[Progress]:
     said: set[str] = set()
 
     def line(what: str, done: float, total: float, lane: str = "") -> None:
-        head = what.partition(" (")[0]  # what follows changes: a rate
+        head, left = _parted(what)
         if head not in said:
             said.add(head)
-            print(f"edgebench: {head}", file=sys.stderr, flush=True)
+            print(f"edgebench: {head}" + (f" ({left})" if left else ""), file=sys.stderr, flush=True)
 
     yield line
+
+
+def _parted(what: str) -> tuple[str, str]:
+    """Return what is being done, and what is left of the whole; in brackets there may be other things that change."""
+    head, _, rest = what.partition(" (")
+    last = rest.removesuffix(")").rpartition("; ")[2]
+    return head, last if last.startswith("about ") and last.endswith(" left") else ""
 
 
 @contextmanager
@@ -109,7 +119,10 @@ def _bar() -> Iterator[Progress]:
 
         def report(what: str, done: float, total: float, lane: str = "") -> None:
             """Show each lane's latest work; work without a lane gives way to lanes."""
-            head = what.partition(" (")[0]
+            if not done and not total:
+                bars.console.print(what, markup=False, highlight=False)
+                return
+            head = _parted(what)[0]
             if lane and "" in tasks:
                 bars.remove_task(tasks.pop(""))
             if heads.get(lane) != head and lane in tasks:

@@ -87,7 +87,9 @@ def _print_all(tables: Sequence[Table], names: list[str]) -> None:
         rows = [{column.heading: column.fill(row) for column in chosen} for row in table.rows]
         title = f"{columns.title(table)} ({table.mode})"
         console.print_table(title, rows, right=[column.heading for column in chosen if column.number])
+        if told := columns.advice(table):
+            print(console.plain(told))
         for entry in table.failed:
-            print(f"failed: {columns.failure(entry)}")
+            print(console.plain(f"failed: {columns.failure(entry)}"))
         if table.beyond:
             print(f"{table.beyond} more rows; --top 0 shows all, --out FILE writes them.")

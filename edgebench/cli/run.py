@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -85,7 +86,7 @@ def command(
     elif dry_run:
         _print_plan(result)
     else:
-        _print_outcome(result)
+        _print_outcome(result, results)
     if result.failed:
         raise typer.Exit(1)
 
@@ -95,6 +96,7 @@ def _print_json(result: RunResult) -> None:
 
     console.print_json(
         {
+            "seconds": result.seconds,
             "cells": [dataclasses.asdict(cell) for cell in result.cells],
             "records": [record.model_dump(mode="json", by_alias=True) for record in result.records],
         }
@@ -104,19 +106,42 @@ def _print_json(result: RunResult) -> None:
 def _print_plan(result: RunResult) -> None:
     rows = [{**_name(cell), "state": cell.state, "": cell.reason} for cell in result.cells]
     console.print_table("Plan", rows)
-    seconds = sum(cell.seconds for cell in result.cells)
     todo = sum(cell.state == "to do" for cell in result.cells)
-    print(f"{todo} of {len(result.cells)} cells to do; measuring them takes about {seconds / 60:.1f} minutes")
+    print(f"{todo} of {len(result.cells)} cells to do" + (f": {result.ahead}" if result.ahead else ""))
 
 
-def _print_outcome(result: RunResult) -> None:
+def _print_outcome(result: RunResult, results: Path) -> None:
     found = {(r.cell.target, r.cell.model, r.cell.format, r.cell.precision): r for r in result.records}
-    rows = []
+    rows, failed = [], []
     for cell in result.cells:
         record = found.get((cell.target, cell.model, cell.format, cell.precision))
-        rows.append({**_name(cell), "state": cell.state, **_numbers(record), "": cell.reason})
+        rows.append({**_name(cell), "state": cell.state, **_numbers(record)})
+        failed += [_failure(cell, record)] if cell.state == "failed" else []
     console.print_table("Cells", rows, right=("metric %", "p50 ms", "per second", "size MiB"))
-    print(f"{len(rows) - len(result.failed)} of {len(rows)} cells have a result; `edgebench leaderboard` compares them")
+    for line in (_advice(result), *failed):
+        print(console.plain(line), end="\n" if line else "")
+    where = shlex.quote(str(results))
+    print(f"{len(rows) - len(failed)} of {len(rows)} cells have a result; `edgebench leaderboard {where}` compares them")
+    if failed:
+        print(f"{len(failed)} failed; `edgebench results list {where} --where verdict=failed` names their records, ", end="")
+        print("and the same command tries them again")
+
+
+def _advice(result: RunResult) -> str:
+    """Say what UNSTABLE means where more than half of the cells are."""
+    from edgebench.report.advice import unstable
+
+    judged = [(record.cell.mode, record.verdict) for record in result.records if record.verdict is not None]
+    verdicts = [(verdict.word, [reason.model_dump() for reason in verdict.reasons]) for _, verdict in judged]
+    return unstable(verdicts, judged[0][0]) if judged else ""
+
+
+def _failure(cell: CellPlan, record: Record | None) -> str:
+    """Say which cell failed, why, and what to do."""
+    from edgebench.report import card
+
+    why = card.reasons(record) if record is not None and record.failure is not None else [cell.reason]
+    return f"failed: {cell.model} {cell.format} {cell.precision} on {cell.target}: {'; '.join(why)}"
 
 
 def _name(cell: CellPlan) -> dict[str, Any]:

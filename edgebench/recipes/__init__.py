@@ -41,6 +41,28 @@ class Job:
     progress: Progress
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a recipe computes at most, to estimate how long it takes: how many steps, and how many images."""
+
+    steps: int
+    learned: int
+    """Images that go through the network and back."""
+    judged: int
+    """Images that go through the network alone."""
+    taught: int = 0
+    """Images that go through the teacher."""
+
+
+def work_of(recipe: str, job: Job) -> Work | None:
+    """Ask a recipe what it has to compute; None where its file has no `work(options, dataset)`."""
+    plugin = discovery.load("edgebench.recipes", recipe, "recipe")
+    if not hasattr(plugin, "work"):
+        return None
+    found: Work = plugin.work(check_recipe(recipe, job.name, job.options, recipe == "distill"), job.dataset)
+    return found
+
+
 def make_model(recipe: str, job: Job, root: Path) -> Path:
     """Make a model in a folder below `root`, or return the folder where it was made before.
 

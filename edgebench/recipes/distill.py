@@ -7,14 +7,16 @@ cross-entropy. Multi-label: the same for each label's Bernoulli distribution.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from edgebench.data import Dataset
 from edgebench.errors import InputError
 from edgebench.models import load_model
-from edgebench.recipes import Job, train
+from edgebench.recipes import Job, Work, train
 from edgebench.schema import Lineage, Task
 
 if TYPE_CHECKING:
@@ -41,6 +43,12 @@ def soft_loss(task: Task, student: Tensor, teacher: Tensor, temperature: float) 
     log_student = functional.log_softmax(student / temperature, dim=1)
     log_teacher = functional.log_softmax(teacher / temperature, dim=1)
     return temperature**2 * functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
+
+
+def work(options: Options, dataset: Dataset) -> Work:
+    """Count what all epochs take: the teacher sees every image that the student sees."""
+    alone = train.work(options, dataset)
+    return replace(alone, taught=alone.learned + alone.judged)
 
 
 def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:

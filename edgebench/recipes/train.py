@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
-from edgebench.recipes import Job
+from edgebench.data import Dataset
+from edgebench.recipes import Job, Work
 from edgebench.schema import Frozen, Lineage
 
 
@@ -24,6 +26,13 @@ class Options(Frozen):
     augment: Literal["none", "affine", "flip"] = "affine"
     pretrained: bool = False
     seed: int = 0
+
+
+def work(options: Options, dataset: Dataset) -> Work:
+    """Count what all epochs take; fewer run where patience ends them."""
+    train, val, epochs = len(dataset.read("train")), len(dataset.read("val")), options.epochs
+    steps = epochs * math.ceil(train / options.batch_size)
+    return Work(steps, learned=epochs * train, judged=epochs * val)
 
 
 def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from edgebench.entry import Entry
 from edgebench.errors import UnknownName
+from edgebench.report.advice import unstable
 from edgebench.report.tables import Row, Table
 
 TURNS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
@@ -176,6 +177,12 @@ def notes(table: Table) -> list[str]:
     ]
     lines += [text for applies, text in BLANKS if any(applies(row, table) for row in table.rows)]
     return lines + ([f"{table.beyond} more rows were not asked for."] if table.beyond else [])
+
+
+def advice(table: Table) -> str:
+    """Say what UNSTABLE means here where more than half of the rows are; empty where fewer are."""
+    verdicts = [(row.entry.verdict, row.entry.more["reasons"]) for row in table.rows]
+    return unstable(verdicts, table.mode, table.beyond > 0)
 
 
 BLANKS: tuple[tuple[Callable[[Row, Table], bool], str], ...] = (

@@ -136,6 +136,7 @@ def _board(page: Page, number: int, table: Table) -> dict[str, Any]:
         "circumstances": "; ".join(columns.circumstances(table)) + "." if table.rows else "",
         "columns": chosen,
         "rows": [_line(page, row, chosen) for row in table.rows],
+        "advice": columns.advice(table),
         "notes": columns.notes(table),
         "failed": [_failed(page, entry) for entry in table.failed],
     }

@@ -1,0 +1,230 @@
+"""How long a run still takes: with a clock of the test's own, and once for real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgebench import recipes
+from edgebench.cli import console
+from edgebench.data import open_images
+from edgebench.forecast import Forecast, about, export_seconds, silent
+from edgebench.foresight import BEGIN_SECONDS, Pace, pace, training_seconds, untrained
+from edgebench.prepare import prepare_profile
+from edgebench.profile import read_dataset, read_profile, read_target
+from edgebench.recipes import Job, Work
+from edgebench.schema import InputPlan, ModelPlan, Network
+from edgebench.session import Session, measure_all
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def planned() -> tuple[Clock, Forecast]:
+    clock = Clock()
+    forecast = Forecast(clock)
+    forecast.expect("train", {"big": 60.0, "small": 20.0})
+    forecast.expect("export", dict.fromkeys("abcd", 10.0))
+    forecast.expect("measure", dict.fromkeys("abcd", 12.0))
+    return clock, forecast
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "10 s"), (11, "20 s"), (80, "80 s"), (81, "2 min"), (241, "5 min"), (89 * 60, "89 min"), (5401, "1.6 h"), (7200, "2 h")],
+)
+def test_an_estimate_is_rounded_up(seconds: float, text: str) -> None:
+    assert about(seconds) == f"about {text}"
+
+
+def test_the_whole_is_told_before_anything_is_done() -> None:
+    _, forecast = planned()
+    assert forecast.left() == 60 + 20 + 40 + 48
+    assert forecast.summary() == "2 models to train, 4 bundles to export, 4 cells to measure; about 3 min"
+    forecast.expect("import", {"mine": 3.0})
+    assert forecast.summary().startswith("1 model to import, 2 models")
+    assert Forecast().summary() == ""
+
+
+def test_what_steps_took_corrects_what_is_expected_of_the_others_of_their_kind() -> None:
+    clock, forecast = planned()
+    with forecast.during("export", "a"):
+        clock.now += 30
+    assert forecast.left() == 80 + 3 * 30 + 48
+    for name in "bc":
+        with forecast.during("export", name):
+            clock.now += 3
+    assert forecast.left() == 80 + 10 * 36 / 30 + 48
+
+
+def test_a_few_quick_steps_do_not_promise_as_much_of_the_others() -> None:
+    clock, forecast = planned()
+    with forecast.during("measure", "a"):
+        clock.now += 4
+    assert forecast.left() == pytest.approx(80 + 40 + 36 * (4 + 12) / (12 + 12))
+
+
+def test_a_training_is_judged_by_how_far_it_has_come() -> None:
+    clock, forecast = planned()
+    with forecast.during("train", "big"):
+        clock.now += 5  # libraries are loaded
+        forecast.heard("train", 100, 1000)  # it was taken up where it had stopped
+        assert forecast.left() == 55 + 20 + 40 + 48
+        clock.now += 20
+        forecast.heard("train", 200, 1000)
+        left, whole = 8 * 20, 25 + 8 * 20
+        assert forecast.left() == pytest.approx(left + 20 * whole / 54 + 40 + 48)
+        clock.now += left
+        forecast.heard("train", 1000, 1000)
+    assert forecast.left() == pytest.approx(20 * 185 / 54 + 40 + 48)
+
+
+def test_a_step_that_is_overdue_is_not_over() -> None:
+    clock, forecast = planned()
+    with forecast.during("measure", "a"):
+        clock.now += 40
+        assert forecast.left() == 80 + 40 + 36 + 4
+
+
+def test_what_fails_or_was_there_already_is_struck_out_and_tells_nothing() -> None:
+    clock, forecast = planned()
+    with pytest.raises(ValueError, match="no form"), forecast.during("export", "a"):
+        clock.now += 1
+        raise ValueError("no form")
+    with forecast.during("export", "b"):
+        forecast.drop("export", "b")
+    with forecast.during("export", "nobody expected it"):
+        clock.now += 500
+    forecast.drop("measure", "a")
+    forecast.drop("measure", "unknown")
+    assert forecast.left() == 80 + 20 + 36
+
+
+def test_devices_go_on_side_by_side_and_this_computer_after_them() -> None:
+    forecast = Forecast(Clock())
+    forecast.expect("measure", {"a": 10, "b": 10, "c": 15, "d": 4}, {"a": "one", "b": "one", "c": "two"})
+    assert forecast.left() == 20 + 4
+
+
+def test_nothing_is_left_in_the_end() -> None:
+    clock, forecast = planned()
+    seen = [forecast.left()]
+    for kind, names in (("train", ("big", "small")), ("export", "abcd"), ("measure", "abcd")):
+        for name in names:
+            with forecast.during(kind, name):
+                clock.now += {"train": 40, "export": 10, "measure": 12}[kind]
+            seen.append(forecast.left())
+    assert seen == sorted(seen, reverse=True)
+    assert (seen[-1], forecast.summary()) == (0, "")
+
+
+def test_callbacks_hear_of_it_in_brackets_behind_what_is_done() -> None:
+    heard: list[tuple[str, float, float, str]] = []
+    _, forecast = planned()
+    told = forecast.beside(lambda what, done, total, lane="": heard.append((what, done, total, lane)))
+    told("train big", 1, 100)
+    told("push 3 MiB to board (1.2 MiB/s)", 1, 3, "board")
+    told("small: 2 models to train", 0, 0)
+    Forecast().beside(lambda what, done, total, lane="": heard.append((what, done, total, lane)))("measure", 1, 2)
+    assert [what for what, *_ in heard] == [
+        "train big (about 3 min left)",
+        "push 3 MiB to board (1.2 MiB/s; about 3 min left)",
+        "small: 2 models to train",
+        "measure",
+    ]
+    assert heard[1][1:] == (1, 3, "board")
+
+
+def test_a_line_holds_what_is_left_and_nothing_else_that_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress() as progress:
+        progress("push it (1 MiB/s; about 3 min left)", 0, 1)
+        progress("push it (9 MiB/s; about 2 min left)", 0, 1)
+        progress("build it (engine; 3 s)", 0, 1)
+        progress("small: 2 models to train; about 3 min", 0, 0)
+    assert capsys.readouterr().err.splitlines() == [
+        "edgebench: push it (about 3 min left)",
+        "edgebench: build it",
+        "edgebench: small: 2 models to train; about 3 min",
+    ]
+
+
+# ---------------------------------------------------------------- what is expected
+
+PLAN = ModelPlan(name="net", architecture="tinynet:net", recipe="train")
+
+
+def test_recipes_count_what_they_compute() -> None:
+    data = open_images(read_dataset("digits"))
+    options = {"epochs": 3, "batch_size": 100}
+    job = Job("net", "tinynet:net", "baseline", data, InputPlan(size=16, channels=1), options, None, silent)
+    train, val = len(data.read("train")), len(data.read("val"))
+    assert recipes.work_of("train", job) == Work(steps=3 * -(-train // 100), learned=3 * train, judged=3 * val)
+    assert recipes.work_of("distill", job) == Work(3 * -(-train // 100), 3 * train, 3 * val, taught=3 * (train + val))
+
+
+def test_a_teacher_and_calibration_cost_their_time() -> None:
+    work, own, teacher = Work(0, learned=100, judged=10, taught=110), Pace(0.2, 0.1), Pace(9.0, 0.5)
+    assert training_seconds(work, own, teacher) == pytest.approx(BEGIN_SECONDS + 1.5 * (20 + 1 + 55))
+    assert training_seconds(work, own, None) == pytest.approx(BEGIN_SECONDS + 1.5 * (20 + 1 + 11))
+    assert export_seconds("onnx", True) > export_seconds("onnx", False)
+    assert export_seconds("my-own", False) >= export_seconds("tflite", False)
+
+
+def test_a_network_is_tried_quickly_and_left_as_it_was(here: Path) -> None:
+    network = untrained(PLAN, open_images(read_dataset("digits")), InputPlan(size=16, channels=1))
+    assert network is not None
+    found = pace(network)
+    assert found is not None
+    assert 0 < found.judging < 1
+    assert 0 < found.learning < 1
+    assert not network.module.training
+    assert all(parameter.grad is None for parameter in network.module.parameters())
+    assert pace(Network(network.model, torch.nn.Linear(3, 3), None)) is None
+
+
+PROFILE = """
+name: one
+dataset: {name: digits}
+input: {size: 16, channels: 1}
+models:
+  - {name: net, architecture: 'tinynet:net', role: baseline, recipe: train, options: {epochs: 2}}
+variants:
+  - {format: torch, precisions: [fp32]}
+scenario: {precision: 0.5}
+goals: {threshold: 0.01}
+"""
+
+
+def test_a_run_tells_the_whole_from_the_start_and_nothing_is_left_in_the_end(here: Path) -> None:
+    Path("one.yaml").write_text(PROFILE)
+    profile, heard = read_profile("one.yaml"), list[str]()
+
+    def session() -> Session:
+        found = Session("quick", False, False, Path("results"), Path("work"), silent)
+        found.progress = found.forecast.beside(lambda what, *_: heard.append(what))
+        return found
+
+    def run(running: Session) -> None:
+        subjects = prepare_profile(running, profile, open_images(profile.dataset), [read_target("cpu")], None)
+        measure_all(running, subjects)
+        assert running.forecast.left() == 0
+
+    with session() as first:
+        run(first)
+    assert first.result.cells[0].state == "done"
+    assert first.result.ahead.startswith("1 model to train, 1 bundle to export, 1 cell to measure; about ")
+    assert first.result.seconds > 20
+    assert heard[:2] == ["check what net can become", f"one: {first.result.ahead}"]
+    assert all(what.endswith(" left)") for what in heard[2:])
+    heard.clear()
+    with session() as second:
+        run(second)
+    assert (second.result.ahead, second.result.cells[0].state) == ("", "cached")
+    assert heard == ["prepare bundles"]
