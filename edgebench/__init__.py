@@ -9,7 +9,12 @@ They are imported when first used, so that `import edgebench` costs nothing.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime reads it when it is imported, and would write to the user's folders, start threads and call home, from 1.29 on.
+# Set, whatever it was: a thread beside the trials is no one's wish.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from edgebench.api import compare, diagnose, export, noise, quantize, run, train

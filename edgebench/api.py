@@ -22,6 +22,7 @@ from edgebench.results import RESULTS, no_progress
 from edgebench.schema import Bundle, CalibrationPlan, Goals, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
 from edgebench.session import RunResult, Session, measure_all
 from edgebench.sources import Source, open_source
+from edgebench.trust import is_own
 
 if TYPE_CHECKING:
     from edgebench.comparison import Suite
@@ -49,10 +50,16 @@ def train(
     channels: int | None = None,
     teacher: Path | None = None,
     options: Mapping[str, Any] | None = None,
+    trust: bool = False,
     work: Path = WORK,
     progress: Progress = no_progress,
 ) -> Path:
-    """Make a model with a recipe; returns its folder, or the one where it was made before."""
+    """Make a model with a recipe; returns its folder, or the one where it was made before.
+
+    `trust`, here and in the other verbs: you know who made the exported programs
+    (`.pt2`, and bundles of the format torch) that are loaded. They can run code, and are
+    refused with `UntrustedFile` unless edgebench wrote them on this computer.
+    """
     data = open_images(read_dataset(dataset))
     job = Job(
         name=name or architecture.replace(":", "-"),
@@ -63,6 +70,7 @@ def train(
         options=dict(options or {}),
         teacher=teacher,
         progress=progress,
+        trust=trust,
     )
     return make_model(recipe, job, Path(work) / "models")
 
@@ -104,6 +112,7 @@ def export(
     calibration: Mapping[str, Any] | None = None,
     dynamic_batch: bool = False,
     goals: Mapping[str, Any] | None = None,
+    trust: bool = False,
     progress: Progress = no_progress,
 ) -> ExportResult:
     """Export a model folder, a checkpoint (with `architecture`), a `.pt2` program, or an architecture by name.
@@ -124,7 +133,9 @@ def export(
     asked = [name for name in ACCURACY_GOALS if getattr(wanted, name) is not None]
     if asked and data is None:
         raise InputError(f"export: {asked[0]} is judged on a data set; give --dataset, or leave it out")
-    given = Source(str(source), architecture, name, classes, size, channels, pretrained, mean=_tuple(mean), std=_tuple(std))
+    given = Source(
+        str(source), architecture, name, classes, size, channels, pretrained, mean=_tuple(mean), std=_tuple(std), trust=trust
+    )
     model, network = open_source(given, data)
     order = Order(model, network, format, precision, accepts, data, plan, dynamic_batch)
     folder = Path(out) / f"{model.name}.{format}.{precision}"
@@ -160,6 +171,7 @@ def quantize(
     mode: Mode = "quick",
     scenario: Mapping[str, Any] | None = None,
     accept_new_host_key: bool = False,
+    trust: bool = False,
     work: Path = WORK,
     results: Path = RESULTS,
     progress: Progress = no_progress,
@@ -182,13 +194,15 @@ def quantize(
     [device] = read_devices([target])
     accepts = accepted(device, format, precision)
     data = open_images(read_dataset(dataset))
-    given = Source(str(source), architecture, name, None, size, channels, pretrained, mean=_tuple(mean), std=_tuple(std))
+    given = Source(
+        str(source), architecture, name, None, size, channels, pretrained, mean=_tuple(mean), std=_tuple(std), trust=trust
+    )
     model, network = open_source(given, data)
     order = Order(model, network, format, precision, accepts, data, plan)
     folder = Path(out) / f"{model.name}.{format}.{precision}"
     wishes = dict(scenario or {})
     with Session(
-        mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key
+        mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key, trust=trust
     ) as session:
         if not search:
             return quantization.compare_plain(session, order, device, folder)
@@ -214,6 +228,7 @@ def run(
     options: Mapping[str, Any] | None = None,
     dry_run: bool = False,
     accept_new_host_key: bool = False,
+    trust: bool = False,
     reconnect_seconds: float = 60.0,
     results: Path = RESULTS,
     work: Path = WORK,
@@ -239,6 +254,7 @@ def run(
         meters,
         options=dict(options or {}),
         accept_new_host_key=accept_new_host_key,
+        trust=trust,
         reconnect_seconds=reconnect_seconds,
         resume=resume,
     )
@@ -276,6 +292,7 @@ def compare(
     dataset: str | None = None,
     scenario: Mapping[str, Any] | None = None,
     accept_new_host_key: bool = False,
+    trust: bool = False,
     results: Path = RESULTS,
     work: Path = WORK,
     progress: Progress = no_progress,
@@ -291,7 +308,7 @@ def compare(
         [device] = read_devices([target])
         wishes = dict(scenario or {})
         with Session(
-            mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key
+            mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key, trust=trust
         ) as session:
             one, other = (tie_bundle(session, side, device, dataset) for side in sides)
             return comparison.run_pair(session, one, other)
@@ -308,6 +325,7 @@ def noise(
     scenario: Mapping[str, Any] | None = None,
     meters: Sequence[MeterSpec] = (),
     accept_new_host_key: bool = False,
+    trust: bool = False,
     results: Path = RESULTS,
     work: Path = WORK,
     progress: Progress = no_progress,
@@ -319,20 +337,31 @@ def noise(
     from edgebench import comparison
 
     [device] = read_devices([target])
-    folder = Path(bundle) if bundle else _any_bundle(device, Path(work))
+    folder = Path(bundle) if bundle else _any_bundle(device, Path(work), trust)
     wishes = dict(scenario or {})
     with Session(
-        mode, True, False, Path(results), Path(work), progress, wishes, meters, accept_new_host_key=accept_new_host_key
+        mode,
+        True,
+        False,
+        Path(results),
+        Path(work),
+        progress,
+        wishes,
+        meters,
+        accept_new_host_key=accept_new_host_key,
+        trust=trust,
     ) as session:
         found = comparison.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
         return store.save_noise(session.results, found), found
 
 
-def _any_bundle(target: Target, work: Path) -> Path:
-    """Find a bundle that the target runs, in the folders where exports and runs leave them."""
+def _any_bundle(target: Target, work: Path, trust: bool) -> Path:
+    """Find a bundle that the target runs and that may be loaded, in the folders where exports and runs leave them."""
     for manifest in sorted([*Path("bundles").glob("*/bundle.json"), *(work / "bundles").glob("*/bundle.json")]):
         found = read_bundle(manifest.parent)
-        if found.model.lineage.dataset is not None and target.accepted(found.format, found.precision):
+        accepts = target.accepted(found.format, found.precision)
+        known = accepts is not None and (trust or is_own(manifest.parent, found, accepts.runtime))
+        if known and found.model.lineage.dataset is not None:
             return manifest.parent
     raise InputError(f"no bundle for {target.name} in bundles/ or {work}/bundles; name one, or make one with `edgebench export`")
 
@@ -347,6 +376,7 @@ def diagnose(
     scenario: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     accept_new_host_key: bool = False,
+    trust: bool = False,
     results: Path = RESULTS,
     work: Path = WORK,
     progress: Progress = no_progress,
@@ -365,7 +395,16 @@ def diagnose(
         return diagnosis.unrun(Path(bundle), read, device.name)
     wishes, given = dict(scenario or {}), dict(options or {})
     with Session(
-        mode, True, False, Path(results), Path(work), progress, wishes, options=given, accept_new_host_key=accept_new_host_key
+        mode,
+        True,
+        False,
+        Path(results),
+        Path(work),
+        progress,
+        wishes,
+        options=given,
+        accept_new_host_key=accept_new_host_key,
+        trust=trust,
     ) as session:
         subject = tie_bundle(session, Path(bundle), device, dataset)
         return diagnosis.diagnose(session, subject, diagnosis.reference(session, subject, against))

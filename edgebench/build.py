@@ -41,6 +41,7 @@ from edgebench.schema import (
     Scenario,
     Target,
 )
+from edgebench.trust import is_own, programs, remember
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
@@ -137,6 +138,7 @@ def calibration_method(order: Order) -> str:
 def build_bundle(order: Order, target: Target, folder: Path, progress: Progress) -> tuple[Bundle, bool]:
     """Export into `folder`, or find that it holds just that; returns the bundle and whether it was there.
 
+    A program that lies there and could be anybody's is exported again rather than asked about.
     Raises `ExportError` where the format cannot express the model or the file
     does not agree with it, `InputError` where int8 has no data to calibrate on.
     """
@@ -144,16 +146,25 @@ def build_bundle(order: Order, target: Target, folder: Path, progress: Progress)
         other = ", or use int8-dynamic" if "int8-dynamic" in exporter(order.format, order.precision).PRECISIONS else ""
         raise InputError(f"{order.model.name}: {order.precision} needs samples to calibrate on; give --dataset{other}")
     key = order_key(order)
-    if (folder / "bundle.json").exists():
-        try:
-            bundle = read_bundle(folder)
-            if bundle.key == key:
-                return bundle, True
-        except BundleError:
-            pass  # a damaged one is made anew
+    there = find_bundle(order, key, folder)
+    if there is not None:
+        return there, True
     with new_folder(folder, "bundle.json") as staging:
         bundle = _build(order, key, target, staging, progress)
+    for name in programs(folder, bundle, order.accepts.runtime):
+        remember(bundle.files[name].sha256)
     return bundle, False
+
+
+def find_bundle(order: Order, key: str, folder: Path) -> Bundle | None:
+    """Read what an earlier export has left in a folder; None where it is another, damaged, or a program of unknown origin."""
+    if not (folder / "bundle.json").exists():
+        return None
+    try:
+        bundle = read_bundle(folder)
+    except BundleError:
+        return None  # a damaged one is made anew
+    return bundle if bundle.key == key and is_own(folder, bundle, order.accepts.runtime) else None
 
 
 def _build(order: Order, key: str, target: Target, staging: Path, progress: Progress) -> Bundle:

@@ -6,6 +6,7 @@ EdgebenchError
 │   ├── ProfileError      a profile or target file does not say what it must
 │   ├── DataError         a data set is missing, truncated or not what it claims
 │   ├── CheckpointError   a checkpoint does not fit the network it is loaded into
+│   ├── UntrustedFile     a file can run code, and nobody vouches for it
 │   ├── BundleError       a bundle folder is incomplete or was changed
 │   └── RecordError       a record or its samples were changed
 ├── MissingExtra          an optional dependency is not installed: exit code 2
@@ -14,6 +15,8 @@ EdgebenchError
 ├── ExportError           a model cannot become this format: the cell fails
 ├── TransportError        a device cannot be reached or a transfer broke: the cell fails
 └── MeasureError          the agent failed or its stream ended early: the cell fails
+
+What does not stop the work is a warning: StorageWarning, where a note could not be kept.
 """
 
 from __future__ import annotations
@@ -52,6 +55,10 @@ class CheckpointError(InputError):
     """A checkpoint does not fit the network it is loaded into."""
 
 
+class UntrustedFile(InputError):
+    """A file can run code when it is loaded; edgebench did not write it, and the user did not vouch for it."""
+
+
 class BundleError(InputError):
     """A bundle folder is incomplete or was changed after it was written."""
 
@@ -76,6 +83,10 @@ class MissingTool(EdgebenchError):
 
 class StorageError(EdgebenchError):
     """A folder cannot be written, or the disk is full."""
+
+
+class StorageWarning(UserWarning):
+    """A note that edgebench can do without could not be kept."""
 
 
 class ExportError(EdgebenchError):

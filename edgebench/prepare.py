@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgebench.build import Order, build_bundle, check_goals, exporter, order_key
+from edgebench.build import Order, build_bundle, check_goals, exporter, find_bundle, order_key
 from edgebench.bundle import read_bundle
 from edgebench.data import Dataset, open_images
 from edgebench.errors import (
@@ -18,6 +18,7 @@ from edgebench.errors import (
     MissingExtra,
     StorageError,
     TransportError,
+    UntrustedFile,
 )
 from edgebench.forecast import IMPORT_SECONDS, Forecast, export_seconds, silent
 from edgebench.foresight import BEGIN_SECONDS, Pace, foresee, pace, training_seconds, untrained
@@ -29,6 +30,7 @@ from edgebench.records import Subject
 from edgebench.schema import Bundle, ModelPlan, Network, Profile, Scenario, Target
 from edgebench.session import RunResult, Session, measure_all, subject_of
 from edgebench.sources import Source, checkpoint_folder, import_checkpoint
+from edgebench.trust import check_program
 
 
 def prepare_profile(
@@ -63,6 +65,7 @@ class Maker:
         """Refuse a plan that could never be carried out, and its teacher's."""
         if plan.checkpoint is not None:
             checkpoint_folder(self._source(plan), self.data, self.session.work)
+            check_program(Path(plan.checkpoint), self.session.trust)
         else:
             check_recipe(str(plan.recipe), plan.name, plan.options, plan.teacher is not None)
         if plan.teacher is not None:
@@ -130,11 +133,13 @@ class Maker:
             role=plan.role,
             mean=inputs.mean,
             std=inputs.std,
+            trust=self.session.trust,
         )
 
     def _job(self, plan: ModelPlan, teacher: Path | None) -> Job:
-        inputs, progress = self.profile.input, self.session.progress
-        return Job(plan.name, plan.architecture, plan.role, self.data, inputs, plan.options, teacher, progress)
+        inputs, session = self.profile.input, self.session
+        given = (plan.architecture, plan.role, self.data, inputs, plan.options, teacher)
+        return Job(plan.name, *given, session.progress, session.trust)
 
 
 def _possible(
@@ -218,7 +223,7 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
         return None
     order = Order(
         model=read_model(made),
-        network=lambda: load_model(made),
+        network=lambda: load_model(made, session.trust),
         format=slot.format,
         precision=slot.precision,
         accepts=accepts,
@@ -226,8 +231,9 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
         calibration=profile.calibration,
         dynamic_batch=_dynamic_batch(session.scenario(profile.scenario), slot),
     )
-    folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{order_key(order)[:12]}"
-    if session.dry_run and not (folder / "bundle.json").exists():
+    key = order_key(order)
+    folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{key[:12]}"
+    if session.dry_run and find_bundle(order, key, folder) is None:
         session.note(name, "to do", "export, measure", session.seconds(profile.scenario))
         return None
     with session.forecast.during("export", " ".join(name)):
@@ -246,8 +252,12 @@ def _dynamic_batch(scenario: Scenario, slot: Slot) -> bool:
 def prepare_bundles(
     session: Session, folders: Sequence[Path], targets: Sequence[Target], only: str | None, dataset: str | None
 ) -> list[Subject]:
-    """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes."""
+    """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes.
+
+    `UntrustedFile` where the only one could run code and nobody vouches for it; of several, its cells fail.
+    """
     wanted = parse_only(only)
+    fatal = UntrustedFile if len(folders) == 1 else ()
     todo: list[Subject] = []
     for folder in folders:
         bundle, data = read_bundle_and_data(folder, dataset)
@@ -256,7 +266,9 @@ def prepare_bundles(
                 continue
             try:
                 todo.append(subject_of(session, folder, bundle, target, data, Scenario()))
-            except (ExportError, MeasureError, TransportError) as error:
+            except fatal:
+                raise
+            except (ExportError, MeasureError, TransportError, UntrustedFile) as error:
                 name = (target.name, bundle.model.name, bundle.format, bundle.precision)
                 session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error)
     return todo

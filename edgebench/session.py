@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench import deploy, measure, records, store
 from edgebench.build import accepted
 from edgebench.device import Device
-from edgebench.errors import EdgebenchError, MeasureError, TransportError
+from edgebench.errors import EdgebenchError, MeasureError, TransportError, UntrustedFile
 from edgebench.forecast import Forecast
 from edgebench.plan import MODES, ModeSpec, cell_key
 from edgebench.processor import fitted
@@ -37,6 +37,7 @@ from edgebench.schema import (
     Scenario,
     Target,
 )
+from edgebench.trust import check_bundle
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
@@ -98,6 +99,8 @@ class Session:
     reconnect_seconds: float = 60.0
     options: Mapping[str, Any] = field(default_factory=dict)
     """Runtime options over the target's."""
+    trust: bool = False
+    """Whether the user vouches for files that can run code."""
     resume: bool = False
     """Take up what devices went on measuring after the connection to them was lost."""
     result: RunResult = field(default_factory=RunResult)
@@ -192,9 +195,15 @@ class Session:
         self.note(_name(cell), "failed", str(error))
         if self.dry_run:
             return
-        stage = error.stage if isinstance(error, MeasureError) else "connect" if isinstance(error, TransportError) else "export"
         record = records.skeleton(cell, cell_key(cell), role, now(), 0.0)
-        store.save(self.results, records.failed(record, Failure(stage, str(error))), None)
+        store.save(self.results, records.failed(record, Failure(_stage(error), str(error))), None)
+
+
+def _stage(error: EdgebenchError) -> str:
+    """Name where a cell that could not even begin has failed."""
+    if isinstance(error, MeasureError):
+        return error.stage
+    return "connect" if isinstance(error, TransportError) else "load" if isinstance(error, UntrustedFile) else "export"
 
 
 def scenario_with(base: Scenario, wishes: Mapping[str, Any]) -> Scenario:
@@ -212,10 +221,14 @@ def now(ago: float = 0.0) -> str:
 
 
 def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> Subject:
-    """Tie a bundle to a connected device; `MeasureError` where the device lacks its runtime."""
-    device = session.device(target)
+    """Tie a bundle to a connected device; `MeasureError` where the device lacks its runtime.
+
+    `UntrustedFile`, before anything of it goes there, where it could run code and nobody vouches for it.
+    """
     accepts = accepted(target, bundle.format, bundle.precision)
     runtime = accepts.runtime
+    check_bundle(folder, bundle, runtime, session.trust)
+    device = session.device(target)
     cell = Cell(
         model=bundle.model.name,
         format=bundle.format,

@@ -17,6 +17,7 @@ from edgebench.files import new_folder, sha256_file, sha256_json, write_json
 from edgebench.profile import explain
 from edgebench.recipes import IMAGENET, TOOLS, preprocessing, tool_versions
 from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role
+from edgebench.trust import check_program, is_program, remember
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
@@ -38,6 +39,8 @@ class Source:
     role: Role = "baseline"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    trust: bool = False
+    """Whether the user vouches for a file that can run code."""
 
     @property
     def is_file(self) -> bool:
@@ -56,7 +59,8 @@ def open_source(source: Source, data: Dataset | None) -> tuple[Model, Callable[[
                 f"{folder}: has {len(model.classes)} classes, {data.ref} has {len(data.classes)}; "
                 "choose the data set that it was trained on"
             )
-        return model, lambda: models.load_model(folder)
+        check_program(models.checkpoint_path(folder, model), source.trust)
+        return model, lambda: models.load_model(folder, source.trust)
     model, weights = materialize(source, data)
     return model, lambda: models.load_network(model, weights, source.text)
 
@@ -71,10 +75,16 @@ def checkpoint_folder(source: Source, data: Dataset, root: Path) -> Path:
 
 
 def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
-    """Make a model folder of a user's checkpoint; returns the one made before if the file is the same."""
+    """Make a model folder of a user's checkpoint; returns the one made before if the file is the same.
+
+    A program that the user vouches for is vouched for from then on: the folder holds the same bytes.
+    """
     import torch
 
-    folder = checkpoint_folder(source, data, root)
+    folder, path = checkpoint_folder(source, data, root), Path(source.text)
+    check_program(path, source.trust)
+    if is_program(path):
+        remember(sha256_file(path))
     if (folder / "model.json").exists():
         models.read_model(folder)
         return folder
@@ -83,7 +93,7 @@ def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
     with new_folder(folder, "model.json") as staging:
         kept = models.checkpoint_path(staging, model)
         if model.architecture == models.PROGRAM:
-            kept.write_bytes(Path(source.text).read_bytes())
+            kept.write_bytes(path.read_bytes())
         else:
             torch.save(weights, kept)
         model = model.model_copy(update={"sha256": sha256_file(kept)})
@@ -99,7 +109,7 @@ def materialize(source: Source, data: Dataset | None) -> tuple[Model, Any]:
     from edgebench.models import checkpoint
 
     path = Path(source.text)
-    weights = checkpoint.read(path)
+    weights = checkpoint.read(path, source.trust)
     if path.suffix == ".pt2":
         spec = _program_input(source, weights, data)
         parameters = sum(value.numel() for value in dict(weights.named_parameters()).values())

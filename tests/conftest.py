@@ -34,6 +34,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's ba
 
 CACHE = tempfile.TemporaryDirectory(prefix="edgebench-cache-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # indexes of the tests' folders
+os.environ["XDG_STATE_HOME"] = CACHE.name  # which exported programs the tests wrote
 DOUBLES = Path(__file__).parent / "doubles"
 ARM64 = Path(__file__).parent.parent / "build" / "arm64" / "root"
 TINY = """

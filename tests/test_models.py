@@ -160,13 +160,13 @@ def rewritten(source: Path, target: Path, change: Any) -> Path:
 
 def test_exported_programs_are_read_unless_they_carry_code(tmp_path: Path) -> None:
     good = program(tmp_path / "good.pt2")
-    assert checkpoint.read(good).module()(torch.zeros(1, 1, 16, 16)).shape == (1, 3)
+    assert checkpoint.read(good, trust=True).module()(torch.zeros(1, 1, 16, 16)).shape == (1, 3)
 
     def pickled(name: str | None, content: bytes) -> Any:
         return content if name else {"good/data/constants/custom_obj_0": pickle.dumps(Evil())}
 
     with pytest.raises(CheckpointError, match="carries a pickled object"):
-        checkpoint.read(rewritten(good, tmp_path / "pickled.pt2", pickled))
+        checkpoint.read(rewritten(good, tmp_path / "pickled.pt2", pickled), trust=True)
 
     def expression(name: str | None, content: bytes) -> Any:
         if name is None:
@@ -174,7 +174,7 @@ def test_exported_programs_are_read_unless_they_carry_code(tmp_path: Path) -> No
         return content
 
     with pytest.raises(CheckpointError, match="no arithmetic"):
-        checkpoint.read(rewritten(good, tmp_path / "expression.pt2", expression))
+        checkpoint.read(rewritten(good, tmp_path / "expression.pt2", expression), trust=True)
     (tmp_path / "short.pt2").write_bytes(good.read_bytes()[:5000])
     with pytest.raises(CheckpointError, match="not a complete exported program"):
-        checkpoint.read(tmp_path / "short.pt2")
+        checkpoint.read(tmp_path / "short.pt2", trust=True)

@@ -36,6 +36,7 @@ MAY_IMPORT = {
     "edgebench/wheelhouse.py": PURE,
     "edgebench/provision.py": PURE | {"edgebench.deploy", "edgebench.measure", "edgebench.wheelhouse"},
     "edgebench/bundle.py": PURE,
+    "edgebench/trust.py": PURE,
     "edgebench/samples.py": {"edgebench.schema"},
     "edgebench/store.py": PURE | {"edgebench.samples", "edgebench.scan"},
     "edgebench/graph.py": set(),
@@ -63,7 +64,7 @@ MAY_IMPORT = {
     },
     "edgebench/agent/": set(),
     "edgebench/data/": PURE | {"edgebench.data", "edgebench.models"},
-    "edgebench/models/": PURE | {"edgebench.models", "edgebench.agent"},
+    "edgebench/models/": PURE | {"edgebench.models", "edgebench.agent", "edgebench.trust"},
     "edgebench/recipes/": PURE
     | {"edgebench.recipes", "edgebench.data", "edgebench.models", "edgebench.agent", "edgebench.profile"},
     "exporters/": {"edgebench.schema", "edgebench.errors", "edgebench.exporters"},

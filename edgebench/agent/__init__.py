@@ -28,4 +28,10 @@ one line of JSON on standard input; events come out as lines of JSON:
     done, failed  the last event; a stream without it is a failure
 """
 
+import os
+
 PROTOCOL = 2
+
+# Before any runtime is imported, here and in every process that is started from here: ONNX Runtime, from 1.29 on, would write
+# to the user's folders, start threads beside the trials and call home. Set, whatever it was.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"

@@ -5,9 +5,11 @@ Exit codes: 0 done; 1 some cells failed; 2 wrong usage or bad input; 130 interru
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
+import warnings
 from typing import Annotated, Any
 
 import typer
@@ -33,7 +35,7 @@ from edgebench.cli import (
     tune,
     verify,
 )
-from edgebench.errors import EdgebenchError, ExportError, MeasureError, TransportError
+from edgebench.errors import EdgebenchError, ExportError, MeasureError, StorageWarning, TransportError
 
 USAGE_ERROR: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 """Typer brings a Click of its own from 0.16 on, and uses the installed one before."""
@@ -91,7 +93,16 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
+    warnings.showwarning = functools.partial(_show, warnings.showwarning)
     sys.exit(execute(arguments, debug))
+
+
+def _show(other: Any, message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print edgebench's own warnings as one line, and leave those of libraries to Python."""
+    if issubclass(category, StorageWarning):
+        console.complain(str(message))
+    else:
+        other(message, category, *where, **more)
 
 
 def execute(arguments: list[str], debug: bool) -> int:

@@ -33,6 +33,7 @@ def command(
         Path | None, typer.Option(help="The same model in fp32; found by itself where it lies beside the bundle.")
     ] = None,
     accept_new_host_key: options.AcceptNewHostKey = False,
+    trust: options.Trust = False,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long it runs without profiling.")] = "quick",
     dataset: Annotated[str | None, typer.Option(help="Input data, for a bundle exported without.")] = None,
     threads: options.Threads = None,
@@ -52,6 +53,7 @@ def command(
             target=read_target(target, host),
             against=against,
             accept_new_host_key=accept_new_host_key,
+            trust=trust,
             mode=mode,
             dataset=dataset,
             scenario=options.scenario(threads=threads, affinity=affinity),

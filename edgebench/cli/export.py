@@ -35,6 +35,7 @@ def command(
     max_degradation: options.MaxDegradation = None,
     percent_max_degradation: options.PercentMaxDegradation = None,
     min_mapped: Annotated[float, typer.Option(help="Least share of operators on an Edge TPU.", min=0, max=1)] = 0.9,
+    trust: options.Trust = False,
     json: Annotated[bool, typer.Option("--json", help="Print the bundle's manifest.")] = False,
 ) -> None:
     """Export a model to a format; the file must agree with the torch model."""
@@ -64,6 +65,7 @@ def command(
                 "percent_max_degradation": percent_max_degradation,
                 "min_mapped": min_mapped,
             },
+            trust=trust,
             progress=progress,
         )
     bundle, parity = result.bundle, result.bundle.parity

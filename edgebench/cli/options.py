@@ -63,6 +63,12 @@ Host = Annotated[
 AcceptNewHostKey = Annotated[
     bool, typer.Option("--accept-new-host-key", help="Trust a device that was never seen before; its key is remembered.")
 ]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust", help="Load exported programs (.pt2, torch bundles) of others: they can run code, and you know whose."
+    ),
+]
 
 
 def calibration(samples: int, method: str | None, percentile: float | None) -> dict[str, Any]:

@@ -21,6 +21,7 @@ def command(
     target: Annotated[str, typer.Option(help="Where it must be fast: a target's name or YAML file.")] = "cpu",
     host: options.Host = None,
     accept_new_host_key: options.AcceptNewHostKey = False,
+    trust: options.Trust = False,
     search: Annotated[
         bool, typer.Option("--search", help="Find which nodes should stay in floating point, measuring on the target.")
     ] = False,
@@ -78,6 +79,7 @@ def command(
             mode=mode,
             scenario=options.scenario(threads=threads, affinity=affinity),
             accept_new_host_key=accept_new_host_key,
+            trust=trust,
             results=results,
             work=work,
             progress=progress,

@@ -19,6 +19,7 @@ def command(
     size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
     channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
     option: Annotated[list[str] | None, typer.Option(help="A recipe option, for instance epochs=30.")] = None,
+    trust: options.Trust = False,
     work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -35,6 +36,7 @@ def command(
             size=size,
             channels=channels,
             options=options.assigned(option, "epochs=30"),
+            trust=trust,
             work=work,
             progress=progress,
         )

@@ -81,12 +81,12 @@ def read_model(folder: Path) -> Model:
     return model
 
 
-def load_model(folder: Path) -> Network:
-    """Build the network of a model folder, with its weights, in evaluation mode."""
+def load_model(folder: Path, trust: bool = False) -> Network:
+    """Build the network of a model folder, with its weights, in evaluation mode; `trust` as `checkpoint.read` has it."""
     from edgebench.models import checkpoint
 
     model = read_model(folder)
-    return load_network(model, checkpoint.read(checkpoint_path(folder, model)), str(folder))
+    return load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
 
 
 def load_network(model: Model, weights: Any, where: str) -> Network:

@@ -1,4 +1,4 @@
-"""Read checkpoints without running any code that they might carry."""
+"""Read checkpoints without running any code that they might carry; exported programs only where someone vouches for them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ import torch
 
 from edgebench.agent.rt_torch import refuse_code
 from edgebench.errors import CheckpointError
+from edgebench.trust import check_program
 
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 
 
-def read(path: Path) -> Any:
+def read(path: Path, trust: bool = False) -> Any:
     """Read a state dict (also inside a dict, also from DataParallel), or an exported program (`.pt2`).
 
-    Always with `weights_only=True`; `CheckpointError` where the file is
-    truncated, is no checkpoint, or holds code, which is never run.
+    State dicts always with `weights_only=True`; `CheckpointError` where the file is
+    truncated, is no checkpoint, or holds code, which is never run. A program can run
+    code: `UntrustedFile` unless edgebench wrote it, or the user vouches for it (`trust`).
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pt, .pth or .pt2 file")
     if path.suffix == ".pt2":
+        check_program(path, trust)
         return _program(path)
     try:
         with warnings.catch_warnings():

@@ -39,6 +39,8 @@ class Job:
     teacher: Path | None
     """The teacher's model folder."""
     progress: Progress
+    trust: bool = False
+    """Whether the user vouches for a teacher that can run code."""
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
     from edgebench.recipes import _classifier
 
     assert job.teacher is not None
-    network = load_model(job.teacher)
+    network = load_model(job.teacher, job.trust)
     seen, wanted = network.model.preprocessing, job.input
     if (seen.height, seen.width, seen.channels) != (wanted.size, wanted.size, wanted.channels):
         raise InputError(
