@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import brief
 import foreign
 import pytest
 import sshd as bed
@@ -32,6 +33,7 @@ with contextlib.suppress(ImportError):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: what tests start must hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+brief.shorten()
 CACHE = tempfile.TemporaryDirectory(prefix="edgebench-cache-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # indexes of the tests' folders
 DOUBLES = Path(__file__).parent / "doubles"

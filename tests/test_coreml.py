@@ -342,7 +342,7 @@ def test_a_mac_predicts_what_the_exporting_host_computed(here: Path) -> None:
     assert np.allclose(scores, expected, rtol=2e-3, atol=1e-5)  # halves, which another order of sums rounds otherwise
     [trial] = found.trials
     assert trial.complete
-    assert len(trial.samples_ns) >= 64
+    assert len(trial.samples_ns) >= MODES["quick"].min_samples
     assert 0 < np.median(trial.stages["compute"]) < 2 * np.median(trial.samples_ns)
     assert found.profile is not None
     where = {node["op"]: node["where"] for node in found.profile}
@@ -356,7 +356,7 @@ def test_apples_own_benchmarker_takes_the_samples_where_that_is_wanted(here: Pat
     found = cell(export(limits="input: tensor", runtime="mac"), [measure.Pass("trial")], benchmarker=True)
     assert found.failure is None
     [trial] = found.trials
-    assert len(trial.samples_ns) >= 64
+    assert len(trial.samples_ns) >= MODES["quick"].min_samples
     assert min(trial.samples_ns) > 0
     assert trial.load_ns > 0
 

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import brief
 import numpy as np
 import pytest
 from conftest import Cli
@@ -116,8 +117,7 @@ def start(bundles: Bundles, *arguments: str) -> subprocess.Popen[str]:
     """Start `edgebench run` on two bundles whose runtime sleeps."""
     command = [
         sys.executable,
-        "-m",
-        "edgebench",
+        brief.__file__,
         "run",
         "--half-width",
         "50%",
