@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import brief
 import foreign
 import pytest
 import sshd as bed
@@ -32,6 +34,7 @@ with contextlib.suppress(ImportError):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: what tests start must hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+brief.shorten()
 CACHE = tempfile.TemporaryDirectory(prefix="edgebench-cache-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # indexes of the tests' folders
 os.environ["XDG_STATE_HOME"] = CACHE.name  # which exported programs the tests wrote
@@ -45,6 +48,15 @@ def net(classes, channels, size):
         torch.nn.Conv2d(channels, 8, 3, stride=2, padding=1, bias=False), torch.nn.BatchNorm2d(8), torch.nn.ReLU(),
         torch.nn.Conv2d(8, 16, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1),
         torch.nn.Flatten(), torch.nn.Linear(16, classes))
+"""
+MOBILE = """
+from torchvision.models.mobilenetv3 import InvertedResidualConfig, MobileNetV3
+
+def net(classes, channels, size):
+    first = InvertedResidualConfig(16, 3, 16, 16, True, "RE", 2, 1, 1)
+    second = InvertedResidualConfig(16, 5, 96, 24, True, "HS", 1, 1, 1)
+    third = InvertedResidualConfig(24, 5, 96, 24, True, "HS", 1, 1, 1)
+    return MobileNetV3([first, second, third], 1024, num_classes=classes)
 """
 SLEEPER = """
 name: sleeper
@@ -85,25 +97,20 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
-    """Export the tiny network once: untrained, on digits, in torch and ONNX."""
+    """Export the tiny network once, for all workers: untrained, on digits, in torch and ONNX."""
     import edgebench
 
-    folder = tmp_path_factory.mktemp("tiny")
-    (folder / "tinynet.py").write_text(TINY)
-    with pytest.MonkeyPatch.context() as patch:
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if WORKER else own) / "tiny"
+    folder.mkdir(exist_ok=True)
+    wanted = [("torch", "fp32"), ("onnx", "fp32"), ("onnx", "int8")]
+    given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "out": folder / "bundles"}
+    with pytest.MonkeyPatch.context() as patch, (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # what another worker has exported is found there
+        (folder / "tinynet.py").write_text(TINY)
         patch.syspath_prepend(str(folder))
-        wanted = [("torch", "fp32"), ("onnx", "fp32"), ("onnx", "int8")]
         return {
-            (format, precision): edgebench.export(
-                "tinynet:net",
-                format=format,
-                precision=precision,
-                dataset="digits",
-                size=16,
-                channels=1,
-                name="tiny",
-                out=folder / "bundles",
-            ).folder
+            (format, precision): edgebench.export("tinynet:net", format=format, precision=precision, **given).folder
             for format, precision in wanted
         }
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import DOUBLES, TINY
+from conftest import DOUBLES, MOBILE, TINY
 
 from edgebench import api, build, deploy, measure
 from edgebench.agent import preprocess
@@ -83,6 +83,14 @@ class Stretched(torch.nn.Module):
 
 def stretched(classes, channels, size):
     return Stretched(classes, channels)
+"""
+HEAVY = """
+import torch
+
+def net(classes, channels, size):
+    return torch.nn.Sequential(
+        torch.nn.Conv2d(channels, 64, 3, stride=2, padding=1), torch.nn.ReLU(), torch.nn.Flatten(),
+        torch.nn.Linear(16 * size**2, 512), torch.nn.ReLU(), torch.nn.Linear(512, classes))
 """
 
 
@@ -174,23 +182,22 @@ def test_a_package_counts_with_all_its_files(here: Path) -> None:
 
 
 def test_weights_shrink_as_their_bits_do(here: Path) -> None:
-    given: dict[str, Any] = {"model": "resnet18", "dataset": None, "classes": 10, "size": 32, "name": "resnet18"}
-    size = {
-        precision: export(precision=precision, **given).bundle.size_bytes
-        for precision in ("fp32", "int8-weights", "palettized-4bit")
-    }
+    Path("heavynet.py").write_text(HEAVY)
+    size = {precision: export("heavynet:net", precision).bundle.size_bytes for precision in ("fp32", "int8-weights", FIVE[-1])}
     assert size["int8-weights"] / size["fp32"] == pytest.approx(1 / 4, rel=0.02)
     assert size["palettized-4bit"] / size["fp32"] == pytest.approx(1 / 8, rel=0.02)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "palettized-6bit"])
 def test_a_mobilenet_is_what_torch_computes(here: Path, precision: str) -> None:
-    bundle = export("mobilenet_v3_small", precision, dataset=None, classes=10, size=32, channels=3, name="mobilenet").bundle
+    """Its first blocks: depthwise convolutions, squeeze and excitation, Hardswish."""
+    Path("mobilenet.py").write_text(MOBILE)
+    bundle = export("mobilenet:net", precision, dataset=None, classes=10, size=32, channels=3, name="mobilenet").bundle
     assert bundle.parity.source == "synthetic"
     if precision == "fp32":
         assert bundle.parity.max_abs < 1e-3
     else:
-        assert bundle.details["compressed"] > 0.99 * bundle.details["weights"]
+        assert bundle.details["compressed"] > 0.98 * bundle.details["weights"]
 
 
 @pytest.mark.parametrize(
@@ -342,7 +349,7 @@ def test_a_mac_predicts_what_the_exporting_host_computed(here: Path) -> None:
     assert np.allclose(scores, expected, rtol=2e-3, atol=1e-5)  # halves, which another order of sums rounds otherwise
     [trial] = found.trials
     assert trial.complete
-    assert len(trial.samples_ns) >= 64
+    assert len(trial.samples_ns) >= MODES["quick"].min_samples
     assert 0 < np.median(trial.stages["compute"]) < 2 * np.median(trial.samples_ns)
     assert found.profile is not None
     where = {node["op"]: node["where"] for node in found.profile}
@@ -356,7 +363,7 @@ def test_apples_own_benchmarker_takes_the_samples_where_that_is_wanted(here: Pat
     found = cell(export(limits="input: tensor", runtime="mac"), [measure.Pass("trial")], benchmarker=True)
     assert found.failure is None
     [trial] = found.trials
-    assert len(trial.samples_ns) >= 64
+    assert len(trial.samples_ns) >= MODES["quick"].min_samples
     assert min(trial.samples_ns) > 0
     assert trial.load_ns > 0
 
