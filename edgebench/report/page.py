@@ -7,6 +7,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def render(page: Page, version: str = "") -> str:
     """Write the page; `MissingExtra` where what draws its charts is not installed."""
     try:
         import jinja2
-        import vl_convert
+
+        vega = _vega()
     except ImportError as error:
         raise MissingExtra("edgebench report", "report", error.name or "vl_convert") from error
     templates = jinja2.Environment(
@@ -47,7 +49,7 @@ def render(page: Page, version: str = "") -> str:
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
     )
-    program, vega = _program(), vl_convert.javascript_bundle(GLOBAL)
+    program = _program()
     return templates.get_template("page.html.j2").render(
         script=program,
         policy=_policy((program, vega)),
@@ -58,6 +60,15 @@ def render(page: Page, version: str = "") -> str:
         source=page.results,
         **_context(page),
     )
+
+
+@cache
+def _vega() -> str:
+    """Bundle the library that draws; that takes seconds, and is the same for every page."""
+    import vl_convert
+
+    bundle: str = vl_convert.javascript_bundle(GLOBAL)
+    return bundle
 
 
 def _template(name: str) -> str:
