@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo
 TYPES := build/types
 
-.PHONY: demo test lint types unit slow bench wheel twins arm64 schema results clean
+.PHONY: demo test lint types unit coverage slow bench wheel twins arm64 schema results clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 demo: $(VENV)/.demo
@@ -33,9 +33,13 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)
 
+# The same tests with what they reach; the tracer makes them a third slower.
+coverage: $(VENV)/.dev
+	$(BIN)/pytest --cov=edgebench --cov=exporters --cov=targets --cov-report=term:skip-covered $(ARGS)
+
 # Five known networks to every format and precision, and what else takes minutes.
 slow: $(VENV)/.dev
-	$(BIN)/pytest -m slow --no-cov --dist worksteal --timeout 1800 -v $(ARGS)
+	$(BIN)/pytest -m slow --timeout 1800 -v $(ARGS)
 
 # What is promised of the measuring, shown; BENCH names some of the scripts, for instance make bench BENCH=energy.
 BENCH ?= hundred_thousand report_page int8_speed ssh_push ssh_overhead eight_devices aa_false_alarms detects_slowdown harness_overhead coverage server_search energy meter_cost stress_verdict
