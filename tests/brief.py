@@ -1,4 +1,4 @@
-"""The command line with a mode quick that takes tenths of a second: `python tests/brief.py run …`, and the same for tests here."""
+"""The command line with a mode quick that takes tenths of a second: `python tests/brief.py run …`; in tests, `shorten`."""
 
 from __future__ import annotations
 

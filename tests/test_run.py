@@ -60,7 +60,7 @@ def test_a_profile_goes_from_training_to_leaderboard_and_is_not_done_twice(here:
     again = run_json(cli, "small.yaml")
     assert {cell["state"] for cell in again["cells"]} == {"cached"}
     assert cli("run", "small.yaml", "--dry-run")[1].count("cached") == 6
-    repeated = run_json(cli, "small.yaml", "--repeat", "--only", "model=student,format=torch")
+    repeated = run_json(cli, "small.yaml", "--repeat", "--only", "model=student,format=onnx,precision=fp32")
     assert [cell["state"] for cell in repeated["cells"]] == ["done"]
     assert len(list(Path("results").rglob("*.json"))) == 6
     cli("leaderboard", "results", "--out", "results/LEADERBOARD.md")
@@ -216,7 +216,7 @@ def test_a_model_that_cannot_be_made_fails_its_cells_only(here: Path, cli: Cli) 
         .replace("role: student, recipe: distill, teacher: teacher,", "recipe: train,")
         .replace("architecture: 'tinynet:net', recipe: train", "architecture: 'breaks:net', recipe: train")
     )
-    code, out, err = cli("run", "small.yaml", "--only", "format=torch")
+    code, out, err = cli("run", "small.yaml", "--only", "format=onnx,precision=fp32")
     assert code == 1, err
     assert "1 of 2 cells have a result" in out
     assert "could not be made" in out
@@ -364,7 +364,7 @@ def test_a_format_that_is_not_installed_fails_its_cells_only(here: Path, cli: Cl
     Path("small.yaml").write_text(PROFILE % "digits")
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnx" else find(name))
-    code, out, _ = cli("run", "small.yaml", "--only", "model=teacher")
+    code, out, _ = cli("run", "small.yaml", "--only", "model=teacher", "--target", "sleeper.yaml")
     assert code == 1
     assert "1 of 3 cells have a result" in out
     assert "pip install 'edgebench[torch]'" in " ".join(out.split())
@@ -382,9 +382,9 @@ def test_a_format_that_another_processor_computes_has_its_own_meters(here: Path,
     (here / "watts.sh").chmod(0o755)
     spec = f"[{{name: command, provenance: %s, options: {{arguments: [{here}/watts.sh]}}}}]"
     Path("two.yaml").write_text(
-        f"name: two\ndescription: two processors\ntransport: local\nmeters: {spec % 'board'}\naccepts:\n"
-        f"  - {{format: torch, precisions: [fp32], runtime: torch, meters: {spec % 'soc'}}}\n"
-        "  - {format: onnx, precisions: [fp32], runtime: onnxruntime}\n"
+        f"name: two\ndescription: two processors\ntransport: local\nagent_plugins: [rt_sleep.py]\nmeters: {spec % 'board'}\n"
+        f"accepts:\n  - {{format: torch, precisions: [fp32], runtime: sleep, meters: {spec % 'soc'}}}\n"
+        "  - {format: onnx, precisions: [fp32], runtime: sleep}\n"
     )
     for format, provenance in (("torch", "soc"), ("onnx", "board")):
         [record] = run_json(cli, tiny_bundles[format, "fp32"], "--target", "two.yaml")["records"]
