@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from edgebench.schema import Progress
 
@@ -21,16 +22,18 @@ OVERDUE = 0.1
 """A step that takes longer than expected is taken to go on for this share of the time that it has taken."""
 HEARD = 0.05
 """A training's own progress is believed once so much of it was done while it was watched."""
+NONE: Mapping[str, str] = MappingProxyType({})
 IMPORT_SECONDS = 3.0
-EXPORT_SECONDS = {"torch": 10.0, "onnx": 10.0, "tflite": 20.0}
-"""An export with its parity gate: small networks on two cores of a shared virtual machine (AMD EPYC)."""
+EXPORT_SECONDS = {"torch": 5.0, "onnx": 6.0, "tflite": 10.0}
+"""An export with its parity gate: a MobileNetV2 for 16 × 16 pixels on a shared virtual machine of two cores."""
 OTHER_EXPORT_SECONDS = 30.0
-CALIBRATING_SECONDS = 8.0
+LOADING_SECONDS, CALIBRATING_SECONDS = 15.0, 8.0
+"""What comes on top: the libraries at the first export of a format, and INT8."""
 
 
-def export_seconds(format: str, calibrates: bool) -> float:
-    """Estimate an export."""
-    return EXPORT_SECONDS.get(format, OTHER_EXPORT_SECONDS) + CALIBRATING_SECONDS * calibrates
+def export_seconds(format: str, calibrates: bool, loads: bool) -> float:
+    """Estimate an export; loads: it is the first of its format."""
+    return EXPORT_SECONDS.get(format, OTHER_EXPORT_SECONDS) + CALIBRATING_SECONDS * calibrates + LOADING_SECONDS * loads
 
 
 def about(seconds: float) -> str:
@@ -52,7 +55,9 @@ class Step:
 
     expected: float
     lane: str = ""
-    """Steps of different lanes go on side by side, after those without one."""
+    """Steps of different lanes go on side by side, beside nothing else."""
+    alone: bool = False
+    """What it takes tells nothing of the others of its kind."""
     begun: float | None = None
     first: tuple[float, float] | None = None
     latest: tuple[float, float] | None = None
@@ -86,10 +91,13 @@ class Forecast:
         self._steps: dict[tuple[str, str], Step] = {}
         self._taken: dict[str, list[tuple[float, float]]] = {}
 
-    def expect(self, kind: str, seconds: Mapping[str, float], lanes: Mapping[str, str] | None = None) -> None:
+    def expect(
+        self, kind: str, seconds: Mapping[str, float], lanes: Mapping[str, str] = NONE, alone: Collection[str] = ()
+    ) -> None:
         """Say which steps of a kind there are, by name, and how long each should take; replaces what was said before."""
         kept = {key: step for key, step in self._steps.items() if key[0] != kind}
-        self._steps = {**kept, **{(kind, name): Step(each, (lanes or {}).get(name, "")) for name, each in seconds.items()}}
+        new = {(kind, name): Step(each, lanes.get(name, ""), name in alone) for name, each in seconds.items()}
+        self._steps = {**kept, **new}
 
     def drop(self, kind: str, name: str) -> None:
         """Strike out a step that is not done, or whose time tells nothing of the others'."""
@@ -103,7 +111,7 @@ class Forecast:
         step.begun = self._clock()
         try:
             yield
-            if key in self._steps and step.expected:
+            if key in self._steps and not step.alone:
                 self._taken.setdefault(kind, []).append((step.watched(), self._clock() - step.begun))
         finally:
             self._steps.pop(key, None)

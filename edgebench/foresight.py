@@ -49,9 +49,12 @@ def untrained(plan: ModelPlan, data: Dataset, inputs: InputPlan) -> Network | No
 
 # ---------------------------------------------------------------- how long training takes
 
-TRIED_SECONDS = 0.2
-"""A batch of which a four times larger one would take longer tells enough."""
-LARGEST = 64
+FEW, MORE = 2, 8
+"""Images in the batches that are tried."""
+SLOW_SECONDS = 0.5
+"""Where a few images take as long, more are not tried."""
+FORWARD = 1 / 3
+"""There alone, of there and back: a backward pass computes about twice as much."""
 MARGIN = 1.5
 """For what is not tried: the optimizer, the images, and whatever else the computer does."""
 BEGIN_SECONDS, STEP_SECONDS = 4.0, 0.01
@@ -60,56 +63,59 @@ BEGIN_SECONDS, STEP_SECONDS = 4.0, 0.01
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that an image takes through a network: there and back, and there alone."""
+    """Seconds that a network trains: so many a step whatever its batch, and so many for each image."""
 
-    learning: float
-    judging: float
+    step: float
+    image: float
 
 
 def pace(network: Network) -> Pace | None:
-    """Try a network with batches of zeros, on what it would be trained on; None where it cannot be tried."""
+    """Try training steps of a network on what it would be trained on; None where it cannot be trained.
+
+    A CPU is tried with one thread, since several on cores that others use can
+    take a hundred times as long to wait for each other; all its threads are
+    taken to be as fast as the square root of their number.
+    """
     import torch
 
-    spec = network.model.preprocessing
+    spec, threads = network.model.preprocessing, torch.get_num_threads()
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    images = torch.rand(MORE, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0)).to(device)
+    torch.set_num_threads(1)
     try:
-        module = network.module.to(device).train()
-        images = torch.zeros(LARGEST, spec.channels, spec.height, spec.width, device=device)
-        _learn(module, images[:2])
-        found = Pace(_tried(lambda some: _learn(module, some), images), _tried(lambda some: _judge(module, some), images))
+        found = _tried(network.module.to(device).train(), images)
     except Exception:  # it is a user's own code, and the training will say what is wrong
         return None
     finally:
+        torch.set_num_threads(threads)
         network.module.zero_grad(set_to_none=True)
         network.module.to("cpu").eval()
-    return found
+    together = threads**0.5 if device == "cpu" else 1.0
+    return Pace(found.step / together, found.image / together)
 
 
-def _tried(compute: Any, images: Any) -> float:
-    """Return the seconds an image takes in the largest batch that takes no longer than it may, at least 2."""
-    count = 2
-    while True:
-        started = time.perf_counter()
-        compute(images[:count])
-        spent = time.perf_counter() - started
-        if count == len(images) or 4 * spent > TRIED_SECONDS:
-            return spent / count
-        count = min(4 * count, len(images))
+def _tried(module: Any, images: Any) -> Pace:
+    """Time two batches; the second time each, when memory and kernels are there."""
+    few = _seconds(module, images[:FEW])
+    if few < SLOW_SECONDS:
+        few = _seconds(module, images[:FEW])
+    if few >= SLOW_SECONDS:
+        return Pace(0.0, few / FEW)
+    more = min(_seconds(module, images), _seconds(module, images))
+    image = max(more - few, more / 4) / (MORE - FEW)
+    return Pace(max(few - FEW * image, 0.0), image)
 
 
-def _learn(module: Any, images: Any) -> None:
+def _seconds(module: Any, images: Any) -> float:
+    started = time.perf_counter()
     module(images).square().mean().backward()
     float(next(module.parameters()).grad.sum())  # waits for an accelerator
-
-
-def _judge(module: Any, images: Any) -> None:
-    import torch
-
-    with torch.no_grad():
-        float(module(images).sum())
+    return time.perf_counter() - started
 
 
 def training_seconds(work: Work, own: Pace, teacher: Pace | None) -> float:
     """Estimate a training from what a recipe computes."""
-    images = work.learned * own.learning + work.judged * own.judging + work.taught * (teacher.judging if teacher else own.judging)
-    return BEGIN_SECONDS + MARGIN * (images + work.steps * STEP_SECONDS)
+    taught = teacher or own
+    steps = own.step + STEP_SECONDS + (FORWARD * taught.step if work.taught else 0.0)
+    images = work.learned * own.image + FORWARD * (work.judged * own.image + work.taught * taught.image)
+    return BEGIN_SECONDS + MARGIN * (work.steps * steps + images)

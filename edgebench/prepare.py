@@ -171,15 +171,18 @@ def _foretell(session: Session, profile: Profile, maker: Maker, wanted: Sequence
     expect = session.forecast.expect
     expect("import", {plan.name: IMPORT_SECONDS for plan in models if plan.recipe is None})
     expect("train", {plan.name: maker.training_seconds(plan, paces) for plan in models if plan.recipe is not None})
-    expect("export", {" ".join(name): _export_seconds(*name[2:]) for name, cell in todo.items() if "export" in cell.steps})
+    exported = [name for name, cell in todo.items() if "export" in cell.steps]
+    loading = {format: (target, model, format, precision) for target, model, format, precision in reversed(exported)}.values()
+    each = {" ".join(name): _export_seconds(*name[2:], name in loading) for name in exported}
+    expect("export", each, alone={" ".join(name) for name in loading})
     remote = {slot.target.name for slot in wanted if slot.target.transport != "local"}
     measured = {" ".join(name): cell.seconds for name, cell in todo.items()}
     expect("measure", measured, {" ".join(name): name[0] for name in todo if name[0] in remote})
     session.foretell(profile.name)
 
 
-def _export_seconds(format: str, precision: str) -> float:
-    return export_seconds(format, precision in exporter(format, precision).CALIBRATES)
+def _export_seconds(format: str, precision: str, loads: bool) -> float:
+    return export_seconds(format, precision in exporter(format, precision).CALIBRATES, loads)
 
 
 def _is_possible(session: Session, profile: Profile, maker: Maker, slot: Slot, network: Network) -> bool:

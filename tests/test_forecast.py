@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,17 @@ def test_a_few_quick_steps_do_not_promise_as_much_of_the_others() -> None:
     with forecast.during("measure", "a"):
         clock.now += 4
     assert forecast.left() == pytest.approx(80 + 40 + 36 * (4 + 12) / (12 + 12))
+
+
+def test_an_export_that_loads_libraries_tells_nothing_of_the_others() -> None:
+    clock, forecast = planned()
+    forecast.expect("export", {"a": 25.0, "b": 10.0, "c": 10.0}, alone="a")
+    with forecast.during("export", "a"):
+        clock.now += 130
+    assert forecast.left() == 80 + 20 + 48
+    with forecast.during("export", "b"):
+        clock.now += 20
+    assert forecast.left() == 80 + 20 + 48
 
 
 def test_a_training_is_judged_by_how_far_it_has_come() -> None:
@@ -170,21 +182,27 @@ def test_recipes_count_what_they_compute() -> None:
 
 
 def test_a_teacher_and_calibration_cost_their_time() -> None:
-    work, own, teacher = Work(0, learned=100, judged=10, taught=110), Pace(0.2, 0.1), Pace(9.0, 0.5)
-    assert training_seconds(work, own, teacher) == pytest.approx(BEGIN_SECONDS + 1.5 * (20 + 1 + 55))
-    assert training_seconds(work, own, None) == pytest.approx(BEGIN_SECONDS + 1.5 * (20 + 1 + 11))
-    assert export_seconds("onnx", True) > export_seconds("onnx", False)
-    assert export_seconds("my-own", False) >= export_seconds("tflite", False)
+    work, own, teacher = Work(steps=4, learned=90, judged=30, taught=120), Pace(0.02, 0.2), Pace(0.3, 0.5)
+    alone = training_seconds(replace(work, taught=0), own, None)
+    assert alone == pytest.approx(BEGIN_SECONDS + 1.5 * (4 * (0.02 + 0.01) + 90 * 0.2 + 30 * 0.2 / 3))
+    assert training_seconds(work, own, teacher) == pytest.approx(alone + 1.5 * (4 * 0.1 + 120 * 0.5 / 3))
+    assert training_seconds(work, own, None) == pytest.approx(alone + 1.5 * (4 * 0.02 / 3 + 120 * 0.2 / 3))
+    assert export_seconds("onnx", True, False) > export_seconds("onnx", False, False)
+    assert (
+        export_seconds("my-own", False, True) > export_seconds("my-own", False, False) >= export_seconds("tflite", False, False)
+    )
 
 
 def test_a_network_is_tried_quickly_and_left_as_it_was(here: Path) -> None:
-    network = untrained(PLAN, open_images(read_dataset("digits")), InputPlan(size=16, channels=1))
+    data, threads = open_images(read_dataset("digits")), torch.get_num_threads()
+    network = untrained(PLAN, data, InputPlan(size=16, channels=1))
     assert network is not None
     found = pace(network)
     assert found is not None
-    assert 0 < found.judging < 1
-    assert 0 < found.learning < 1
+    assert 0 <= found.step < 1
+    assert 0 < found.image < 1
     assert not network.module.training
+    assert torch.get_num_threads() == threads
     assert all(parameter.grad is None for parameter in network.module.parameters())
     assert pace(Network(network.model, torch.nn.Linear(3, 3), None)) is None
 
