@@ -37,7 +37,7 @@ types: $(VENV)/.dev
 unit: $(VENV)/.dev
 	$(BIN)/pytest $(ARGS)
 
-# The same tests with what they reach; the tracer makes them a third slower.
+# The same tests, and what of the code they reach.
 coverage: $(VENV)/.dev
 	$(BIN)/pytest --cov=edgebench --cov=exporters --cov=targets --cov-report=term:skip-covered $(ARGS)
 

@@ -232,8 +232,9 @@ def _host_outputs(
         [outputs] = predictions(staging, bundle, images, target, [{}])
         return outputs, None, standing_in
     ways: list[Mapping[str, Any]] = [written]
-    if target.transport == "local" and made.host is None:
-        ways.append({})
+    accepts = target.accepted(bundle.format, bundle.precision)
+    if target.transport == "local" and accepts is not None and accepts.runtime == bundle.runtime:
+        ways.append(accepts.options)
     outputs, *others = predictions(staging, bundle, images, target, ways)
     return outputs, others[0] if others else None, standing_in
 

@@ -115,7 +115,10 @@ def make_record(
 
 
 def compared(record: Record, measurement: Measurement, labels: Labels, references: Iterable[tuple[Path, Record]]) -> Record:
-    """Compare its decisions with those of the same model in torch FP32, and of its teacher, on the same samples."""
+    """Compare its decisions with those of the same model in FP32, and of its teacher, on the same samples.
+
+    FP32 is torch's where that was measured; a file that is itself in FP32 is compared with torch alone.
+    """
     model, predictions = record.model, measurement.predictions
     if record.accuracy is None or model is None or predictions is None or model.task == "multi-label":
         return record
@@ -125,6 +128,7 @@ def compared(record: Record, measurement: Measurement, labels: Labels, reference
         if other.model is None or other.key == record.key:
             continue
         same, teacher = other.model.sha256 == model.sha256, other.model.sha256 in model.lineage.parents
+        same = same and (other.cell.format == "torch" or record.cell.precision != "fp32")
         arrays = store.read_samples(path, other) if same or teacher else {}
         if "predictions" in arrays:
             paired = stats.paired_difference(hits(model.task, arrays["predictions"], labels), own)

@@ -821,8 +821,10 @@ class Accuracy(Frozen):
     headline: str = Field(description="which of the metrics ranks models of this task")
     metrics: dict[str, float]
     host_agreement: float | None = Field(description="share of parity samples decided as the file was on the exporting host")
-    to_fp32: Paired | None = Field(None, description="against the same model in torch FP32, measured on the same target")
-    to_teacher: Paired | None = Field(None, description="against the teacher in torch FP32, measured on the same target")
+    to_fp32: Paired | None = Field(
+        None, description="against the same model in FP32, measured on the same target: in torch, else ONNX or TFLite"
+    )
+    to_teacher: Paired | None = Field(None, description="against the teacher in FP32, likewise")
 
 
 class Sidecar(Frozen):

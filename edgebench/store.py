@@ -21,6 +21,8 @@ from edgebench.schema import RECORD_SCHEMA, Cell, Measurement, Noise, Record, Si
 
 SAMPLES = ".samples.npz"
 MOST_BYTES = 1 << 24
+REFERENCES = ("tflite", "onnx", "torch")
+"""Formats that can stand for a model in FP32; the last that was measured does."""
 """What is longer is no record."""
 
 
@@ -208,8 +210,14 @@ def find_done(results: Path, target: str, key: str) -> Record | None:
 
 
 def find_references(results: Path, cell: Cell) -> Iterator[tuple[Path, Record]]:
-    """Yield the finished torch FP32 records of a cell's target, mode and evaluation split; unreadable ones are passed over."""
-    for path in sorted((results / RECORDS / cell.target).glob(f"*.torch.fp32.{cell.mode}.*.json")):
+    """Yield the finished FP32 records of a cell's target, mode and evaluation split, those in torch last.
+
+    Unreadable ones are passed over.
+    """
+    paths = (results / RECORDS / cell.target).glob(f"*.fp32.{cell.mode}.*.json")
+    order = {format: number for number, format in enumerate(REFERENCES)}
+    known = [(order[parts[-5]], path) for path in paths if len(parts := path.name.split(".")) > 4 and parts[-5] in order]
+    for _, path in sorted(known):
         try:
             record = read_record(path)
         except RecordError:

@@ -77,7 +77,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_plain_int8_mobilenet_names_what_is_not_fused(here: Path, cli: Cli) -> None:
     """Its first blocks: activations and gates of ten layers are Hardswish or Hardsigmoid."""
     Path("mobilenet.py").write_text(MOBILE)
-    fp32, folder = (exported("mobilenet:net", precision, name="mobilenet") for precision in ("fp32", "int8"))
+    fp32, folder = (exported("mobilenet:net", precision, name="mobilenet", channels=3) for precision in ("fp32", "int8"))
     before = contents(folder)
     code, out, _ = cli("diagnose", folder, "--threads", 1)
     assert code == 0
@@ -105,7 +105,7 @@ def test_a_plain_int8_mobilenet_names_what_is_not_fused(here: Path, cli: Cli) ->
 
 def test_a_resnet_in_int8_is_fused_and_said_to_be(here: Path) -> None:
     Path("residual.py").write_text(RESNET)
-    found = diagnosed(exported("residual:net", "int8", name="resnet10"))
+    found = diagnosed(exported("residual:net", "int8", name="resnet10", channels=3))
     assert found.fused.startswith("everything that INT8 quantized is fused")
     assert found.graph.islands == []
     assert not [each for each in found.findings if "not fused" in each.what]

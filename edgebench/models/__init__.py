@@ -27,6 +27,8 @@ ARCHITECTURES = (
     *("wide_resnet101_2", "wide_resnet50_2"),
 )
 """Torchvision's classifiers that can be built; a list, so that printing it imports no torch."""
+PLAIN = ("cnn", "cnn_large")
+"""Networks of our own."""
 
 
 def require_torch(what: str) -> None:
@@ -38,9 +40,13 @@ def require_torch(what: str) -> None:
 
 def build(architecture: str, classes: int, channels: int, size: int, pretrained: bool = False) -> Any:
     """Build a torchvision classifier, or call the user's own `package.module:factory(classes=, channels=, size=)`."""
-    if architecture not in ARCHITECTURES and not FACTORY.match(architecture):
-        raise UnknownName("model", architecture, [*ARCHITECTURES, "package.module:factory"])
+    if architecture not in (*PLAIN, *ARCHITECTURES) and not FACTORY.match(architecture):
+        raise UnknownName("model", architecture, [*PLAIN, *ARCHITECTURES, "package.module:factory"])
     require_torch(f"building {architecture}")
+    if architecture in PLAIN:
+        from edgebench.models import plain_zoo
+
+        return plain_zoo.build(architecture, classes, channels)
     if FACTORY.match(architecture):
         return _own(architecture, classes, channels, size)
     from edgebench.models import torchvision_zoo

@@ -109,7 +109,7 @@ def _accuracy(record: Record) -> Iterator[tuple[str, str | None]]:
         yield name, f"{value:.4f}" + (f", over {accuracy.samples} samples" if name == accuracy.headline else "")
     if accuracy.host_agreement is not None:
         yield "as on the exporting host", f"{percent(accuracy.host_agreement)} % of the decisions"
-    yield "against torch fp32", _paired(accuracy.to_fp32)
+    yield "against fp32", _paired(accuracy.to_fp32)
     yield "against the teacher", _paired(accuracy.to_teacher)
 
 
