@@ -74,7 +74,7 @@ arm64:
 
 # The committed records: the same job, measured longer.
 results: $(VENV)/.demo
-	$(BIN)/edgebench run digits --mode standard --work $(DEMO)/work $(ARGS)
+	$(BIN)/edgebench run digits-mobilenet --mode standard --work $(DEMO)/work $(ARGS)
 	$(BIN)/edgebench leaderboard --out results/LEADERBOARD.md
 
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
