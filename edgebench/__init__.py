@@ -1,8 +1,8 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `train`, `export`, `run`, `compare`,
-`noise`, `diagnose`, `quantize`, `leaderboard`, `recommend`; `edgebench.results`
-has the others on records (`report`, `listing`, `find`, `prune`, `merge`).
+`noise`, `diagnose`, `quantize`, `verify`, and on records `leaderboard`,
+`recommend`, `report`, `listing`, `find`, `prune` and `merge`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -10,6 +10,8 @@ They are imported when first used, so that `import edgebench` costs nothing.
 from __future__ import annotations
 
 import os
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # ONNX Runtime reads it when it is imported, and would write to the user's folders, start threads and call home, from 1.29 on.
@@ -17,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from edgebench.api import compare, diagnose, export, noise, quantize, run, train
-    from edgebench.profile import read_target
-    from edgebench.results import leaderboard, recommend
+    from edgebench.api import compare, diagnose, export, noise, quantize, run, train, verify
+    from edgebench.config import read_target
+    from edgebench.report.leaderboard import find, leaderboard, listing, merge, prune, recommend, report
 
 __version__ = "0.1.0"
 __all__ = [
@@ -27,24 +29,42 @@ __all__ = [
     "compare",
     "diagnose",
     "export",
+    "find",
     "leaderboard",
+    "listing",
+    "merge",
     "noise",
+    "prune",
     "quantize",
     "read_target",
     "recommend",
+    "report",
     "run",
     "train",
+    "verify",
 ]
-RESULTS = ("leaderboard", "recommend")
+RESULTS = ("find", "leaderboard", "listing", "merge", "prune", "recommend", "report")
 """The verbs that need no runtime."""
+
+
+class Face(ModuleType):
+    """The module, on which verbs stay functions when folders of their names are imported (`run`, `report`, …)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Keep a folder from taking its verb's place."""
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = Face
 
 
 def __getattr__(name: str) -> Any:
     """Import a verb when it is first asked for."""
     if name in RESULTS:
-        from edgebench import results
+        from edgebench.report import leaderboard
 
-        return getattr(results, name)
+        return getattr(leaderboard, name)
     if name in __all__:
         from edgebench import api
 

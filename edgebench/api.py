@@ -8,27 +8,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench import discovery, store
+from edgebench import plugins
 from edgebench.agent import facts
-from edgebench.build import Order, accepted, build_bundle, check_goals, exporter
-from edgebench.bundle import read_bundle
+from edgebench.analysis.processor import fitted
+from edgebench.bundle.export import Order, accepted, build_bundle, check_goals, exporter
+from edgebench.bundle.manifest import read_bundle
+from edgebench.config import read_dataset, read_profile, read_target, read_values
 from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
-from edgebench.prepare import prepare_bundles, prepare_profile, tie_bundle
-from edgebench.processor import fitted
-from edgebench.profile import read_dataset, read_profile, read_target, read_values
+from edgebench.models.source import Source, open_source
 from edgebench.recipes import Job, make_model
-from edgebench.results import RESULTS, no_progress
+from edgebench.report.leaderboard import RESULTS, no_progress
+from edgebench.run.prepare import prepare_bundles, prepare_profile, tie_bundle
+from edgebench.run.session import RunResult, Session, measure_all
 from edgebench.schema import Bundle, CalibrationPlan, Goals, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
-from edgebench.session import RunResult, Session, measure_all
-from edgebench.sources import Source, open_source
+from edgebench.store import records
 from edgebench.trust import is_own
 
 if TYPE_CHECKING:
-    from edgebench.comparison import Suite
-    from edgebench.diagnosis import Diagnosis
-    from edgebench.quantization import Result as Quantized
-    from edgebench.verify import Checked
+    from edgebench.diagnose.diagnose import Diagnosis
+    from edgebench.quantize.search import Result as Quantized
+    from edgebench.run.compare import Suite
+    from edgebench.store.verify import Checked
 
 WORK = Path(".edgebench")
 ACCURACY_GOALS = ("threshold", "max_degradation", "percent_max_degradation")
@@ -182,10 +183,10 @@ def quantize(
     split, and keeps to `max_degradation` (0.005 unless given); it starts
     nothing new after `minutes`. The rest is as in `export`.
     """
-    from edgebench import quantization
+    from edgebench.quantize import search as search_
 
     precision = "mixed" if search else "int8"
-    if search and not hasattr(discovery.load("edgebench.exporters", format, "format"), "mixer"):
+    if search and not hasattr(plugins.load("edgebench.exporters", format, "format"), "mixer"):
         raise InputError(f"quantize --search mixes precisions within onnx files, not within {format}; give --format onnx")
     exporter(format, precision)
     if by not in ("block", "node"):
@@ -205,9 +206,9 @@ def quantize(
         mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key, trust=trust
     ) as session:
         if not search:
-            return quantization.compare_plain(session, order, device, folder)
-        allowed = quantization.Wish.max_degradation if max_degradation is None else max_degradation
-        return quantization.search(session, order, device, quantization.Wish(by, allowed, minutes, samples), folder)
+            return search_.compare_plain(session, order, device, folder)
+        allowed = search_.Wish.max_degradation if max_degradation is None else max_degradation
+        return search_.search(session, order, device, search_.Wish(by, allowed, minutes, samples), folder)
 
 
 # ---------------------------------------------------------------- run
@@ -298,7 +299,7 @@ def compare(
     progress: Progress = no_progress,
 ) -> Suite:
     """Compare two bundles by running them in turn, or two records or folders of records as they are; second over first."""
-    from edgebench import comparison
+    from edgebench.run import compare as compare_
 
     sides = [Path(side) for side in (first, second)]
     bundles = [(side / "bundle.json").exists() for side in sides]
@@ -311,8 +312,8 @@ def compare(
             mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key, trust=trust
         ) as session:
             one, other = (tie_bundle(session, side, device, dataset) for side in sides)
-            return comparison.run_pair(session, one, other)
-    return comparison.compare_records(*(store.record_paths(side) for side in sides))
+            return compare_.run_pair(session, one, other)
+    return compare_.compare_records(*(records.record_paths(side) for side in sides))
 
 
 def noise(
@@ -334,7 +335,7 @@ def noise(
 
     Without a bundle it takes one of those that were exported or made by a run.
     """
-    from edgebench import comparison
+    from edgebench.run import compare as compare_
 
     [device] = read_devices([target])
     folder = Path(bundle) if bundle else _any_bundle(device, Path(work), trust)
@@ -351,8 +352,8 @@ def noise(
         accept_new_host_key=accept_new_host_key,
         trust=trust,
     ) as session:
-        found = comparison.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
-        return store.save_noise(session.results, found), found
+        found = compare_.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
+        return records.save_noise(session.results, found), found
 
 
 def _any_bundle(target: Target, work: Path, trust: bool) -> Path:
@@ -387,12 +388,12 @@ def diagnose(
     found by itself. Nothing is written into either folder. Where the target does
     not run a bundle whose compiler placed its operators, that placement is told.
     """
-    from edgebench import diagnosis
+    from edgebench.diagnose import diagnose as diagnose_
 
     [device] = read_devices([target])
     read = read_bundle(Path(bundle))
     if "placement" in read.details and device.accepted(read.format, read.precision) is None:
-        return diagnosis.unrun(Path(bundle), read, device.name)
+        return diagnose_.unrun(Path(bundle), read, device.name)
     wishes, given = dict(scenario or {}), dict(options or {})
     with Session(
         mode,
@@ -407,11 +408,11 @@ def diagnose(
         trust=trust,
     ) as session:
         subject = tie_bundle(session, Path(bundle), device, dataset)
-        return diagnosis.diagnose(session, subject, diagnosis.reference(session, subject, against))
+        return diagnose_.diagnose(session, subject, diagnose_.reference(session, subject, against))
 
 
 def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list[Checked]:
     """Compute every number of every record again from its raw samples."""
-    from edgebench import verify as checking
+    from edgebench.store import verify as checking
 
     return list(checking.verify(Path(results), progress))

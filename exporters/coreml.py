@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from edgebench.errors import ExportError
-from edgebench.exporters import _mil, _mlpackage, _preflight
-from edgebench.exporters._tracing import Cached, example, exported, exported_calls, refusal, silent
+from edgebench.exporters._coreml import interpreter as interpreter_
+from edgebench.exporters._coreml import package as package_
+from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared.tracing import Cached, example, exported, exported_calls, refusal, silent
 from edgebench.schema import Exported, ExportRequest, Network, Preprocessing, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "palettized-6bit", "palettized-4bit")
@@ -48,9 +50,9 @@ def export(request: ExportRequest, folder: Path) -> Exported:
         model.save(str(folder / PACKAGE))
         (folder / PACKAGE / "Data/com.apple.CoreML/model.mlmodel").chmod(0o644)  # coremltools writes it for its owner alone
         (folder / PACKAGE / DEBUG).unlink(missing_ok=True)  # for ExecuTorch; no part of the model
-        package = _mlpackage.read(folder / PACKAGE)
-        facts = _mlpackage.check(package, wanted(request))
-        interpreter = _mil.Interpreter(package)
+        package = package_.read(folder / PACKAGE)
+        facts = package_.check(package, wanted(request))
+        interpreter = interpreter_.Interpreter(package)
     return _exported(request, facts, interpreter)
 
 
@@ -86,7 +88,7 @@ def check_operators(request: ExportRequest) -> None:
     """Refuse what coremltools has no conversion for, by its layer in the torch model."""
     from coremltools.converters.mil.frontend.torch.torch_op_registry import is_torch_fx_node_supported
 
-    _preflight.check_torch(request)
+    preflight_.check_torch(request)
     with silent():
         program = exported(Cached(request.network)).run_decompositions({})
         unknown = next((call for call, node in exported_calls(program) if not is_torch_fx_node_supported(node)), None)
@@ -218,10 +220,10 @@ def describe(request: ExportRequest, model: Any) -> None:
 # ---------------------------------------------------------------- afterwards
 
 
-def wanted(request: ExportRequest) -> _mlpackage.Wanted:
+def wanted(request: ExportRequest) -> package_.Wanted:
     """Say what the saved package must be."""
     spec, known = request.network.model.preprocessing, request.network.model
-    return _mlpackage.Wanted(
+    return package_.Wanted(
         name=f"{known.name}.coreml.{request.precision}",
         specification=int(specification(request)),
         image=request.limits.input == "image",
@@ -232,7 +234,7 @@ def wanted(request: ExportRequest) -> _mlpackage.Wanted:
     )
 
 
-def _exported(request: ExportRequest, facts: dict[str, Any], interpreter: _mil.Interpreter) -> Exported:
+def _exported(request: ExportRequest, facts: dict[str, Any], interpreter: interpreter_.Interpreter) -> Exported:
     spec, image = request.network.model.preprocessing, request.limits.input == "image"
     shape = (1, spec.channels, spec.height, spec.width)
 

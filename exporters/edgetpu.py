@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.errors import ExportError, MissingTool
-from edgebench.exporters import _edgetpu_compiler as compiler
 from edgebench.exporters import tflite
-from edgebench.exporters._edgetpu_classic import INSTEAD, UNGROUPED, check, classic, known
-from edgebench.exporters._edgetpu_graph import CUSTOM_OP, Graph, Tensor, read
-from edgebench.exporters._edgetpu_placement import placement
-from edgebench.exporters._tracing import Cached, Call, exported, exported_calls, refusal
+from edgebench.exporters._edgetpu import compiler
+from edgebench.exporters._edgetpu.classic import INSTEAD, UNGROUPED, check, classic, known
+from edgebench.exporters._edgetpu.graph import CUSTOM_OP, Graph, Tensor, read
+from edgebench.exporters._edgetpu.placement import placement
+from edgebench.exporters._shared.tracing import Cached, Call, exported, exported_calls, refusal
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
 PRECISIONS = ("int8",)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.errors import ExportError
-from edgebench.exporters import _calibration, _mixed, _preflight
+from edgebench.exporters._onnx import mixed
+from edgebench.exporters._shared import calibration
+from edgebench.exporters._shared import preflight as preflight_
 from edgebench.schema import Exported, ExportRequest, Limits, Mixer, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "mixed")
-CALIBRATES = {"int8": _calibration.METHODS, "mixed": _calibration.METHODS}
+CALIBRATES = {"int8": calibration.METHODS, "mixed": calibration.METHODS}
 DYNAMIC_BATCH = True
 REQUIRES = (("torch", "torch"), ("onnx", "torch"), ("onnxruntime", "torch"))
 DEFAULT_OPSET, NEWEST_OPSET = 17, 20
@@ -30,8 +32,8 @@ def preflight(request: ExportRequest) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
     allow_attention()
     if request.precision in ("int8", "mixed"):
-        _mixed.quantized_types(request)
-    _preflight.check_onnx(request, min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET))
+        mixed.quantized_types(request)
+    preflight_.check_onnx(request, min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET))
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -143,14 +145,14 @@ def quantize_qdq(request: ExportRequest, path: Path, excluded: Sequence[str] = (
     import onnx
 
     prepared = prepare(path)
-    ranges = _mixed.activation_ranges(request, prepared, _mixed.quantized_types(request))
-    onnx.save(_mixed.with_pairs(request, prepared, ranges, excluded=excluded, **options), path)
+    ranges = mixed.activation_ranges(request, prepared, mixed.quantized_types(request))
+    onnx.save(mixed.with_pairs(request, prepared, ranges, excluded=excluded, **options), path)
     prepared.unlink()
 
 
 def _mix(request: ExportRequest, path: Path) -> None:
     """Mix precisions as the recipe says; without one every node computes in float32, with int8 weights."""
-    mixer = _mixed.Mixer(request, prepare(path))
+    mixer = mixed.Mixer(request, prepare(path))
     blocks = (request.recipe or {}).get("blocks", ())
     mixer.write({node: block["choice"] for block in blocks for node in block["nodes"]}, path)
     path.with_name("prepared.onnx").unlink()
@@ -167,7 +169,7 @@ def mixer(request: ExportRequest, folder: Path) -> Mixer:
         return _Tidy(request, prepare(path))
 
 
-class _Tidy(_mixed.Mixer):
+class _Tidy(mixed.Mixer):
     """A mixer whose files end up as exported ones do."""
 
     def write(self, choices: Mapping[str, str], path: Path) -> None:

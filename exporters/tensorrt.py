@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.errors import ExportError
-from edgebench.exporters import _preflight
-from edgebench.exporters import _tensorrt_operators as operators
-from edgebench.exporters import _tensorrt_quantization as quantization
 from edgebench.exporters import onnx as shared
-from edgebench.exporters._calibration import Ranges
+from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared.calibration import Ranges
+from edgebench.exporters._tensorrt import operators, quantization
 from edgebench.schema import Exported, ExportRequest, Finish
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -40,7 +39,7 @@ def preflight(request: ExportRequest) -> None:
             "leave explicit: false out of the target's limits"
         )
     shared.allow_attention()
-    _preflight.check_onnx(request, _opset(request, version))
+    preflight_.check_onnx(request, _opset(request, version))
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:

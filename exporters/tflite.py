@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 
 from edgebench.errors import ExportError
-from edgebench.exporters import _calibration, _preflight
-from edgebench.exporters._tracing import Cached
+from edgebench.exporters._shared import calibration
+from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared.tracing import Cached
 from edgebench.schema import Exported, ExportRequest, Limits, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
-CALIBRATES = {"int8": _calibration.METHODS}
+CALIBRATES = {"int8": calibration.METHODS}
 DYNAMIC_BATCH = False
 REQUIRES = (
     ("torch", "torch"),
@@ -39,7 +40,7 @@ def tools() -> dict[str, str]:
 
 def preflight(request: ExportRequest) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
-    _preflight.check_tflite(request)
+    preflight_.check_tflite(request)
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:
@@ -146,7 +147,7 @@ def _ranges(tool: Any, content: bytes, request: ExportRequest) -> dict[str, Any]
         runner.invoke()
         return {name: runner.get_tensor(index) for index, name in names.items()}
 
-    found = _calibration.choose(request.calibration_method, request.percentile, lambda: (run(image) for image in images))
+    found = calibration.choose(request.calibration_method, request.percentile, lambda: (run(image) for image in images))
     for name, limits in found.items():
         for key, limit in zip(("min", "max"), limits, strict=True):
             form[name][key] = np.full_like(form[name][key], limit)

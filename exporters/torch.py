@@ -6,8 +6,8 @@ import importlib.metadata
 import warnings
 from pathlib import Path
 
-from edgebench.exporters import _preflight
-from edgebench.exporters._tracing import Cached, exported
+from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared.tracing import Cached, exported
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
 PRECISIONS = ("fp32",)
@@ -23,7 +23,7 @@ def tools() -> dict[str, str]:
 
 def preflight(request: ExportRequest) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
-    _preflight.check_torch(request)
+    preflight_.check_torch(request)
 
 
 def export(request: ExportRequest, folder: Path) -> Exported:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from edgebench import measure, plan
+from edgebench.device import measure
+from edgebench.run import plan
 
 QUICK = plan.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.2, window_seconds=0.01)
 WARMUP_SECONDS = 0.02

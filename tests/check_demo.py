@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from edgebench import store
+from edgebench.store import records as records_
 
 
 def main(results: Path) -> int:
     """Print each requirement with its figure; returns the number of those that do not hold."""
-    records = {(r.cell.model, r.cell.format, r.cell.precision): r for _, r in store.read_all(results) if r.accuracy}
+    records = {(r.cell.model, r.cell.format, r.cell.precision): r for _, r in records_.read_all(results) if r.accuracy}
     metric = {key: record.accuracy.metrics["accuracy"] for key, record in records.items() if record.accuracy}
     size = {key: record.size_bytes or 0 for key, record in records.items()}
     checks = [

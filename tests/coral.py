@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from edgebench import api
-from edgebench.exporters import _edgetpu_compiler as compiler
+from edgebench.exporters._edgetpu import compiler
 
 DOUBLES = Path(__file__).parent / "doubles"
 CORAL = DOUBLES / "coral"

@@ -9,11 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from edgebench import index
-from edgebench.entry import flatten
 from edgebench.files import seal, write_json
-from edgebench.plan import cell_key
 from edgebench.report import tables
+from edgebench.run.plan import cell_key
 from edgebench.schema import (
     Accuracy,
     Cell,
@@ -31,6 +29,8 @@ from edgebench.schema import (
     Verdict,
     Window,
 )
+from edgebench.store import index
+from edgebench.store.row import flatten
 
 
 def make_cell(model: str = "net", format: str = "onnx", precision: str = "fp32", **changes: Any) -> Cell:

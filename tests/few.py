@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from edgebench.config import read_dataset
 from edgebench.data import open_images
-from edgebench.profile import read_dataset
 
 
 def few_digits(folder: Path, count: int) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sshd import Sshd
 
-from edgebench import deploy
+from edgebench.device import deploy
 from edgebench.schema import Cache, Keep, Link, Stream, Target
 from edgebench.targets.transports.ssh import SshTransport
 

@@ -14,7 +14,6 @@ from factory import make_cell, make_latency, make_record
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from edgebench import store
 from edgebench.data import open_dataset
 from edgebench.schema import (
     DatasetRef,
@@ -35,6 +34,7 @@ from edgebench.schema import (
     Verdict,
     Window,
 )
+from edgebench.store import records as records_
 
 SPLIT = "7a59f971440ebfa86830a6acd93c05bbd60c170d015d59c5bd36c89c1ef00aae"
 """Hash of the digits' test split."""
@@ -112,7 +112,7 @@ def save(results: Path, wanted: int) -> list[Record]:
     made = []
     for index, record in enumerate(records(wanted)):
         measured = measurement(record, labels, index) if record.status == "done" else None
-        made.append(store.save(results, record, measured, labels if measured else None))
+        made.append(records_.save(results, record, measured, labels if measured else None))
     return made
 
 

@@ -15,8 +15,9 @@ from conftest import ARM64, Cli
 from numpy.typing import NDArray
 from sshd import Sshd
 
-from edgebench import api, store
+from edgebench import api
 from edgebench.schema import Record
+from edgebench.store import records
 
 RUNTIMES = {"onnx": ("onnxruntime", "onnxruntime"), "tflite": ("tflite", "ai-edge-litert")}
 TRAINED = {"epochs": 6, "batch_size": 64, "learning_rate": 0.01, "augment": "none"}
@@ -39,9 +40,9 @@ def told(cli: Cli, *arguments: Any) -> dict[str, Any]:
 def measured(results: str) -> dict[str, tuple[Record, NDArray[Any]]]:
     """Read records by their bundle, each with the scores for every evaluation sample."""
     found = {}
-    for path, record in store.read_all(Path(results)):
+    for path, record in records.read_all(Path(results)):
         assert record.failure is None, record.failure
-        found[record.cell.bundle_sha256] = record, store.read_samples(path, record)["predictions"]
+        found[record.cell.bundle_sha256] = record, records.read_samples(path, record)["predictions"]
     return found
 
 

@@ -16,10 +16,10 @@ import pytest
 import synthetic
 from factory import make_cell, make_latency, make_measurement, make_record
 
-from edgebench import results as verbs
-from edgebench import store
 from edgebench.errors import InputError
-from edgebench.report import choice, columns, tables
+from edgebench.report import columns, tables
+from edgebench.report import leaderboard as verbs
+from edgebench.report import limits as limits_
 from edgebench.schema import (
     DatasetRef,
     Energy,
@@ -32,6 +32,7 @@ from edgebench.schema import (
     Sustained,
     Verdict,
 )
+from edgebench.store import records
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 Axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed").Axe
@@ -116,7 +117,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Make records of several boards, energies and verdicts, without samples, and their page."""
     folder = tmp_path_factory.mktemp("many")
     for record in synthetic.records(150):
-        store.save(folder / "results", record, None)
+        records.save(folder / "results", record, None)
     verbs.report(folder / "results", out=folder / "report.html")
     return folder / "results", folder / "report.html"
 
@@ -239,10 +240,10 @@ def wishes(folder: Path, count: int) -> list[dict[str, Any]]:
     found = []
     for _ in range(count):
         limits = {}
-        for name in sorted(chance.sample(list(choice.KINDS), chance.randint(0, 4)), key=list(choice.KINDS).index):
-            kind = choice.KINDS[name]
+        for name in sorted(chance.sample(list(limits_.KINDS), chance.randint(0, 4)), key=list(limits_.KINDS).index):
+            kind = limits_.KINDS[name]
             value = kind.value(chance.choice(rows)) or 1.0
-            unit = chance.choice([unit for unit in kind.units if unit or kind.units is not choice.TIMES])
+            unit = chance.choice([unit for unit in kind.units if unit or kind.units is not limits_.TIMES])
             number = value * chance.choice([1.0, 1.0, 0.5, 1.5, 0.999]) / kind.units[unit]
             space = chance.choice(["", " "])
             limits[name] = chance.choice([f"{number:.20f}".rstrip("0"), f"{number:.3f}", f"{number:.0f}"]) + space + unit
@@ -398,7 +399,7 @@ def test_what_a_device_told_is_drawn(opened: Opened, tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     labels, scores = chance.integers(0, 2, (50, 2)), chance.normal(0, 1, (50, 2)).astype("<f4")
     measured = synthetic.measurement(record, np.zeros(360, np.int64), 0)
-    store.save(tmp_path, record, replace(measured, predictions=Predictions(50, 2, scores.tobytes())), labels)
+    records.save(tmp_path, record, replace(measured, predictions=Predictions(50, 2, scores.tobytes())), labels)
     verbs.report(tmp_path, out=tmp_path / "report.html")
     page = opened(tmp_path / "report.html").page
     page.locator("#leaderboard tbody tr").click()
@@ -419,7 +420,7 @@ def test_energies_of_several_sources_are_drawn_apart(opened: Opened, tmp_path: P
     for index, rail in enumerate(("VDD_IN", "VDD_IN", "SOC")):
         joules = Interval(value=0.001 * (index + 1), low=0.001, high=0.01)
         energy = Energy(joules=joules, provenance="board", meter="ina3221", rail=rail, short=False)
-        store.save(tmp_path, make_record(cell=make_cell(f"net{index}"), energy=energy), None)
+        records.save(tmp_path, make_record(cell=make_cell(f"net{index}"), energy=energy), None)
     verbs.report(tmp_path, out=tmp_path / "report.html")
     page = opened(tmp_path / "report.html", "#axis=energy").page
     page.wait_for_function("() => document.querySelectorAll('[data-chart] .point').length === 1")
@@ -463,9 +464,9 @@ def hostile_records(folder: Path) -> None:
             verdict=Verdict(word="UNSTABLE", reasons=(Reason(reason=text, recommendation=text),)),
             tools={text: text},
         )
-        store.save(folder, record, make_measurement(), np.array([0, 1]))
+        records.save(folder, record, make_measurement(), np.array([0, 1]))
         failed = make_cell(f"lost{index}", dataset=dataset)
-        store.save(
+        records.save(
             folder,
             make_record("failed", cell=failed, failure=Reason(reason=text, recommendation=text), failed_stage=text),
             None,
@@ -553,9 +554,9 @@ def test_little_or_nothing_is_shown_as_what_it_is(opened: Opened, tmp_path: Path
     folder = tmp_path / "results"
     (folder / "records").mkdir(parents=True)
     if kind == "failed alone":
-        store.save(folder, make_record("failed", cell=make_cell("lost")), None)
+        records.save(folder, make_record("failed", cell=make_cell("lost")), None)
     if kind in ("one", "damaged samples"):
-        saved = store.save(folder, make_record(latency=make_latency(p99_ns=None)), make_measurement())
+        saved = records.save(folder, make_record(latency=make_latency(p99_ns=None)), make_measurement())
         if kind == "damaged samples":
             assert saved.samples
             (folder / "records" / "cpu" / saved.samples.file).write_bytes(b"broken")

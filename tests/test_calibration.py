@@ -14,15 +14,16 @@ import pytest
 from conftest import Cli
 
 import edgebench
-from edgebench import build, profile
+from edgebench import config
 from edgebench.agent import preprocess
-from edgebench.build import Order, calibration_of, check_goals
-from edgebench.bundle import read_bundle
+from edgebench.bundle import export
+from edgebench.bundle.export import Order, calibration_of, check_goals
+from edgebench.bundle.manifest import read_bundle
 from edgebench.data import Dataset, Split, open_images
 from edgebench.errors import ExportError, InputError
-from edgebench.exporters import _calibration
+from edgebench.exporters._shared import calibration
+from edgebench.models.source import Source, open_source
 from edgebench.schema import Bundle, CalibrationPlan, DatasetRef, Goals
-from edgebench.sources import Source, open_source
 
 Bundles = dict[tuple[str, str], Path]
 METHODS = ("min-max", "entropy", "percentile")
@@ -30,7 +31,7 @@ METHODS = ("min-max", "entropy", "percentile")
 
 def ranges(method: str, *values: Any, percentile: float = 99.0) -> tuple[float, float]:
     samples = [{"x": np.asarray(part, np.float32)} for part in values]
-    return _calibration.choose(method, percentile, lambda: samples)["x"]
+    return calibration.choose(method, percentile, lambda: samples)["x"]
 
 
 # ---------------------------------------------------------------- methods
@@ -89,7 +90,7 @@ def test_memory_does_not_grow_with_the_samples(method: str) -> None:
             yield {"x": np.random.default_rng(seed).standard_normal(250_000).astype(np.float32)}
 
     tracemalloc.start()
-    _calibration.choose(method, 99.9, runs)
+    calibration.choose(method, 99.9, runs)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 12e6  # one sample is 1 MB, and numpy's histogram works on copies of it
@@ -153,9 +154,9 @@ def test_min_max_of_a_tflite_file_is_the_extremes_of_its_samples(here: Path) -> 
     pytest.importorskip("litert_torch")
     bundle = exported("tflite", "min-max", here, samples=4)
     data = open_images(DatasetRef(name="digits"))
-    drawn = np.sort(build.drawn_samples(len(data.read("train")), 4))
+    drawn = np.sort(export.drawn_samples(len(data.read("train")), 4))
     _, network = open_source(Source("tinynet:net", name="tiny", size=16, channels=1), data)
-    scores = build.torch_outputs(network(), data.read("train").images[drawn])
+    scores = export.torch_outputs(network(), data.read("train").images[drawn])
     assert bundle.output.scale == pytest.approx((max(scores.max(), 0) - min(scores.min(), 0)) / 255, rel=0.01)
 
 
@@ -205,14 +206,14 @@ def overlapping(shared: int) -> Dataset:
 
 def order(data: Dataset, samples: int = 60) -> Order:
     model, network = open_source(Source("tinynet:net", name="tiny", size=16, channels=1), data)
-    accepts = profile.read_target("cpu").accepted("onnx", "int8")
+    accepts = config.read_target("cpu").accepted("onnx", "int8")
     assert accepts is not None
     return Order(model, network, "onnx", "int8", accepts, data, CalibrationPlan(samples=samples))
 
 
 def test_no_evaluation_sample_is_in_the_calibration_set(here: Path) -> None:
     data = overlapping(25)
-    bundle, _ = build.build_bundle(order(data), profile.read_target("cpu"), here / "made", lambda *_: None)
+    bundle, _ = export.build_bundle(order(data), config.read_target("cpu"), here / "made", lambda *_: None)
     assert bundle.calibration is not None
     assert (bundle.calibration.samples, bundle.calibration.excluded) == (35, 25)
     wanted = order(data)

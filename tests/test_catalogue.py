@@ -15,13 +15,13 @@ import yaml
 from conftest import Cli
 from packaging.requirements import Requirement
 
-from edgebench import api, discovery
+from edgebench import api, plugins
+from edgebench.config import read_fleet, read_target, write_target
 from edgebench.errors import ExportError, InputError, ProfileError, UnknownName
-from edgebench.profile import read_fleet, read_target, write_target
 from edgebench.schema import Limits, Target, split_host
 
 ROOT = Path(__file__).parent.parent
-CATALOGUE = discovery.names("edgebench.targets", ".yaml")
+CATALOGUE = plugins.names("edgebench.targets", ".yaml")
 DEVICES = tuple(name for name in CATALOGUE if name != "cpu")
 HOSTILE = ("a b;rm -rf ~", "$(id)", "`id`", "-oProxyCommand=id", "x\ny", "x\0y", "a'b", 'a"b', "a|b", "é" * 255, "", " ", "a&b")
 FULL = "name: mine\ndescription: mine\ntransport: ssh\naccepts: [{format: onnx, precisions: [fp32], runtime: onnxruntime}]\n"
@@ -56,13 +56,13 @@ def test_a_target_of_the_catalogue_says_what_it_is_and_from_where_that_is_known(
 def test_a_target_names_only_formats_runtimes_and_meters_that_there_are(name: str) -> None:
     target = read_target(name)
     for accepts in target.accepts:
-        exporter = discovery.load("edgebench.exporters", accepts.format, "format")
+        exporter = plugins.load("edgebench.exporters", accepts.format, "format")
         assert set(accepts.precisions) <= set(exporter.PRECISIONS)
-        assert accepts.runtime in discovery.on_device("rt")
+        assert accepts.runtime in plugins.on_device("rt")
         if accepts.format == "onnx":
             assert accepts.limits.opset
             assert accepts.limits.ir
-    assert {spec.name for spec in target.meters} <= set(discovery.on_device("meter"))
+    assert {spec.name for spec in target.meters} <= set(plugins.on_device("meter"))
 
 
 @pytest.mark.parametrize("name", DEVICES)

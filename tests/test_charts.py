@@ -20,15 +20,16 @@ from PIL import Image
 from scipy.special import softmax
 from sklearn import metrics as sklearn
 
-from edgebench import store
+from edgebench.config import read_dataset
 from edgebench.data import Split, open_images
-from edgebench.entry import flatten
-from edgebench.evidence import gather
-from edgebench.profile import read_dataset
-from edgebench.report import charts, figures
-from edgebench.report.spec import COLOURS, DASHES, PAPER, SHAPES
+from edgebench.report import figures
+from edgebench.report.charts import tradeoff
+from edgebench.report.charts.vega import COLOURS, DASHES, PAPER, SHAPES
+from edgebench.report.detail import gather
 from edgebench.report.tables import Row, Table
 from edgebench.schema import Energy, Interval, Record
+from edgebench.store import records as records_
+from edgebench.store.row import flatten
 
 Array = NDArray[Any]
 RECORDS = Path(__file__).parent.parent / "results" / "records" / "cpu"
@@ -50,8 +51,8 @@ HOSTILE = (
 
 def drawn(spec: dict[str, Any], dark: bool = False, **data: Any) -> ElementTree.Element:
     """Draw a chart as SVG; it may load nothing."""
-    whole = {**charts.widened(spec, 520), "datasets": data}
-    return ElementTree.fromstring(vl_convert.vegalite_to_svg(whole, config=charts.theme(dark), allowed_base_urls=[]))
+    whole = {**tradeoff.widened(spec, 520), "datasets": data}
+    return ElementTree.fromstring(vl_convert.vegalite_to_svg(whole, config=tradeoff.theme(dark), allowed_base_urls=[]))
 
 
 def texts(root: ElementTree.Element) -> list[str]:
@@ -79,13 +80,13 @@ def digits() -> Split:
 @pytest.fixture(scope="module")
 def behind(digits: Split) -> dict[str, Any]:
     (path,) = RECORDS.glob("mobilenetv2-distilled.onnx.int8.*.json")
-    return gather(path, store.read_record(path), digits).values()
+    return gather(path, records_.read_record(path), digits).values()
 
 
 @pytest.fixture(scope="module")
 def scores() -> Array:
     (path,) = RECORDS.glob("mobilenetv2-distilled.onnx.int8.*.json")
-    return store.read_samples(path, store.read_record(path))["predictions"]
+    return records_.read_samples(path, records_.read_record(path))["predictions"]
 
 
 def a_row(number: int, metric: float, median_ns: float, name: str = "", **changes: Any) -> dict[str, Any]:
@@ -103,7 +104,7 @@ def a_row(number: int, metric: float, median_ns: float, name: str = "", **change
 def test_the_cells_of_a_confusion_matrix_are_scikit_learns(
     behind: dict[str, Any], scores: Array, digits: Split, dark: bool
 ) -> None:
-    root = drawn(charts.every()["confusion"], dark, confusion=behind["evaluation"]["confusion"])
+    root = drawn(tradeoff.every()["confusion"], dark, confusion=behind["evaluation"]["confusion"])
     cells = [(place(item), int("".join(item.itertext()))) for item in marks(root, "text")]
     columns, rows = (sorted({spot[axis] for spot, _ in cells}) for axis in (0, 1))
     found = np.zeros((10, 10), int)
@@ -113,7 +114,7 @@ def test_the_cells_of_a_confusion_matrix_are_scikit_learns(
 
 
 def test_shares_of_a_confusion_matrix_are_of_the_true_class(behind: dict[str, Any], scores: Array, digits: Split) -> None:
-    root = drawn(charts.every()["confusion_normalised"], confusion=behind["evaluation"]["confusion"])
+    root = drawn(tradeoff.every()["confusion_normalised"], confusion=behind["evaluation"]["confusion"])
     found = sorted("".join(item.itertext()) for item in marks(root, "text"))
     wanted = sklearn.confusion_matrix(digits.labels, scores.argmax(axis=1), normalize="true").ravel()
     assert found == sorted(f"{value:.2f}" for value in wanted if value)
@@ -130,8 +131,8 @@ def about(value: float) -> Any:
 
 def test_the_legends_tell_scikit_learns_areas(behind: dict[str, Any], scores: Array, digits: Split) -> None:
     likely, truth = softmax(scores.astype(np.float64), axis=1), np.eye(10)[digits.labels]
-    roc = texts(drawn(charts.every()["roc"], roc=behind["evaluation"]["roc"]))
-    recall = texts(drawn(charts.every()["precision_recall"], precision_recall=behind["evaluation"]["precision_recall"]))
+    roc = texts(drawn(tradeoff.every()["roc"], roc=behind["evaluation"]["roc"]))
+    recall = texts(drawn(tradeoff.every()["precision_recall"], precision_recall=behind["evaluation"]["precision_recall"]))
     for average in ("micro", "macro"):
         assert told(f"{average}-average", roc) == about(sklearn.roc_auc_score(truth, likely, average=average))
         assert told(f"{average}-average", recall) == about(sklearn.average_precision_score(truth, likely, average=average))
@@ -143,23 +144,23 @@ def test_the_legends_tell_scikit_learns_areas(behind: dict[str, Any], scores: Ar
 
 def test_curves_of_a_weaker_model_are_drawn_whole() -> None:
     lines = [{"curve": "a", "average": False, "area": 0.8, "x": [0, 0.2, 1], "y": [0, 0.8, 1]}]
-    found = texts(drawn(charts.every()["roc"], roc=lines))
+    found = texts(drawn(tradeoff.every()["roc"], roc=lines))
     assert "the corner, enlarged" not in found
     assert {"0.0", "0.5", "1.0"} <= set(found)
 
 
 def test_the_calibration_chart_tells_its_error_and_every_bin(behind: dict[str, Any]) -> None:
     (line,) = behind["evaluation"]["calibration"]
-    root = drawn(charts.every()["calibration"], calibration=[line])
+    root = drawn(tradeoff.every()["calibration"], calibration=[line])
     assert f"ECE {line['ece']:.4f}: confidence in the decision" in texts(root)
     assert len(list(marks(root, "symbol"))) == len(line["count"])
 
 
 def test_each_trial_has_a_line_and_a_body(behind: dict[str, Any]) -> None:
-    lines = drawn(charts.every()["ecdf"], trials=behind["trials"])
+    lines = drawn(tradeoff.every()["ecdf"], trials=behind["trials"])
     assert sum(group.get("class", "").startswith("mark-line role-mark") for group in lines.iter(f"{SVG}g")) == 5
     assert [f"trial {n}" for n in range(1, 6)] == [text for text in texts(lines) if text.startswith("trial ")]
-    bodies = drawn(charts.every()["violin"], trials=behind["trials"])
+    bodies = drawn(tradeoff.every()["violin"], trials=behind["trials"])
     assert sum(group.get("class", "").startswith("mark-area role-mark") for group in bodies.iter(f"{SVG}g")) == 5
     assert len(list(marks(bodies, "rule"))) == 5
 
@@ -170,12 +171,12 @@ def test_a_series_has_conditions_under_it_and_its_onset() -> None:
         {"what": "clock, MHz", "t_s": [0, 1, 2], "value": [1500, 1500, 900]},
         {"what": "temperature, °C", "t_s": [0, 1, 2], "value": [40.5, 50, 60]},
     ]
-    root = drawn(charts.every()["series"], series=series, conditions=conditions, onset=[{"t_s": 2.5, "slowdown": 1.0}])
+    root = drawn(tradeoff.every()["series"], series=series, conditions=conditions, onset=[{"t_s": 2.5, "slowdown": 1.0}])
     found = texts(root)
     assert found.index("temperature, °C") < found.index("clock, MHz")
     assert "+100.0 % at the end" in found
     assert len(list(marks(root, "rule"))) == 1
-    alone = texts(drawn(charts.every()["series_alone"], series=series, onset=[]))
+    alone = texts(drawn(tradeoff.every()["series_alone"], series=series, onset=[]))
     assert alone.count("seconds") == 1
     assert "clock, MHz" not in alone
 
@@ -186,7 +187,7 @@ def test_the_power_chart_marks_idle_and_samples_by_words() -> None:
         {"what": "samples", "label": "trial 1", "begin_s": 0, "end_s": 10},
     ]
     power = [{"source": "ina3221 <VDD>", "provenance": "module", "t_s": [-5, 0, 10], "watts": [3, 8, 8]}]
-    root = drawn(charts.every()["power"], power=power, stretches=stretches)
+    root = drawn(tradeoff.every()["power"], power=power, stretches=stretches)
     assert {"idle", "trial 1", "ina3221 <VDD> (module)"} <= set(texts(root))
     assert len(list(marks(root, "rect"))) == 2
 
@@ -196,7 +197,7 @@ def test_the_power_chart_marks_idle_and_samples_by_words() -> None:
 
 def on_front(rows: list[dict[str, Any]], axis: str = "p50") -> set[str]:
     """Read the names that stand at the front."""
-    return {"".join(item.itertext()) for item in marks(drawn(charts.tradeoff(axis), rows=rows), "text")}
+    return {"".join(item.itertext()) for item in marks(drawn(tradeoff.tradeoff(axis), rows=rows), "text")}
 
 
 def test_the_front_is_what_no_other_row_beats() -> None:
@@ -222,7 +223,7 @@ def test_what_is_invalid_or_not_known_is_not_on_the_front() -> None:
     rows = [a_row(0, 0.99, 1e5, verdict="INVALID"), a_row(1, 0.9, 2e5), a_row(2, 0.95, 3e5, p99_ns=9e5)]
     assert on_front(rows) == {"m1", "m2"}
     assert on_front(rows, "p99") == {"m2"}
-    faint = [item for item in marks(drawn(charts.tradeoff(), rows=rows), "symbol") if item.get("opacity") == "0.3"]
+    faint = [item for item in marks(drawn(tradeoff.tradeoff(), rows=rows), "symbol") if item.get("opacity") == "0.3"]
     assert len(faint) == 1
 
 
@@ -234,7 +235,7 @@ def test_energies_of_two_sources_are_never_drawn_together() -> None:
         a_row(2, 0.97, 1e5, **{**metered, "energy_provenance": "wall", "energy_rail": "socket"}),
         a_row(3, 0.99, 1e5, **{**metered, "energy_joules": 0.001, "energy_short": True}),
     ]
-    spec = charts.tradeoff("energy")
+    spec = tradeoff.tradeoff("energy")
     assert len(list(marks(drawn(spec, rows=rows), "symbol"))) == 3
     assert on_front(rows, "energy") == {"m0", "m1"}
     wall = {**spec, "params": [{"name": "source", "value": "wall socket"}]}
@@ -243,7 +244,7 @@ def test_energies_of_two_sources_are_never_drawn_together() -> None:
 
 def test_variants_differ_in_colour_and_in_shape() -> None:
     rows = [a_row(n, 0.5 + n / 100, 1e5 * (n + 1), precision=f"p{n}") for n in range(7)]
-    items = list(marks(drawn(charts.tradeoff(), rows=rows), "symbol"))
+    items = list(marks(drawn(tradeoff.tradeoff(), rows=rows), "symbol"))
     assert len({item.get("fill") for item in items}) == 7
     assert len({item.get("d") for item in items}) == 7
     assert len(set(itertools.islice(zip(itertools.cycle(COLOURS[False]), itertools.cycle(SHAPES), strict=False), 56))) == 56
@@ -253,7 +254,7 @@ def test_variants_differ_in_colour_and_in_shape() -> None:
 
 def test_sizes_are_written_beside_their_bars() -> None:
     rows = [a_row(0, 0.9, 1e5, size_bytes=2_613_000), a_row(1, 0.9, 1e5, size_bytes=45_000_000)]
-    found = texts(drawn(charts.sizes(), rows=rows))
+    found = texts(drawn(tradeoff.sizes(), rows=rows))
     assert {"m0, onnx fp32", "m1, onnx fp32", "2.49 MiB", "42.9 MiB"} <= set(found)
 
 
@@ -300,9 +301,9 @@ def test_colours_stand_out_from_their_background(dark: bool) -> None:
         assert (high + 0.05) / (low + 0.05) >= 3  # WCAG 2.2, 1.4.11
 
 
-@pytest.mark.parametrize("name", [*charts.every(), *charts.AXES, "sizes"])
+@pytest.mark.parametrize("name", [*tradeoff.every(), *tradeoff.AXES, "sizes"])
 def test_every_chart_needs_no_network_and_is_drawn_without_data(name: str) -> None:
-    spec = charts.tradeoff(name) if name in charts.AXES else charts.sizes() if name == "sizes" else charts.every()[name]
+    spec = tradeoff.tradeoff(name) if name in tradeoff.AXES else tradeoff.sizes() if name == "sizes" else tradeoff.every()[name]
     assert "url" not in json.dumps(spec).replace(spec["$schema"], "")
     behind = ["rows", "trials", "series", "conditions", "onset", "power", "stretches"]
     nothing: dict[str, Any] = {name: [] for name in (*behind, "roc", "precision_recall", "confusion", "calibration")}
@@ -315,10 +316,10 @@ def test_hostile_names_are_text_and_nothing_else() -> None:
     lines = [{"curve": name, "average": False, "area": 0.5, "x": [0, 1], "y": [0, 1]} for name in HOSTILE]
     matrix = [{"true": name, "total": 1, "predicted": list(HOSTILE), "count": [1] * 10} for name in HOSTILE]
     for spec, data in (
-        (charts.tradeoff(by="model"), {"rows": rows}),
-        (charts.sizes(), {"rows": rows}),
-        (charts.every()["roc"], {"roc": lines}),
-        (charts.every()["confusion"], {"confusion": matrix}),
+        (tradeoff.tradeoff(by="model"), {"rows": rows}),
+        (tradeoff.sizes(), {"rows": rows}),
+        (tradeoff.every()["roc"], {"roc": lines}),
+        (tradeoff.every()["confusion"], {"confusion": matrix}),
     ):
         root = drawn(figures.printed(spec), **figures.printed(data))
         assert {each.tag.removeprefix(SVG) for each in root.iter()} <= {
@@ -349,7 +350,7 @@ def a_table(records: Mapping[str, Record], **title: str) -> Table:
 
 @pytest.fixture(scope="module")
 def committed(digits: Split) -> tuple[Table, dict[str, Any]]:
-    records = {path.name: (path, store.read_record(path)) for path in sorted(RECORDS.glob("mobilenetv2.*.json"))}
+    records = {path.name: (path, records_.read_record(path)) for path in sorted(RECORDS.glob("mobilenetv2.*.json"))}
     found = {name: gather(path, record, digits).values() for name, (path, record) in records.items()}
     return a_table({name: record for name, (_, record) in records.items()}), found
 

@@ -10,25 +10,25 @@ import pytest
 from conftest import Cli
 from factory import make_cell, make_latency, make_record, make_tables
 
-from edgebench import results
 from edgebench.errors import InputError
-from edgebench.report import choice
+from edgebench.report import leaderboard
+from edgebench.report import limits as limits_
 from edgebench.schema import Energy, Interval, Verdict
 
 RESULTS = Path(__file__).parent.parent / "results"
 
 
-def chosen(limits: dict[str, float], *records: Any, sort: str = "metric") -> choice.Choice:
+def chosen(limits: dict[str, float], *records: Any, sort: str = "metric") -> limits_.Choice:
     placed = [(Path(f"{index}.json"), record) for index, record in enumerate(records)]
-    [found] = choice.choose(make_tables(placed, sort, ("target",)), limits)
+    [found] = limits_.choose(make_tables(placed, sort, ("target",)), limits)
     return found
 
 
-def names(found: choice.Choice) -> list[str]:
+def names(found: limits_.Choice) -> list[str]:
     return [row.entry.model for row in found.kept]
 
 
-def reasons(found: choice.Choice) -> dict[str, tuple[str, ...]]:
+def reasons(found: limits_.Choice) -> dict[str, tuple[str, ...]]:
     return {row.entry.model: why for row, why in found.excluded}
 
 
@@ -87,7 +87,7 @@ def test_an_invalid_measurement_is_no_choice() -> None:
     ],
 )
 def test_quantities_are_read_with_their_units(name: str, text: str, value: float) -> None:
-    assert choice.quantity(name, text) == pytest.approx(value)
+    assert limits_.quantity(name, text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_quantities_are_read_with_their_units(name: str, text: str, value: float
 )
 def test_what_is_no_quantity_is_one_clear_line(name: str, text: str) -> None:
     with pytest.raises(InputError, match=f"^--{name.replace('_', '-')} .*not understood; write it like "):
-        choice.quantity(name, text)
+        limits_.quantity(name, text)
 
 
 def test_the_command_line_chooses_among_the_committed_records(cli: Cli) -> None:
@@ -113,7 +113,7 @@ def test_the_command_line_chooses_among_the_committed_records(cli: Cli) -> None:
 
 
 def test_python_takes_numbers_and_text() -> None:
-    [found] = results.recommend(RESULTS, limits={"max_p99": "1ms", "max_size": 5e6}, where={"precision": ["int8"]})
+    [found] = leaderboard.recommend(RESULTS, limits={"max_p99": "1ms", "max_size": 5e6}, where={"precision": ["int8"]})
     assert found.kept
     with pytest.raises(InputError, match="did you mean 'max_p99'"):
-        results.recommend(RESULTS, limits={"max_p9": 1.0})
+        leaderboard.recommend(RESULTS, limits={"max_p9": 1.0})

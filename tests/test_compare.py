@@ -12,10 +12,12 @@ from conftest import Cli
 from factory import make_cell, make_latency, make_measurement, make_record, make_tables
 from test_measure import Bundles
 
-from edgebench import api, comparison, plan, store
+from edgebench import api
 from edgebench.errors import InputError, RecordError
-from edgebench.plan import ModeSpec
+from edgebench.run import compare, plan
+from edgebench.run.plan import ModeSpec
 from edgebench.schema import Noise, Record, Scenario
+from edgebench.store.records import noise_floor, save, save_noise
 
 BRIEF = ModeSpec(trials=3, min_samples=20, min_seconds=0.1, cap_seconds=0.3, window_seconds=0.05)
 
@@ -34,7 +36,7 @@ def record(median_ns: float, spread: float = 0.002, **cell: Any) -> Record:
 def saved(results: Path, *records: Record) -> list[Path]:
     before = set(results.rglob("*.json"))
     for each in records:
-        store.save(results, each, make_measurement())
+        save(results, each, make_measurement())
     return sorted(set(results.rglob("*.json")) - before)
 
 
@@ -58,8 +60,8 @@ def noise(floor: float, **changes: Any) -> Noise:
 
 
 def test_trials_are_interleaved_a_b_b_a() -> None:
-    assert [each.cell for each in comparison.interleaved(4)] == [0, 1, 1, 0, 0, 1, 1, 0]
-    assert [each.trial for each in comparison.interleaved(2)] == [0, 0, 1, 1]
+    assert [each.cell for each in compare.interleaved(4)] == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert [each.trial for each in compare.interleaved(2)] == [0, 0, 1, 1]
 
 
 def test_a_bundle_is_faster_than_a_slower_one(
@@ -206,17 +208,17 @@ def test_a_shift_within_the_target_s_noise_is_none(tmp_path: Path) -> None:
     [one] = saved(tmp_path, record(1e6, model="x"))
     [other] = saved(tmp_path, record(1.05e6, model="y"))
     assert api.compare(one, other).pairs[0].latency.word == "slower"
-    store.save_noise(tmp_path, noise(0.06))
+    save_noise(tmp_path, noise(0.06))
     assert api.compare(one, other).pairs[0].latency.word == "same"
 
 
 def test_a_changed_noise_is_found(tmp_path: Path) -> None:
-    path = store.save_noise(tmp_path, noise(0.06))
-    assert store.noise_floor(tmp_path, make_cell()) == 0.06
-    assert store.noise_floor(tmp_path, make_cell(mode="standard")) is None
+    path = save_noise(tmp_path, noise(0.06))
+    assert noise_floor(tmp_path, make_cell()) == 0.06
+    assert noise_floor(tmp_path, make_cell(mode="standard")) is None
     path.write_text(path.read_text().replace("0.06", "0.01"))
     with pytest.raises(RecordError, match="its hash differs"):
-        store.noise_floor(tmp_path, make_cell())
+        noise_floor(tmp_path, make_cell())
 
 
 # ---------------------------------------------------------------- ranks

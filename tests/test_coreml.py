@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 from conftest import DOUBLES, MOBILE, TINY
 
-from edgebench import api, build, deploy, measure
+from edgebench import api
 from edgebench.agent import preprocess
+from edgebench.bundle import export as export_
+from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
+from edgebench.device import deploy, measure
 from edgebench.errors import ExportError
-from edgebench.plan import MODES
-from edgebench.profile import read_dataset, read_target
+from edgebench.run.plan import MODES
 from edgebench.schema import ExportRequest, Limits, Link, Measurement, Network, Scenario
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this computer")
@@ -102,20 +104,20 @@ def export(model: str = "tinynet:net", precision: str = "fp32", limits: str = ""
 
 
 def package_of(result: Any) -> Any:
-    from edgebench.exporters import _mlpackage
+    from edgebench.exporters._coreml import package as package_
 
-    return _mlpackage.read(result.folder / "model.mlpackage")
+    return package_.read(result.folder / "model.mlpackage")
 
 
 @pytest.mark.parametrize("limits", ["", "version: macOS15"])
 @pytest.mark.parametrize("precision", FIVE)
 def test_each_precision_is_exported_read_back_and_executed(here: Path, precision: str, limits: str) -> None:
-    from edgebench.exporters import _mlpackage
+    from edgebench.exporters._coreml import package as package_
 
     bundle = (result := export(precision=precision, limits=limits)).bundle
     package = package_of(result)
     assert package.spec.specificationVersion == (9 if limits else 7)
-    bits = {weight.values: weight.bits for weight in _mlpackage.weights(package) if weight.values > 1}
+    bits = {weight.values: weight.bits for weight in package_.weights(package) if weight.values > 1}
     assert bits == {72: 32 if precision == "fp32" else 16, 1152: bundle.details["weight_bits"], 160: bits[72]}
     assert bundle.details["weight_bits"] == dict(zip(FIVE, (32, 16, 8, 6, 4), strict=True))[precision]
     assert (bundle.parity.runtime, bundle.parity.samples, bundle.calibration) == ("MIL interpreter", 256, None)
@@ -125,7 +127,7 @@ def test_each_precision_is_exported_read_back_and_executed(here: Path, precision
 
 
 def test_the_model_takes_an_image_and_holds_its_labels(here: Path) -> None:
-    from edgebench.exporters import _mlpackage
+    from edgebench.exporters._coreml import package as package_
 
     bundle = (result := export(precision="fp16", channels=3)).bundle
     package = package_of(result)
@@ -135,7 +137,7 @@ def test_the_model_takes_an_image_and_holds_its_labels(here: Path) -> None:
     assert image.type.imageType.ColorSpace.Name(image.type.imageType.colorSpace) == "RGB"
     assert (description.predictedFeatureName, description.predictedProbabilitiesName) == ("classLabel", "classLabel_probs")
     assert [out.name for out in description.output] == ["classLabel", "classLabel_probs", "scores"]
-    assert _mlpackage.labels(package) == bundle.model.classes
+    assert package_.labels(package) == bundle.model.classes
     assert json.loads(description.metadata.userDefined["classes"]) == list(bundle.model.classes)
     assert (bundle.input.dtype, bundle.input.is_image, bundle.details["labels"]) == ("uint8", True, True)
     grey = package_of(export(precision="fp16")).spec.description.input[0].type.imageType
@@ -146,7 +148,7 @@ def test_pixels_as_a_phone_gives_them_are_normalised_inside(here: Path) -> None:
     """Channels with unlike mean and deviation; the expected scores come from torch, by hand."""
     import torch
 
-    from edgebench.exporters import _mil
+    from edgebench.exporters._coreml import interpreter
 
     mean, std = [0.1, 0.4, 0.7], [0.2, 0.5, 0.9]
     network = importlib.import_module("tinynet").net(10, 3, 16).eval()
@@ -156,7 +158,7 @@ def test_pixels_as_a_phone_gives_them_are_normalised_inside(here: Path) -> None:
     normal = (pixels / 255 - torch.tensor(mean).reshape(1, 3, 1, 1)) / torch.tensor(std).reshape(1, 3, 1, 1)
     with torch.no_grad():
         expected = network(normal)
-    run = _mil.Interpreter(package_of(result))
+    run = interpreter.Interpreter(package_of(result))
     assert torch.allclose(run(pixels, "scores"), expected, atol=1e-5)
     assert torch.allclose(run(pixels, "probabilities"), expected.softmax(1), atol=1e-5)
 
@@ -231,7 +233,7 @@ def test_halves_that_overflow_are_not_passed_over(here: Path) -> None:
 
 
 def test_an_operation_that_the_interpreter_lacks_is_named(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgebench.exporters._mil_ops import OPERATIONS
+    from edgebench.exporters._coreml.ops import OPERATIONS
 
     monkeypatch.delitem(OPERATIONS, "conv")
     with pytest.raises(ExportError, match=r"operation conv \(.*\) is not known to the MIL interpreter"):
@@ -273,26 +275,29 @@ def request_of(result: Any, **changes: Any) -> ExportRequest:
 def test_labels_must_differ_and_several_at_once_make_no_classifier(here: Path) -> None:
     import torch
 
-    from edgebench.exporters import _mil, _mlpackage, coreml
+    from edgebench.exporters import coreml
+    from edgebench.exporters._coreml import interpreter
+    from edgebench.exporters._coreml import package as package_
 
     result = export()
     with pytest.raises(ExportError, match="the label 'a' names two classes"):
         coreml.preflight(request_of(result, classes=("a",) * 10))
     made = coreml.export(request_of(result, task="multi-label"), here)
-    package = _mlpackage.read(here / "model.mlpackage")
-    assert _mlpackage.labels(package) == ()
+    package = package_.read(here / "model.mlpackage")
+    assert package_.labels(package) == ()
     assert made.details["labels"] is False
-    run = _mil.Interpreter(package)
+    run = interpreter.Interpreter(package)
     pixels = torch.full((2, 1, 16, 16), 99.0)
     assert torch.allclose(run(pixels, "probabilities"), run(pixels, "scores").sigmoid(), atol=1e-3)
 
 
 def test_a_package_that_is_not_what_was_wanted_is_refused(here: Path) -> None:
-    from edgebench.exporters import _mlpackage, coreml
+    from edgebench.exporters import coreml
+    from edgebench.exporters._coreml import package as package_
 
     package = package_of(result := export(precision="fp16"))
     wanted = coreml.wanted(request_of(result))
-    assert _mlpackage.check(package, wanted)["weights"] == 72 + 1152 + 160 + 2  # and scale and bias of the pixels
+    assert package_.check(package, wanted)["weights"] == 72 + 1152 + 160 + 2  # and scale and bias of the pixels
     wrong: dict[str, tuple[dict[str, Any], str]] = {
         "bits": ({"bits": 8}, "holds 16 bits a weight, 8 are wanted"),
         "size": ({"bits": 4, "smallest": 9999}, "no layer has 9999 weights or more"),
@@ -303,7 +308,7 @@ def test_a_package_that_is_not_what_was_wanted_is_refused(here: Path) -> None:
     }
     for change, message in wrong.values():
         with pytest.raises(ExportError, match=message):
-            _mlpackage.check(package, dataclasses.replace(wanted, **change))
+            package_.check(package, dataclasses.replace(wanted, **change))
     (result.folder / "model.mlpackage/Data/com.apple.CoreML/model.mlmodel").write_bytes(b"\xff\xff")
     with pytest.raises(ExportError, match="cannot be read back as an ML Program"):
         package_of(result)
@@ -345,7 +350,7 @@ def test_a_mac_predicts_what_the_exporting_host_computed(here: Path) -> None:
     found = cell(result, [measure.Pass("accuracy"), measure.Pass("profile"), measure.Pass("trial")], compute_units="CPU_AND_NE")
     assert found.failure is None
     assert found.predictions is not None
-    scores = build.scores_of(found.predictions.values, found.predictions.columns)
+    scores = export_.scores_of(found.predictions.values, found.predictions.columns)
     assert np.allclose(scores, expected, rtol=2e-3, atol=1e-5)  # halves, which another order of sums rounds otherwise
     [trial] = found.trials
     assert trial.complete

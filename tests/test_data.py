@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgebench import discovery
+from edgebench import plugins
+from edgebench.config import read_dataset
 from edgebench.data import SPLITS, medmnist, open_dataset, open_images
 from edgebench.errors import DataError, UnknownName
-from edgebench.profile import read_dataset
 
 
 def open_text(text: str) -> Any:
@@ -38,7 +38,7 @@ def write_npz(path: Path, labels: int = 1, classes: int = 3, shape: tuple[int, .
 
 
 def test_the_data_sets_are_files() -> None:
-    assert discovery.names("edgebench.data") == ("digits", "image-folder", "medmnist")
+    assert plugins.names("edgebench.data") == ("digits", "image-folder", "medmnist")
     with pytest.raises(UnknownName, match="did you mean 'digits'"):
         open_text("digts")
 

@@ -15,12 +15,14 @@ import pytest
 from conftest import MOBILE, Cli
 from sshd import Sshd
 
-from edgebench import api, costs, diagnosis, fusion, processor
+from edgebench import api
 from edgebench.agent import cut, onnxfile
-from edgebench.bundle import read_bundle, write_manifest
+from edgebench.analysis import processor
+from edgebench.bundle.manifest import read_bundle, write_manifest
+from edgebench.diagnose import diagnose, kernel_rules, quantization_rules
+from edgebench.diagnose.findings import Case
+from edgebench.diagnose.graph import Graph, Node, less_overhead, module_of
 from edgebench.errors import InputError
-from edgebench.findings import Case
-from edgebench.graph import Graph, Node, less_overhead, module_of
 
 ROOT = Path(__file__).parent.parent
 Bundles = dict[tuple[str, str], Path]
@@ -63,7 +65,7 @@ def swish(here: Path) -> Callable[..., Path]:
     return lambda kind, precision: exported("swishnet:net", precision, kind, 16, name="swish")
 
 
-def diagnosed(folder: Path, **more: Any) -> diagnosis.Diagnosis:
+def diagnosed(folder: Path, **more: Any) -> diagnose.Diagnosis:
     return api.diagnose(folder, scenario=BRIEF, **more)
 
 
@@ -268,34 +270,34 @@ def case(bundle: Path, nodes: list[Node], **more: Any) -> Case:
 def test_layouts_and_slower_kernels_are_named(tiny_bundles: Bundles) -> None:
     nodes = [node("ReorderInput"), node("Conv"), node("ReorderOutput"), node("QLinearConv", ns=7000)]
     given = case(tiny_bundles["onnx", "int8"], nodes, reference=Graph([node("Conv", "/c/Conv_nchwc", ns=2000)]))
-    [layout] = costs.layouts(given)
+    [layout] = kernel_rules.layouts(given)
     assert (layout.nodes, layout.share, "NCHWc" in layout.why) == (2, 0.2, True)
-    [slower] = costs.slower_kernels(given)
+    [slower] = kernel_rules.slower_kernels(given)
     assert slower.share == 0.7
     assert "7 µs in 1 kernels against 2 µs in 1" in slower.why
     assert "1 of FP32's compute on blocks of channels" in slower.why
-    assert [each.what for each in costs.more_kernels(given)] == ["4 kernels are started, 1 in FP32"]
+    assert [each.what for each in kernel_rules.more_kernels(given)] == ["4 kernels are started, 1 in FP32"]
 
 
 def test_integer_kernels_with_the_wrong_sign_are_named(tiny_bundles: Bundles) -> None:
     nodes = [node("QLinearConv", ns=3000), node("Softmax", ns=1000)]
     given = case(tiny_bundles["onnx", "int8"], nodes, machine="aarch64")
-    [finding] = fusion.signedness(given)
+    [finding] = quantization_rules.signedness(given)
     assert (finding.what, finding.share) == ("activations are uint8", 0.75)
     assert "activations: int8" in finding.remedy
-    assert not list(fusion.signedness(dataclasses.replace(given, machine="x86_64")))
-    assert not list(fusion.signedness(dataclasses.replace(given, machine="riscv64")))
+    assert not list(quantization_rules.signedness(dataclasses.replace(given, machine="x86_64")))
+    assert not list(quantization_rules.signedness(dataclasses.replace(given, machine="riscv64")))
 
 
 def test_a_runtime_without_its_fast_kernels_is_named(tiny_bundles: Bundles) -> None:
-    [finding] = costs.fallback(case(tiny_bundles["onnx", "int8"], [node("CONV_2D", where="plain kernels")]))
+    [finding] = kernel_rules.fallback(case(tiny_bundles["onnx", "int8"], [node("CONV_2D", where="plain kernels")]))
     assert finding.what == "no operator runs in XNNPACK"
-    assert not list(costs.fallback(case(tiny_bundles["onnx", "int8"], [node("Conv", where="GPU")])))
+    assert not list(kernel_rules.fallback(case(tiny_bundles["onnx", "int8"], [node("Conv", where="GPU")])))
 
 
 def test_layers_of_an_engine_that_are_not_int8_are_counted(tiny_bundles: Bundles) -> None:
     layers = {"count": 9, "by_precision": {"int8": 6, "fp32": 2, "unknown": 1}, "listed": []}
-    [finding] = costs.engine(case(tiny_bundles["onnx", "int8"], [], finish={"layers": layers}))
+    [finding] = kernel_rules.engine(case(tiny_bundles["onnx", "int8"], [], finish={"layers": layers}))
     assert finding.what == "2 of the engine's 9 layers are not int8"
     assert finding.why.startswith("2 in fp32")
 

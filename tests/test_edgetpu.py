@@ -17,14 +17,14 @@ from conftest import Cli
 from coral import NETS, compiler_on_path, export, exporting, program
 
 from edgebench import api
-from edgebench.build import check_goals
+from edgebench.bundle.export import check_goals
+from edgebench.config import read_target
 from edgebench.errors import ExportError, MissingTool
-from edgebench.exporters import _edgetpu_compiler as compiler
-from edgebench.exporters._edgetpu_classic import check, classic
-from edgebench.exporters._edgetpu_graph import CUSTOM_OP, Graph, Operator, Tensor, layer_of, macs, read
-from edgebench.exporters._edgetpu_log import Status, parse
-from edgebench.exporters._edgetpu_versions import HIGHEST, lowest
-from edgebench.profile import read_target
+from edgebench.exporters._edgetpu import compiler
+from edgebench.exporters._edgetpu.classic import check, classic
+from edgebench.exporters._edgetpu.graph import CUSTOM_OP, Graph, Operator, Tensor, layer_of, macs, read
+from edgebench.exporters._edgetpu.log import Status, parse
+from edgebench.exporters._edgetpu.versions import HIGHEST, lowest
 from edgebench.schema import Goals
 
 Case = Callable[[str], None]

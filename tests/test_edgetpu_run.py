@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 from coral import compiler_on_path, export, exporting, library, modules
 
-from edgebench import api, build, deploy, measure
+from edgebench import api
 from edgebench.agent import rt_edgetpu, rt_tflite
-from edgebench.bundle import read_bundle
+from edgebench.bundle.export import scores_of
+from edgebench.bundle.manifest import read_bundle
+from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
+from edgebench.device import deploy, measure
+from edgebench.device.measure import Pass
 from edgebench.errors import ExportError
-from edgebench.exporters._edgetpu_graph import read
-from edgebench.exporters._edgetpu_versions import HIGHEST
-from edgebench.measure import Pass
-from edgebench.plan import MODES
-from edgebench.profile import read_dataset, read_target
+from edgebench.exporters._edgetpu.graph import read
+from edgebench.exporters._edgetpu.versions import HIGHEST
+from edgebench.run.plan import MODES
 from edgebench.schema import Bundle, Link, Measurement, Scenario
 
 ROOT = Path(__file__).parent.parent
@@ -222,7 +224,7 @@ def test_a_mobilenet_v2_runs_on_an_old_runtime_as_on_the_host(here: Path, board:
     board()
     found = measured(result.folder).predictions
     assert found is not None
-    there = quanta(bundle, build.scores_of(found.values, found.columns))
+    there = quanta(bundle, scores_of(found.values, found.columns))
     here_too = outputs(path, digits(result, range(IMAGES))[0], here, sys.executable, "AUTO")
     assert np.abs(there - here_too).max() <= 1
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edgebench.energy import energies, energy_of
+from edgebench.analysis.energy import energies, energy_of
+from edgebench.analysis.power import aligned
 from edgebench.schema import Energy, MeterSpec, Power, PowerTrace, Window
-from edgebench.trace import aligned
 
 Array = NDArray[np.float64]
 ZERO_NS = 5_000_000_000_000

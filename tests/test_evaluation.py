@@ -13,10 +13,11 @@ from scipy.special import expit, softmax
 from sklearn import metrics as sklearn
 from sklearn.calibration import calibration_curve
 
-from edgebench import curves, evaluation, store
+from edgebench.analysis import curves, evaluation
+from edgebench.analysis.evaluation import Evaluation, evaluate
+from edgebench.config import read_dataset
 from edgebench.data import open_images
-from edgebench.evaluation import Evaluation, evaluate
-from edgebench.profile import read_dataset
+from edgebench.store import records
 
 Array = NDArray[Any]
 RECORDS = Path(__file__).parent.parent / "results" / "records" / "cpu"
@@ -33,7 +34,7 @@ def labels() -> Array:
 def scores(request: pytest.FixtureRequest) -> Array:
     """Give what a device really answered."""
     (path,) = RECORDS.glob(f"{request.param}.standard.*.json")
-    return store.read_samples(path, store.read_record(path))["predictions"]
+    return records.read_samples(path, records.read_record(path))["predictions"]
 
 
 @pytest.fixture

@@ -17,12 +17,12 @@ from factory import make_cell, make_measurement, make_record, replace_samples
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgebench import readings, store
 from edgebench.agent.meters import LOADS, RESTS
+from edgebench.analysis import timeline
+from edgebench.config import read_dataset
 from edgebench.data import Split, open_images, open_offline
 from edgebench.errors import DataError
-from edgebench.evidence import Evidence, Splits, gather, pictures
-from edgebench.profile import read_dataset
+from edgebench.report.detail import Evidence, Splits, gather, pictures
 from edgebench.schema import (
     DatasetRef,
     Energy,
@@ -39,6 +39,7 @@ from edgebench.schema import (
     Trial,
     Window,
 )
+from edgebench.store import records
 
 Array = NDArray[Any]
 RECORDS = Path(__file__).parent.parent / "results" / "records" / "cpu"
@@ -58,7 +59,7 @@ def digits() -> Split:
 @pytest.fixture(scope="module")
 def committed() -> tuple[Path, Record]:
     (path,) = RECORDS.glob("resnet18.torch.fp32.*.json")
-    return path, store.read_record(path)
+    return path, records.read_record(path)
 
 
 def a_trial(index: int, begin: float, windows: list[list[int]], seconds: float = 1.0, **changes: Any) -> Trial:
@@ -70,9 +71,9 @@ def a_trial(index: int, begin: float, windows: list[list[int]], seconds: float =
 
 def kept(measurement: Measurement, labels: Array | None = None, **changes: Any) -> Evidence:
     """Keep a measurement as `edgebench run` does, and read what is behind it."""
-    record = store.save(Path("results"), make_record(**changes), measurement, labels)
-    path = Path("results") / "records" / f"{store.stem(record)}.json"
-    return gather(path, store.read_record(path), None, "not at hand")
+    record = records.save(Path("results"), make_record(**changes), measurement, labels)
+    path = Path("results") / "records" / f"{records.stem(record)}.json"
+    return gather(path, records.read_record(path), None, "not at hand")
 
 
 def a_model(classes: tuple[str, ...], task: str = "multi-class") -> Model:
@@ -85,7 +86,7 @@ def a_model(classes: tuple[str, ...], task: str = "multi-class") -> Model:
 
 
 def test_the_drawn_shares_are_those_of_the_samples(committed: tuple[Path, Record], digits: Split) -> None:
-    found, arrays = gather(*committed, digits), store.read_samples(*committed)
+    found, arrays = gather(*committed, digits), records.read_samples(*committed)
     assert found.trials is not None
     assert [line["trial"] for line in found.trials] == [1, 2, 3, 4, 5]
     for index, line in enumerate(found.trials):
@@ -111,7 +112,7 @@ def test_the_density_is_that_of_gaussian_kernels() -> None:
     from scipy.stats import gaussian_kde
 
     samples = np.sort(np.random.default_rng(0).normal(5e6, 1e5, 900))
-    at, dense = readings.density(samples, samples[0], samples[-1])
+    at, dense = timeline.density(samples, samples[0], samples[-1])
     width = 0.9 * min(samples.std(ddof=1), np.subtract(*np.quantile(samples, [0.75, 0.25])) / 1.34) * 900**-0.2
     exact = gaussian_kde(samples, bw_method=width / samples.std(ddof=1))(at)
     assert dense == pytest.approx(exact / exact.max(), abs=1e-6)
@@ -284,7 +285,7 @@ def test_labels_that_were_kept_are_used(here: Path) -> None:
 
 
 def test_labels_come_from_the_split_where_none_were_kept(committed: tuple[Path, Record], digits: Split) -> None:
-    assert "labels" not in store.read_samples(*committed)
+    assert "labels" not in records.read_samples(*committed)
     found = gather(*committed, digits)
     assert found.evaluation is not None
     correct = sum(line["count"][place] for place, line in enumerate(found.evaluation["confusion"]))
@@ -375,11 +376,11 @@ def test_a_data_set_that_is_here_needs_no_network(here: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["changed", "removed", "no zip", "empty zip", "without facts", "samples of zero"])
 def test_damaged_readings_are_reasons_and_stop_nothing(here: Path, damage: str) -> None:
-    record = store.save(Path("results"), make_record(), make_measurement())
-    path = Path("results") / "records" / f"{store.stem(record)}.json"
+    record = records.save(Path("results"), make_record(), make_measurement())
+    path = Path("results") / "records" / f"{records.stem(record)}.json"
     assert record.samples is not None
     samples = path.parent / record.samples.file
-    arrays = store.read_samples(path, record)
+    arrays = records.read_samples(path, record)
     if damage == "changed":
         samples.write_bytes(samples.read_bytes()[:-5])
     elif damage == "removed":
@@ -409,7 +410,7 @@ def test_a_record_without_readings_says_so_everywhere() -> None:
 def test_a_record_is_small_enough_for_a_page_of_five_hundred(digits: Split) -> None:
     sizes = []
     for path in RECORDS.glob("*.json"):
-        found = gather(path, store.read_record(path), digits)
+        found = gather(path, records.read_record(path), digits)
         text = json.dumps(found.values(), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
         sizes.append((len(text), len(gzip.compress(text))))
     assert max(size for size, _ in sizes) < 16_000

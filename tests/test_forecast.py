@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from edgebench import recipes
+from edgebench.bundle.preflight import BEGIN_SECONDS, Pace, pace, training_seconds, untrained
 from edgebench.cli import console
+from edgebench.config import read_dataset, read_profile, read_target
 from edgebench.data import open_images
-from edgebench.forecast import Forecast, about, export_seconds, silent
-from edgebench.foresight import BEGIN_SECONDS, Pace, pace, training_seconds, untrained
-from edgebench.prepare import prepare_profile
-from edgebench.profile import read_dataset, read_profile, read_target
 from edgebench.recipes import Job, Work
+from edgebench.run.forecast import Forecast, about, export_seconds, silent
+from edgebench.run.prepare import prepare_profile
+from edgebench.run.session import Session, measure_all
 from edgebench.schema import InputPlan, ModelPlan, Network
-from edgebench.session import Session, measure_all
 
 
 class Clock:

@@ -20,10 +20,12 @@ from remote import connected, counting, numbers, pushed
 from test_ssh import Bundles
 
 import edgebench
-from edgebench import deploy, files, store
+from edgebench import files
+from edgebench.config import read_target
+from edgebench.device import deploy
 from edgebench.errors import InputError, ProfileError, TransportError
-from edgebench.profile import read_target
 from edgebench.schema import NAME, Cache, split_host
+from edgebench.store import records
 from edgebench.targets.transports import _channel
 
 CANARY = "canary"
@@ -145,7 +147,7 @@ def test_odd_folders_labels_and_file_names_work_over_ssh(here: Path, sshd: Devic
     [record] = edgebench.run(bundle=[odd], target=["board.yaml"], scenario=brief, results=results, work=work).records
     assert record.failure is None, record.failure
     assert record.accuracy is not None
-    [(_, found)] = store.read_all(results)
+    [(_, found)] = records.read_all(results)
     assert found.key == record.key
     assert len(list(device.home.glob("it's*/bundles/*/*.onnx"))) == 1
 

@@ -17,12 +17,15 @@ from conftest import Cli, SmallDisk
 from factory import make_cell, make_latency, make_record, make_tables
 from synthetic import records
 
-from edgebench import index, results, scan, stats, store, ties
-from edgebench.entry import COMBINATION, FIELDS, flatten
+from edgebench.analysis import stats, ties
 from edgebench.errors import InputError, UnknownName
 from edgebench.files import seal
-from edgebench.report import markdown, tables
+from edgebench.report import leaderboard, tables
+from edgebench.report.writers import markdown
 from edgebench.schema import Energy, Interval, Lineage, Record, Verdict
+from edgebench.store import index, snapshot
+from edgebench.store import records as storing
+from edgebench.store.row import COMBINATION, FIELDS, flatten
 
 
 def put(folder: Path, name: str, **changes: Any) -> Path:
@@ -35,12 +38,12 @@ def put(folder: Path, name: str, **changes: Any) -> Path:
 
 
 def listed(folder: Path) -> list[str]:
-    with results.open_results(folder) as opened:
+    with leaderboard.open_results(folder) as opened:
         return [entry.model for entry in opened.index.entries()]
 
 
 def damaged(folder: Path) -> dict[str, str]:
-    with results.open_results(folder) as opened:
+    with leaderboard.open_results(folder) as opened:
         return {each.path: each.reason for each in opened.index.damaged}
 
 
@@ -64,8 +67,8 @@ def test_only_what_changed_is_read_again(tmp_path: Path, monkeypatch: pytest.Mon
         read.append(path.name)
         return original(path, whole=whole)
 
-    original = store.read_record
-    monkeypatch.setattr(store, "read_record", remembering)
+    original = storing.read_record
+    monkeypatch.setattr(storing, "read_record", remembering)
     assert listed(tmp_path) == ["a", "b"]
     assert read == ["b.json"]
 
@@ -124,7 +127,7 @@ def test_odd_names_of_files_do_no_harm(tmp_path: Path) -> None:
 
 def test_filters_and_groups_are_names_and_never_queries(tmp_path: Path) -> None:
     put(tmp_path, "a")
-    with results.open_results(tmp_path) as opened:
+    with leaderboard.open_results(tmp_path) as opened:
         assert opened.index.entries({"model": ["x') OR TRUE --"]}) == []
         with pytest.raises(UnknownName, match="group"):
             opened.tables(by=("target; DROP TABLE entries",))
@@ -211,7 +214,7 @@ def test_an_interrupted_build_leaves_an_index_that_goes_on(tmp_path: Path, monke
         if done == 2:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt), results.open_results(tmp_path, interrupt):
+    with pytest.raises(KeyboardInterrupt), leaderboard.open_results(tmp_path, interrupt):
         pass
     assert listed(tmp_path) == ["a", "b", "c"]
 
@@ -219,9 +222,9 @@ def test_an_interrupted_build_leaves_an_index_that_goes_on(tmp_path: Path, monke
 def test_a_scan_in_another_process_sees_the_same(tmp_path: Path) -> None:
     put(tmp_path, "a")
     (tmp_path / "records" / "deep" / "deeper").mkdir(parents=True)
-    with scan.begun(str(tmp_path)) as found:
-        assert found() == scan.digests(str(tmp_path))
-    assert sorted(scan.digests(str(tmp_path))) == ["records", "records/cpu", "records/deep", "records/deep/deeper"]
+    with snapshot.begun(str(tmp_path)) as found:
+        assert found() == snapshot.digests(str(tmp_path))
+    assert sorted(snapshot.digests(str(tmp_path))) == ["records", "records/cpu", "records/deep", "records/deep/deeper"]
 
 
 # ---------------------------------------------------------------- what it answers
@@ -262,7 +265,7 @@ def some(count: int, seed: int) -> list[tuple[Path, Record]]:
 def test_the_first_rows_are_those_of_the_whole_table(sort: str, tmp_path: Path) -> None:
     for seed in range(8):
         held = index.hold(flatten(path.as_posix(), record) for path, record in some(40, seed))
-        opened = results.Open(tmp_path, held)
+        opened = leaderboard.Open(tmp_path, held)
         for where in ({}, {"precision": ["int8"]}):
             whole, cut = (opened.tables(sort=sort, by=("target",), where=where, top=top).tables for top in (None, 3))
             assert [table.rows[:3] for table in whole] == [table.rows for table in cut]

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgebench import deploy, measure
-from edgebench.bundle import read_bundle
+from edgebench.bundle.manifest import read_bundle
+from edgebench.config import read_target
+from edgebench.device import deploy, measure
 from edgebench.errors import TransportError
-from edgebench.plan import ModeSpec
-from edgebench.profile import read_target
+from edgebench.run.plan import ModeSpec
 from edgebench.schema import Keep, Link, Measurement, MeterSpec, Scenario
 
 BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)

@@ -15,10 +15,10 @@ import pytest
 from conftest import Cli
 from factory import make_cell, make_latency, make_measurement, make_record, make_tables
 
-from edgebench import store
-from edgebench.report import columns, content, family, page
+from edgebench.report import columns, content, lineage, page
 from edgebench.report.tables import SORTS, Table
 from edgebench.schema import DatasetRef, Lineage, Model, Preprocessing, Record, Role
+from edgebench.store import records as records_
 
 COMMITTED = Path(__file__).parent.parent / "results"
 
@@ -45,7 +45,7 @@ def tables(*records: Record, **changes: Any) -> list[Table]:
 
 def lines(*records: Record) -> list[tuple[int, str, str]]:
     [table] = tables(*records)
-    return [(member.depth, member.name, member.made) for member in family.members(table)]
+    return [(member.depth, member.name, member.made) for member in lineage.members(table)]
 
 
 # ---------------------------------------------------------------- families
@@ -85,7 +85,7 @@ def test_a_ring_of_parents_ends() -> None:
 def test_formats_and_precisions_stand_beneath_their_model() -> None:
     variants = [("onnx", "int8"), ("torch", "fp32"), ("onnx", "fp32")]
     [table] = tables(*(made_from("net", role="teacher", cell=make_cell("net", *variant)) for variant in variants))
-    [member] = family.members(table)
+    [member] = lineage.members(table)
     assert [(row.entry.format, row.entry.precision) for row in member.rows] == [
         ("torch", "fp32"),
         ("onnx", "fp32"),
@@ -186,7 +186,7 @@ def test_the_report_holds_everything_and_says_what_it_wrote(cli: Cli, here: Path
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(cli: Cli, here: Path) -> None:
     pytest.importorskip("vl_convert")
     for name in ("fine", "broken"):
-        saved = store.save(Path("results"), make_record(cell=make_cell(name)), make_measurement())
+        saved = records_.save(Path("results"), make_record(cell=make_cell(name)), make_measurement())
     assert saved.samples
     (here / "results/records/cpu" / saved.samples.file).write_bytes(b"nothing")
     (here / "results/records/cpu/odd.json").write_text("{")
@@ -203,7 +203,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(cli: Cli, here: Path
 
 def test_figures_alone_write_no_page(cli: Cli, here: Path) -> None:
     pytest.importorskip("vl_convert")
-    store.save(Path("results"), make_record(), make_measurement())
+    records_.save(Path("results"), make_record(), make_measurement())
     code, out, _ = cli("report", "--figures", "drawn")
     assert code == 0
     assert {Path(line).suffix for line in out.split()} == {".svg", ".png"}

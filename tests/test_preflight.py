@@ -14,7 +14,7 @@ from conftest import Cli
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgebench import api, discovery
+from edgebench import api, plugins
 from edgebench.errors import ExportError
 from edgebench.schema import ExportRequest, Limits, Lineage, Model, Network, Preprocessing
 
@@ -76,7 +76,7 @@ def request(
 def preflight(format: str, *arguments: Any, **options: Any) -> str:
     """Return the refusal, or nothing."""
     try:
-        discovery.load("edgebench.exporters", format, "format").preflight(request(*arguments, **options))
+        plugins.load("edgebench.exporters", format, "format").preflight(request(*arguments, **options))
     except ExportError as error:
         return str(error)
     return ""
@@ -150,7 +150,7 @@ def test_a_branch_on_the_data_stops_what_torch_export_serves_and_no_other_format
         assert "`if x.sum() > 0:`" in said
         assert said.endswith("torch.where")
     assert preflight("onnx", module) == ""
-    made = discovery.load("edgebench.exporters", "onnx", "format").export(request(module), here)
+    made = plugins.load("edgebench.exporters", "onnx", "format").export(request(module), here)
     assert (here / made.entry).exists()
 
 
@@ -161,7 +161,7 @@ def test_float64_that_onnx_runtime_cannot_compute_is_refused(here: Path) -> None
     said = preflight("onnx", module)
     assert said.startswith("mine: features.2.odd.inner (Conv2d), ")
     assert "aten::_convolution on float64" in said
-    discovery.load("edgebench.exporters", "onnx", "format").export(request(module), here)
+    plugins.load("edgebench.exporters", "onnx", "format").export(request(module), here)
     with pytest.raises(onnxruntime.capi.onnxruntime_pybind11_state.NotImplemented):
         onnxruntime.InferenceSession(here / "model.onnx")
     assert preflight("tflite", module) == ""
@@ -226,7 +226,7 @@ BROAD: dict[str, Function] = {
 def test_what_can_be_exported_is_not_refused(here: Path, format: str) -> None:
     module = network(Odd(lambda x: torch.cat([function(x).flatten(1) for function in BROAD.values()], dim=1)))
     assert preflight(format, module) == ""
-    discovery.load("edgebench.exporters", format, "format").export(request(module), here)
+    plugins.load("edgebench.exporters", format, "format").export(request(module), here)
 
 
 def test_only_the_converter_of_the_format_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,15 +241,15 @@ def test_only_the_converter_of_the_format_is_imported(monkeypatch: pytest.Monkey
 
 
 def test_any_converter_can_be_asked_what_it_knows() -> None:
-    from edgebench.exporters import _preflight
+    from edgebench.exporters._shared import preflight as preflight_
 
     def known(operator: str) -> str | None:
         return "is too new" if operator == "aten::gelu" else None
 
     for tracer in ("export", "jit"):
-        _preflight.check(request(network(nn.ReLU())), known, tracer)
+        preflight_.check(request(network(nn.ReLU())), known, tracer)
         with pytest.raises(ExportError, match=r"features\.2\.odd \(GELU\).*aten::gelu is too new; replace the layer"):
-            _preflight.check(request(network(nn.GELU())), known, tracer)
+            preflight_.check(request(network(nn.GELU())), known, tracer)
 
 
 # ---------------------------------------------------------------- when

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from conftest import Cli, Devices
 
-from edgebench import deploy, discovery, inspection, measure
+from edgebench import plugins
 from edgebench.agent import inventory
+from edgebench.config import read_target
+from edgebench.device import deploy, inspect, measure
 from edgebench.errors import MeasureError, TransportError
-from edgebench.profile import read_target
 from edgebench.schema import Keep, Link, Target
 
 ROOT = Path(__file__).parent.parent
@@ -31,7 +32,7 @@ BOARDS = {
     "raspberry-pi-5": ("Raspberry Pi 5 Model B Rev 1.0", "Debian GNU/Linux 13 (trixie)", "3.13.5"),
     "coral-dev-board": ("Freescale i.MX8MQ Phanbell", "Mendel GNU/Linux 5 (Eagle)", "3.7.3"),
 }
-EVERY = {name: {"version": f"{name} 1", "reason": None} for name in discovery.on_device("rt")}
+EVERY = {name: {"version": f"{name} 1", "reason": None} for name in plugins.on_device("rt")}
 
 
 def laid_out(root: Path, files: dict[str, str]) -> str:
@@ -137,7 +138,7 @@ def test_an_inspection_reads_clocks_storage_and_every_meter(tmp_path: Path) -> N
     assert ina == {"name": "ina3221", "wanted": True, "rails": [{"rail": "POM_5V_IN", "provenance": "module"}], "reason": None}
     assert (csv["wanted"], csv["rails"]) == (True, [])
     assert csv["reason"]
-    assert {meter["name"] for meter in others} == set(discovery.on_device("meter")) - {"ina3221", "csv", "command"}
+    assert {meter["name"] for meter in others} == set(plugins.on_device("meter")) - {"ina3221", "csv", "command"}
     assert all(bool(meter["rails"]) != bool(meter["reason"]) and not meter["wanted"] for meter in others)
 
 
@@ -174,46 +175,46 @@ def test_nvidia_s_programs_are_asked_where_they_are(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize("name", BOARDS)
 def test_a_board_is_accepted_as_what_it_is_and_as_any_linux_and_refused_as_all_else(name: str) -> None:
     found = board(name)
-    assert inspection.differences(read_target(name), found) == []
-    assert inspection.fitting(found, "ssh") == [name, "linux-ssh"]
+    assert inspect.differences(read_target(name), found) == []
+    assert inspect.fitting(found, "ssh") == [name, "linux-ssh"]
     for other in BOARDS.keys() - {name}:
         with pytest.raises(MeasureError, match="board: wanted ") as caught:
-            inspection.refuse(read_target(other), found)
+            inspect.refuse(read_target(other), found)
         assert BOARDS[name][0] in str(caught.value)
         assert f"--target {name} or linux-ssh" in str(caught.value)
 
 
 def test_a_device_that_names_no_board_is_refused_where_one_is_wanted() -> None:
     with pytest.raises(MeasureError, match=r"is not a raspberry-pi-5: board: wanted .*, found no name of a board"):
-        inspection.refuse(read_target("raspberry-pi-5"), hello())
-    inspection.refuse(read_target("linux-ssh"), hello())
+        inspect.refuse(read_target("raspberry-pi-5"), hello())
+    inspect.refuse(read_target("linux-ssh"), hello())
 
 
 def test_another_processor_and_a_32_bit_system_are_refused() -> None:
     with pytest.raises(MeasureError, match="machine: wanted aarch64, found x86_64"):
-        inspection.refuse(read_target("jetson-nano"), board("jetson-nano", machine="x86_64"))
+        inspect.refuse(read_target("jetson-nano"), board("jetson-nano", machine="x86_64"))
     with pytest.raises(MeasureError, match="system: wanted 64 bit, found 32 bit; install the 64-bit system"):
-        inspection.refuse(read_target("raspberry-pi-4"), board("raspberry-pi-4", bits=32))
-    assert inspection.fitting(hello(machine="armv7l", bits=32), "ssh") == []
+        inspect.refuse(read_target("raspberry-pi-4"), board("raspberry-pi-4", bits=32))
+    assert inspect.fitting(hello(machine="armv7l", bits=32), "ssh") == []
 
 
 @pytest.mark.parametrize("stick", ["1a6e:089a", "18d1:9302"])
 def test_the_coral_stick_is_known_before_and_after_its_first_use(stick: str) -> None:
-    inspection.refuse(read_target("coral-usb"), hello(usb=["1d6b:0002", stick]))
+    inspect.refuse(read_target("coral-usb"), hello(usb=["1d6b:0002", stick]))
     with pytest.raises(MeasureError, match="usb: wanted 1a6e:089a or 18d1:9302, found 1d6b:0002; plug it in"):
-        inspection.refuse(read_target("coral-usb"), hello(usb=["1d6b:0002"]))
+        inspect.refuse(read_target("coral-usb"), hello(usb=["1d6b:0002"]))
 
 
 def test_a_pc_without_a_gpu_is_no_nvidia_gpu() -> None:
-    inspection.refuse(read_target("nvidia-gpu"), hello(machine="x86_64", gpus=["NVIDIA H200"]))
+    inspect.refuse(read_target("nvidia-gpu"), hello(machine="x86_64", gpus=["NVIDIA H200"]))
     with pytest.raises(MeasureError, match=r"gpu: wanted an NVIDIA GPU, found none; install NVIDIA's driver.*linux-ssh"):
-        inspection.refuse(read_target("nvidia-gpu"), hello(machine="x86_64"))
+        inspect.refuse(read_target("nvidia-gpu"), hello(machine="x86_64"))
 
 
 def test_another_system_or_python_is_told_and_not_refused() -> None:
     found = hello(board=BOARDS["jetson-nano"][0], os="Ubuntu 20.04.6 LTS", python="3.60.1")
-    inspection.refuse(read_target("jetson-nano"), found)
-    told = inspection.differences(read_target("jetson-nano"), found)
+    inspect.refuse(read_target("jetson-nano"), found)
+    told = inspect.differences(read_target("jetson-nano"), found)
     assert [(item.what, item.wanted, item.found, item.refuse) for item in told] == [
         ("os", "Ubuntu 18.04", "Ubuntu 20.04.6 LTS", False),
         ("python", "3.6", "3.60.1", False),
@@ -223,21 +224,21 @@ def test_another_system_or_python_is_told_and_not_refused() -> None:
 def test_a_missing_runtime_comes_with_the_command_that_brings_it() -> None:
     gone = {name: {"version": None, "reason": f"no module named {name!r}"} for name in EVERY}
     found = {**board("raspberry-pi-5"), "runtimes": gone}
-    inspection.refuse(read_target("raspberry-pi-5"), found)
-    remedies = {item.wanted: item.remedy for item in inspection.differences(read_target("raspberry-pi-5"), found)}
+    inspect.refuse(read_target("raspberry-pi-5"), found)
+    remedies = {item.wanted: item.remedy for item in inspect.differences(read_target("raspberry-pi-5"), found)}
     assert set(remedies) == {"torch (for torch)", "onnxruntime (for onnx)", "tflite (for tflite)"}
     assert "targets setup, with" in remedies["onnxruntime (for onnx)"]
     assert "targets setup, with" in remedies["tflite (for tflite)"]
     assert "--requirement torch" in remedies["torch (for torch)"]
-    [local, *_] = inspection.differences(read_target("cpu"), found)
+    [local, *_] = inspect.differences(read_target("cpu"), found)
     assert "pip install" in local.remedy
-    [unknown, *_] = inspection.differences(read_target("cpu"), {**found, "runtimes": {}})
+    [unknown, *_] = inspect.differences(read_target("cpu"), {**found, "runtimes": {}})
     assert "agent_plugins" in unknown.remedy
 
 
 def test_what_is_refused_comes_first() -> None:
     found = {**hello(os="Other", python="3.9.1"), "runtimes": {}}
-    order = [item.refuse for item in inspection.differences(read_target("jetson-nano"), found)]
+    order = [item.refuse for item in inspect.differences(read_target("jetson-nano"), found)]
     assert order == [True, *[False] * 4]  # a wrong processor; then Python, system, and two runtimes
 
 
@@ -283,9 +284,9 @@ def test_a_clock_that_is_a_year_off_is_reported_and_nothing_more() -> None:
     year = 365 * 86400.0
     transport = Saying(json.dumps({"event": "hello", **hello(), "wall_s": time.time() - year}))
     target = read_target("linux-ssh", "there")
-    found = inspection.inspect(transport, "/home/me/.edgebench/agents/1.pyz", target)
+    found = inspect.inspect(transport, "/home/me/.edgebench/agents/1.pyz", target)
     assert found["skew_seconds"] == pytest.approx(-year, abs=60)
-    assert inspection.differences(target, found) == []
+    assert inspect.differences(target, found) == []
     [(arguments, job)] = transport.asked
     assert arguments == ["/home/me/.edgebench/agents/1.pyz", "inspect"]
     assert json.loads(job)["cache"] == "/home/me/.edgebench"
@@ -296,7 +297,7 @@ def test_a_clock_that_is_a_year_off_is_reported_and_nothing_more() -> None:
 def test_an_agent_that_says_nothing_is_a_failure_with_its_last_words() -> None:
     transport = Saying("garbage")
     with pytest.raises(MeasureError, match=r"probe: the agent ended without a word \(its last words\)"):
-        inspection.inspect(transport, "/a/b/c.pyz", read_target("linux-ssh", "there"))
+        inspect.inspect(transport, "/a/b/c.pyz", read_target("linux-ssh", "there"))
     assert transport.stream.stopped
 
 
@@ -304,7 +305,7 @@ def asked(target: Target, root: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Probe and inspect a device here."""
     with closing(deploy.connect(target, Link(root))) as transport:
         agent = deploy.deploy_agent(target, transport)
-        return measure.probe(transport, agent), inspection.inspect(transport, agent, target)
+        return measure.probe(transport, agent), inspect.inspect(transport, agent, target)
 
 
 def test_a_real_agent_says_both_in_the_same_words(tmp_path: Path) -> None:
@@ -314,7 +315,7 @@ def test_a_real_agent_says_both_in_the_same_words(tmp_path: Path) -> None:
     assert abs(full["skew_seconds"]) < 5
     assert full["device"]["disk"]["free_bytes"]
     assert full["runtimes"]["onnxruntime"]["version"]
-    assert inspection.differences(read_target("cpu"), full) == []
+    assert inspect.differences(read_target("cpu"), full) == []
 
 
 @pytest.mark.parametrize(("twin", "version"), [("py36", "3.6"), ("py37", "3.7")])
@@ -325,8 +326,8 @@ def test_an_old_python_says_it_as_well(tmp_path: Path, twin: str, version: str) 
     target = read_target("cpu").model_copy(update={"python": str(python)})
     _, full = asked(target, tmp_path)
     assert full["identity"]["python"].startswith(version)
-    assert {meter["name"] for meter in full["device"]["meters"]} == set(discovery.on_device("meter")) - {"command", "csv"}
-    assert {item.what for item in inspection.differences(target, full)} == {"runtime"}
+    assert {meter["name"] for meter in full["device"]["meters"]} == set(plugins.on_device("meter")) - {"command", "csv"}
+    assert {item.what for item in inspect.differences(target, full)} == {"runtime"}
 
 
 # ---------------------------------------------------------------- the command

@@ -13,15 +13,19 @@ import pytest
 from conftest import DOUBLES, Cli, Devices
 
 import edgebench
-from edgebench import api, build, plan, profile, quantization, sensitivity
-from edgebench.bundle import read_bundle
+from edgebench import api, config
+from edgebench.bundle import export
+from edgebench.bundle.manifest import read_bundle
 from edgebench.data import open_images
 from edgebench.errors import ExportError, InputError
-from edgebench.plan import ModeSpec
-from edgebench.quantization import Result
+from edgebench.models.source import Source, open_source
+from edgebench.quantize import bench
+from edgebench.quantize import search as search_
+from edgebench.quantize.bench import Found, Tried, held_out
+from edgebench.quantize.search import Result
+from edgebench.run import plan
+from edgebench.run.plan import ModeSpec
 from edgebench.schema import Block, CalibrationPlan, DatasetRef
-from edgebench.sensitivity import Found, Tried, held_out
-from edgebench.sources import Source, open_source
 
 NETWORK = """
 import torch
@@ -78,9 +82,9 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch, options: str = PRICES) -> N
     patch.chdir(folder)
     patch.syspath_prepend(str(folder))
     patch.setitem(plan.MODES, "quick", BRIEF)
-    patch.setattr(sensitivity, "BRIEF", BRIEF)
-    patch.setattr(sensitivity, "ROUNDS", 1)
-    patch.setattr(quantization, "ROUNDS", 2)
+    patch.setattr(bench, "BRIEF", BRIEF)
+    patch.setattr(bench, "ROUNDS", 1)
+    patch.setattr(search_, "ROUNDS", 2)
 
 
 def search(**more: Any) -> Result:
@@ -189,7 +193,7 @@ def test_the_same_search_again_finds_its_result(
     def never(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(quantization, "rivals", never)
+    monkeypatch.setattr(search_, "rivals", never)
     again = search()
     assert (again.cached, again.bundle.sha256) == (True, first.bundle.sha256)
     with pytest.raises(AssertionError, match="measured again"):
@@ -252,11 +256,15 @@ def test_a_search_mixes_onnx_alone(here: Path, cli: Cli) -> None:
 
 
 def test_the_verbs_stay_functions_whatever_was_imported() -> None:
-    import edgebench.diagnosis
-    import edgebench.quantization
+    import edgebench.diagnose.diagnose
+    import edgebench.quantize.search
+    import edgebench.report.build
+    import edgebench.run.session
 
     assert callable(edgebench.quantize)
     assert callable(edgebench.diagnose)
+    assert callable(edgebench.run)
+    assert callable(edgebench.report)
 
 
 def test_a_target_without_mixed_precision_says_what_it_runs(here: Path, cli: Cli) -> None:
@@ -279,16 +287,16 @@ def test_an_unknown_way_to_divide_is_refused(here: Path) -> None:
 # ---------------------------------------------------------------- its parts
 
 
-def order_of(size: int = 16, precision: str = "mixed", source: str = "tinynet:net") -> build.Order:
+def order_of(size: int = 16, precision: str = "mixed", source: str = "tinynet:net") -> export.Order:
     data = open_images(DatasetRef(name="digits"))
     model, network = open_source(Source(source, name="net", size=size, channels=1), data)
-    accepts = profile.read_target("cpu").accepted("onnx", precision)
+    accepts = config.read_target("cpu").accepted("onnx", precision)
     assert accepts is not None
-    return build.Order(model, network, "onnx", precision, accepts, data, CalibrationPlan(samples=8))
+    return export.Order(model, network, "onnx", precision, accepts, data, CalibrationPlan(samples=8))
 
 
-def mixer_of(order: build.Order, folder: Path) -> Any:
-    return quantization._mixer(order, order.network(), folder)
+def mixer_of(order: export.Order, folder: Path) -> Any:
+    return search_._mixer(order, order.network(), folder)
 
 
 def test_held_out_samples_are_neither_tested_nor_calibrated_on(here: Path) -> None:
@@ -298,7 +306,7 @@ def test_held_out_samples_are_neither_tested_nor_calibrated_on(here: Path) -> No
     assert len(split) == 600
     test = {image.tobytes() for image in order.dataset.read("test").images}
     train = order.dataset.read("train")
-    drawn = {train.images[index].tobytes() for index in build.drawn_samples(len(train), 8)}
+    drawn = {train.images[index].tobytes() for index in export.drawn_samples(len(train), 8)}
     own = {image.tobytes() for image in split.images}
     assert not own & test
     assert not own & drawn
@@ -368,7 +376,7 @@ def test_a_search_key_depends_on_the_recipe(here: Path) -> None:
 
     order = order_of()
     recipes: list[dict[str, Any] | None] = [None, {"blocks": []}, {"blocks": [{"choice": "int8"}]}]
-    keys = {build.order_key(replace(order, recipe=recipe)) for recipe in recipes}
+    keys = {export.order_key(replace(order, recipe=recipe)) for recipe in recipes}
     assert len(keys) == 3
 
 
@@ -383,8 +391,8 @@ def test_a_search_measures_on_the_device_itself(tmp_path: Path, sshd: Devices, m
 
 
 def test_trials_of_several_cells_go_there_and_back() -> None:
-    assert [each.cell for each in sensitivity.in_turn(3, 2)] == [0, 1, 2, 2, 1, 0]
-    assert [each.trial for each in sensitivity.in_turn(2, 2)] == [0, 0, 1, 1]
+    assert [each.cell for each in bench.in_turn(3, 2)] == [0, 1, 2, 2, 1, 0]
+    assert [each.trial for each in bench.in_turn(2, 2)] == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from test_data import write_npz
 from torch.nn import functional
 
 from edgebench import api, models
+from edgebench.config import read_dataset
 from edgebench.data import open_images
 from edgebench.errors import InputError
-from edgebench.profile import read_dataset
 from edgebench.recipes import _classifier, distill
 
 FAST = {"epochs": 2, "batch_size": 64, "learning_rate": 0.01, "augment": "none"}

@@ -14,9 +14,10 @@ import pytest
 from factory import make_cell, make_record, make_tables
 from markdown_it import MarkdownIt
 
-from edgebench import report
 from edgebench.errors import UnknownName
-from edgebench.report import advice, columns, delimited, latex, markdown, tables
+from edgebench.report import FORMATS, advice, columns, render, tables
+from edgebench.report.writers import csv as csv_tables
+from edgebench.report.writers import latex, markdown
 from edgebench.schema import DatasetRef, Energy, Interval, Reason, Record, Scenario, Verdict
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -81,10 +82,10 @@ def test_the_same_cell_with_other_runtime_options_is_a_row_of_its_own() -> None:
     assert runtimes == [f"onnxruntime 1.2 (compute_units {units})" for units in ("CPU_AND_NE", "CPU_ONLY")]
 
 
-@pytest.mark.parametrize(("format", "ending"), report.FORMATS.items())
+@pytest.mark.parametrize(("format", "ending"), FORMATS.items())
 def test_every_format_is_its_golden_file(format: str, ending: str) -> None:
     """To accept a change: python tests/test_report.py."""
-    assert report.render(make(), format) == (GOLDEN / f"LEADERBOARD{ending}").read_text(encoding="utf-8")
+    assert render(make(), format) == (GOLDEN / f"LEADERBOARD{ending}").read_text(encoding="utf-8")
 
 
 def test_the_order_of_the_records_does_not_matter() -> None:
@@ -166,7 +167,7 @@ def test_markdown_shows_text_as_text(text: str) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_csv_holds_text_as_text_and_starts_no_formula(text: str) -> None:
-    one, two = csv.DictReader(io.StringIO(delimited.render(with_reasons([text])), newline=""))
+    one, two = csv.DictReader(io.StringIO(csv_tables.render(with_reasons([text])), newline=""))
     assert (one["status"], two["status"]) == ("done", "failed")
     assert two["runtime"].removeprefix("'") == columns.printable(text)
     assert not two["runtime"].startswith(("=", "+", "-", "@"))
@@ -195,7 +196,7 @@ def test_rows_are_chosen_by_patterns_and_keep_their_reference() -> None:
 def test_columns_are_chosen_and_ordered() -> None:
     head = markdown.render(make(), ("p50", "model")).splitlines()[12]
     assert head == "| p50 ms | model |"
-    assert report.render(make(), "csv", ("size", "model")).splitlines()[0] == (
+    assert render(make(), "csv", ("size", "model")).splitlines()[0] == (
         "dataset,target,mode,scenario,status,size_bytes,model,record,reason"
     )
     with pytest.raises(UnknownName, match="did you mean 'p50'"):
@@ -244,8 +245,8 @@ def test_reasons_that_differ_in_their_figures_are_one() -> None:
 
 @pytest.mark.parametrize(("format", "times"), [("markdown", 1), ("latex", 1), ("csv", 0), ("json", 0)])
 def test_the_advice_stands_below_tables_that_people_read(format: str, times: int) -> None:
-    assert report.render(shaky(4, ["noise"]), format).count("Every row is UNSTABLE") == times
-    assert report.render(shaky(1, ["noise"]), format).count("rows are UNSTABLE") == 0
+    assert render(shaky(4, ["noise"]), format).count("Every row is UNSTABLE") == times
+    assert render(shaky(1, ["noise"]), format).count("rows are UNSTABLE") == 0
 
 
 def energetic(joules: float | None, provenance: Any, short: bool = False) -> Energy:
@@ -274,5 +275,5 @@ def test_energy_ranks_within_one_provenance_and_not_in_short_windows() -> None:
 
 
 if __name__ == "__main__":
-    for name, ending in report.FORMATS.items():
-        (GOLDEN / f"LEADERBOARD{ending}").write_text(report.render(make(), name), encoding="utf-8")
+    for name, ending in FORMATS.items():
+        (GOLDEN / f"LEADERBOARD{ending}").write_text(render(make(), name), encoding="utf-8")

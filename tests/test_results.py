@@ -19,7 +19,8 @@ import yaml
 from conftest import Cli, SmallDisk
 from factory import make_cell, make_measurement, make_record
 
-from edgebench import files, results, store
+from edgebench import files
+from edgebench.report import leaderboard
 from edgebench.schema import (
     DatasetRef,
     Interval,
@@ -27,6 +28,7 @@ from edgebench.schema import (
     Paired,
     Scenario,
 )
+from edgebench.store import records
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -37,8 +39,8 @@ def save(folder: str, model: str = "net", version: str = "b", samples: int = 100
     """Write a record; `version` is the bundle's, so that the same combination has another key. Returns its path."""
     cell = make_cell(model, bundle_sha256=version * 64, **changes.pop("cell", {}))
     record = make_record(cell=cell, **changes)
-    store.save(Path(folder), record, make_measurement(samples))
-    return Path(folder) / store.place(record)
+    records.save(Path(folder), record, make_measurement(samples))
+    return Path(folder) / records.place(record)
 
 
 def change(path: Path, **values: Any) -> None:
@@ -234,7 +236,7 @@ def test_only_the_same_combination_is_superseded(here: Path) -> None:
     ):
         save("results", version=str(number), started_at=OLDER, cell=cell)
     save("results", version="9", started_at=OLDER, cell={"scenario": Scenario(threads=1)})
-    assert results.prune().going == ()
+    assert leaderboard.prune().going == ()
 
 
 def test_some_newest_are_kept_and_young_ones_and_those_not_asked_for(here: Path, cli: Cli) -> None:
@@ -258,7 +260,7 @@ def test_a_failure_goes_once_its_cell_has_a_newer_result(here: Path) -> None:
     stale, later = save("f", "a", "1", status="failed", started_at=OLDER), save("f", "b", "1", status="failed", started_at=NEWER)
     save("results", "a", "2", started_at=NEWER), save("results", "b", "2", started_at=OLDER)
     shutil.copytree("f", "results", dirs_exist_ok=True)
-    pruned = results.prune(yes=True)
+    pruned = leaderboard.prune(yes=True)
     assert [(each.path, each.why) for each in pruned.going] == [(stale.relative_to("f").as_posix(), "failure")]
     assert not (Path("results") / stale.relative_to("f")).exists()
     assert (Path("results") / later.relative_to("f")).exists()
@@ -277,13 +279,13 @@ def test_what_kept_records_were_compared_with_stays(here: Path) -> None:
     second = save("results", "ref", "2", started_at=NEWER)
     save("results", "ref", "3", started_at="2026-03-01T00:00:00Z")
     compared_with(second, first)
-    assert len(results.prune().going) == 2
+    assert len(leaderboard.prune().going) == 2
     net = save("results", "net")
     compared_with(net, second)
-    found = results.prune()
+    found = leaderboard.prune()
     assert (found.going, found.referred) == ((), 2)
     net.unlink()
-    assert len(results.prune().going) == 2
+    assert len(leaderboard.prune().going) == 2
 
 
 def made_from(path: Path, sha256: str, *parents: str) -> None:
@@ -296,7 +298,7 @@ def test_the_newest_record_of_a_teacher_stays_with_its_student(here: Path) -> No
     for month, sha256 in enumerate(("old", "old", "new"), 1):
         made_from(save("results", "teacher", str(month), started_at=f"2026-0{month}-01T00:00:00Z"), sha256)
     made_from(save("results", "student"), "student", "old")
-    found = results.prune()
+    found = leaderboard.prune()
     gone = {json.loads((Path("results") / each.path).read_text())["cell"]["bundle_sha256"][0] for each in found.going}
     assert (gone, found.referred) == ({"1"}, 1)
 
@@ -311,10 +313,10 @@ def test_samples_and_files_that_writers_left_go_when_nobody_can_be_at_work_on_th
     (folder / ".gitkeep").write_bytes(b"")
     age(folder / ".gitkeep")
     age(next(folder.glob("net*.npz")))
-    found = results.prune(yes=True)
+    found = leaderboard.prune(yes=True)
     assert sorted((each.why, each.bytes) for each in found.going) == [("samples", 3), ("temporary", 3)]
     assert sorted(path.name[:5] for path in folder.iterdir()) == [".gitk", ".x.on", "net.o", "net.o", "x.onn"]
-    assert results.prune(where={"model": ["net"]}).going == ()
+    assert leaderboard.prune(where={"model": ["net"]}).going == ()
 
 
 def test_damaged_records_are_named_and_stay_with_whatever_may_be_their_samples(here: Path, cli: Cli) -> None:
@@ -341,16 +343,16 @@ def test_a_record_that_is_measured_again_meanwhile_stays(here: Path) -> None:
         if what.startswith("checking"):
             save("results", version="1", started_at="2026-03-01T00:00:00Z", samples=50)
 
-    results.prune(yes=True, progress=meanwhile)
+    leaderboard.prune(yes=True, progress=meanwhile)
     assert json.loads(old.read_text())["started_at"] == "2026-03-01T00:00:00Z"
-    assert store.read_record(old).samples is not None
+    assert records.read_record(old).samples is not None
 
 
 def test_samples_that_another_record_names_as_well_stay(here: Path) -> None:
     path = save("results")
     shutil.copy(path, path.with_name("copy.json"))
-    assert [each.path for each in results.prune(yes=True).going] == ["records/cpu/copy.json"]
-    assert store.read_record(path).samples is not None
+    assert [each.path for each in leaderboard.prune(yes=True).going] == ["records/cpu/copy.json"]
+    assert records.read_record(path).samples is not None
 
 
 def test_nothing_is_removed_through_a_link(here: Path) -> None:
@@ -361,7 +363,7 @@ def test_nothing_is_removed_through_a_link(here: Path) -> None:
     (old.parent / "x.samples.npz").write_bytes(b"")
     age(old.parent / "x.samples.npz")
     before = everything("elsewhere")
-    found = results.prune(yes=True)
+    found = leaderboard.prune(yes=True)
     assert found.going == ()
     assert ["reached by a link" in each.reason for each in found.damaged] == [True]
     assert everything("elsewhere") == before
@@ -382,7 +384,7 @@ def noise(folder: str, started_at: str = OLDER, device: str = "d" * 64, floor: f
         ratios=(1.0, 1.01),
         floor=floor,
     )
-    return store.save_noise(Path(folder), found)
+    return records.save_noise(Path(folder), found)
 
 
 def test_records_of_several_people_come_together(here: Path, cli: Cli) -> None:
@@ -393,7 +395,7 @@ def test_records_of_several_people_come_together(here: Path, cli: Cli) -> None:
     code, out, _ = cli("results", "merge", "ann", "bob")
     assert (code, out) == (0, "results: 4 files taken; 1 were there already\n")
     assert dry[1] == out.replace("taken", "would be taken")
-    assert [record.cell.model for _, record in store.read_all(Path("results"))] == ["one", "three", "two"]
+    assert [record.cell.model for _, record in records.read_all(Path("results"))] == ["one", "three", "two"]
     assert everything("results") == {name.replace(each, "results") for each in ("ann", "bob") for name in everything(each)}
     code, out, _ = cli("results", "merge", "ann", "bob")
     assert (code, out) == (0, "results: nothing to do; 5 were there already\n")
@@ -408,8 +410,8 @@ def test_of_two_measurements_of_a_cell_the_newer_stays(here: Path, cli: Cli) -> 
     assert (code, "nothing to do; 1 older than what is there" in out) == (0, True)
     assert f"{old}: gives way to a newer one" in out
     noise("old", NEWER, floor=0.5), noise("new", OLDER, floor=0.1)
-    assert results.merge([Path("old"), Path("new")]).counts["older"] == 2
-    kept = store.read_noise(Path("results"), "cpu", "d" * 64, "quick")
+    assert leaderboard.merge([Path("old"), Path("new")]).counts["older"] == 2
+    kept = records.read_noise(Path("results"), "cpu", "d" * 64, "quick")
     assert kept is not None
     assert kept.floor == 0.5
 
@@ -453,7 +455,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "truncated": (lambda path: path.write_text(path.read_text()[:300]), "not a readable record"),
     "edited": (lambda path: path.write_text(path.read_text().replace("VALID", "VALiD")), "its hash differs"),
     "deep": (lambda path: path.write_text("[" * 100_000), "not a readable record"),
-    "long": (lambda path: path.write_bytes(b" " * (store.MOST_BYTES + 1)), "longer than any record"),
+    "long": (lambda path: path.write_bytes(b" " * (records.MOST_BYTES + 1)), "longer than any record"),
     "no number": (lambda path: path.write_text('{"schema": NaN, "sha256": ""}'), "not a readable record"),
     "not text": (lambda path: path.write_text('{"a": "\\ud800"}'), "not a readable record"),
     "newer": (lambda path: change(path, schema=99), "record schema 99"),
@@ -482,19 +484,19 @@ def test_what_is_no_intact_record_is_named_and_left_out(here: Path, cli: Cli, wh
     [line] = [line for line in out.splitlines() if line.startswith("refused: ")]
     assert reason in line
     assert path.stem in line
-    assert [record for _, record in store.read_all(Path("results"))] == [store.read_record(good)]
+    assert [record for _, record in records.read_all(Path("results"))] == [records.read_record(good)]
     assert len(everything("results")) == 2
 
 
 def test_a_linked_folder_is_named_and_not_entered(here: Path) -> None:
     save("theirs"), save("secret", "secret")
     Path("theirs/records/more").symlink_to(Path("secret/records").resolve())
-    found = results.merge([Path("theirs")])
+    found = leaderboard.merge([Path("theirs")])
     assert (found.counts["new"], found.counts["refused"]) == (1, 1)
     shutil.rmtree("theirs")
     Path("theirs").mkdir()
     Path("theirs/records").symlink_to(Path("secret/records").resolve())
-    assert results.merge([Path("theirs")]).counts == {"new": 0, "newer": 0, "older": 0, "same": 0, "refused": 1}
+    assert leaderboard.merge([Path("theirs")]).counts == {"new": 0, "newer": 0, "older": 0, "same": 0, "refused": 1}
 
 
 def test_a_record_goes_where_its_content_says(here: Path) -> None:
@@ -503,14 +505,14 @@ def test_a_record_goes_where_its_content_says(here: Path) -> None:
     other.parent.mkdir()
     path.rename(other)
     next(path.parent.glob("*.npz")).rename(other.with_name(next(path.parent.glob("*.npz")).name))
-    assert results.merge([Path("theirs")]).taken == 1
+    assert leaderboard.merge([Path("theirs")]).taken == 1
     assert (Path("results") / path.relative_to("theirs")).is_file()
 
 
 def test_a_noise_measurement_that_leads_out_is_refused(here: Path) -> None:
     save("theirs")
     change(noise("theirs"), device="/../../x")
-    found = results.merge([Path("theirs")])
+    found = leaderboard.merge([Path("theirs")])
     assert found.counts["refused"] == 1
     assert "is no sha256" in found.told[0].reason
 
@@ -519,7 +521,7 @@ def test_a_damaged_record_that_is_there_is_not_overwritten(here: Path) -> None:
     save("theirs", started_at=NEWER)
     mine = save("results", started_at=OLDER)
     mine.write_text("{")
-    assert results.merge([Path("theirs")]).counts["refused"] == 1
+    assert leaderboard.merge([Path("theirs")]).counts["refused"] == 1
     assert mine.read_text() == "{"
 
 
@@ -549,11 +551,11 @@ def test_an_interrupted_merge_is_taken_up(here: Path, after: int) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        results.merge([Path("theirs")], progress=interrupt)
-    assert len(store.read_all(Path("results"))) == after
-    found = results.merge([Path("theirs")])
+        leaderboard.merge([Path("theirs")], progress=interrupt)
+    assert len(records.read_all(Path("results"))) == after
+    found = leaderboard.merge([Path("theirs")])
     assert (found.counts["same"], found.counts["new"]) == (after, 4 - after)
-    assert len(store.read_all(Path("results"))) == 4
+    assert len(records.read_all(Path("results"))) == 4
 
 
 def test_samples_are_there_before_the_record_that_names_them(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -565,13 +567,13 @@ def test_samples_are_there_before_the_record_that_names_them(here: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr("edgebench.merge.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
-            results.merge([Path("theirs")])
+            leaderboard.merge([Path("theirs")])
     [samples] = [path for path in Path("results").rglob("*") if path.is_file()]
     age(samples)
-    assert samples.name.endswith(store.SAMPLES)
-    assert results.merge([Path("theirs")]).counts["new"] == 1
+    assert samples.name.endswith(records.SAMPLES)
+    assert leaderboard.merge([Path("theirs")]).counts["new"] == 1
     assert time.time() - samples.stat().st_mtime < 60  # a prune beside it would have left it alone
-    assert len(store.read_all(Path("results"))) == 1
+    assert len(records.read_all(Path("results"))) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
@@ -581,11 +583,11 @@ def test_a_full_disk_is_one_line_and_the_same_merge_goes_on(here: Path, cli: Cli
     disk = small_disk("40k")
     code, _, err = cli("results", "merge", "theirs", "--into", disk / "results")
     assert (code, "the disk is full; free some space" in err) == (2, True)
-    some = len(store.read_all(disk / "results"))
+    some = len(records.read_all(disk / "results"))
     assert 0 < some < 8
     subprocess.run(["mount", "-o", "remount,size=4m", disk], check=True)
-    assert results.merge([Path("theirs")], disk / "results").counts["new"] == 8 - some
-    assert len(store.read_all(disk / "results")) == 8
+    assert leaderboard.merge([Path("theirs")], disk / "results").counts["new"] == 8 - some
+    assert len(records.read_all(disk / "results")) == 8
 
 
 def test_nothing_is_written_through_a_link_that_leads_out(here: Path, cli: Cli) -> None:
@@ -712,17 +714,17 @@ def test_the_workflow_fails_on_a_leaderboard_of_other_records(checks: Checks) ->
     assert "LEADERBOARD.md is not what its records give" in log
     assert "- 2 files removed" in summary
     assert "## Tables that change" in summary
-    results.leaderboard(Path("results"), out=Path("results/LEADERBOARD.md"))
+    leaderboard.leaderboard(Path("results"), out=Path("results/LEADERBOARD.md"))
     assert checks()[0] == 0
 
 
 def test_the_workflow_shows_the_tables_that_change(checks: Checks) -> None:
     shutil.copytree(GOLDEN / "results-2" / "records", "results/records", dirs_exist_ok=True)
-    results.leaderboard(Path("results"), out=Path("results/LEADERBOARD.md"))
+    leaderboard.leaderboard(Path("results"), out=Path("results/LEADERBOARD.md"))
     commit()
     for path in Path("results/records").rglob("resnet18.torch.*"):
         path.unlink()
-    results.leaderboard(Path("results"), out=Path("results/LEADERBOARD.md"))
+    leaderboard.leaderboard(Path("results"), out=Path("results/LEADERBOARD.md"))
     code, log, summary = checks()
     assert code == 0, log
     changed = summary.partition("## Tables that change")[2]

@@ -24,9 +24,9 @@ from conftest import Cli
 from test_data import write_npz, write_photos
 from test_measure import agents
 
-from edgebench import store
 from edgebench.files import seal, write_json
 from edgebench.schema import Reason, Verdict
+from edgebench.store import records as records_
 
 PROFILE = """
 name: small
@@ -234,11 +234,11 @@ def test_a_model_that_cannot_be_made_fails_its_cells_only(here: Path, cli: Cli) 
 
 def test_a_quantized_model_that_loses_too_much_is_a_failed_row(here: Path, cli: Cli) -> None:
     Path("small.yaml").write_text((PROFILE % "digits").replace("max_degradation: 0.5", "max_degradation: 0"))
-    from edgebench import build
+    from edgebench.bundle import export
 
-    compare = build.compare
+    compare = export.compare
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(build, "compare", lambda *given: compare(*given).model_copy(update={"metric_drop": 0.03}))
+        patch.setattr(export, "compare", lambda *given: compare(*given).model_copy(update={"metric_drop": 0.03}))
         code, out, _ = cli("run", "small.yaml", "--only", "model=teacher,format=onnx")
     assert code == 1
     assert "loses 3.0 points" in " ".join(out.split())
@@ -294,9 +294,9 @@ def test_a_demo_with_a_failed_cell_ends_with_its_table_and_page(here: Path, cli:
 def test_a_table_that_is_unstable_says_what_would_help(here: Path, cli: Cli, tiny_bundles: Bundles) -> None:
     given = (tiny_bundles["onnx", "fp32"], "--half-width", "50%")
     assert cli("run", *given)[0] == 0
-    [path] = store.record_paths(Path("results"))
+    [path] = records_.record_paths(Path("results"))
     noisy = Verdict(word="UNSTABLE", reasons=(Reason(reason="7 % was stolen", recommendation="run on an idle host"),))
-    record = store.read_record(path).model_copy(update={"verdict": noisy})
+    record = records_.read_record(path).model_copy(update={"verdict": noisy})
     write_json(path, seal(record.model_dump(mode="json", by_alias=True)))
     told = "The only row is UNSTABLE: a repeat may give another number. Most often: 7 % was stolen (1 of 1). What helps: run on"
     for command in (("run", *given), ("leaderboard",)):
@@ -412,12 +412,12 @@ def test_a_folder_that_may_not_be_written_is_said(here: Path, cli: Cli) -> None:
 def test_a_disk_that_fills_leaves_no_half_bundle(here: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from edgebench import bundle
+    from edgebench.bundle import manifest
 
     def full(path: Path, content: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(bundle, "write_json", full)
+    monkeypatch.setattr(manifest, "write_json", full)
     code, _, err = cli("export", "tinynet:net", "--format", "torch", *DIGITS)
     assert (code, "the disk is full" in err) == (2, True)
     assert not list(Path("bundles").iterdir())

@@ -17,13 +17,15 @@ from conftest import Cli
 from test_measure import BRIEF, Bundles, run
 
 import edgebench
-from edgebench import api, energy, plan, stats
+from edgebench import api
 from edgebench.agent import loop, server
 from edgebench.agent.clock import now_ns
 from edgebench.agent.loadgen import figures
+from edgebench.analysis import energy, stats
 from edgebench.errors import ExportError, InputError
+from edgebench.run import plan
+from edgebench.run.session import scenario_with
 from edgebench.schema import Measurement, MeterSpec, Scenario
-from edgebench.session import scenario_with
 
 
 @pytest.fixture

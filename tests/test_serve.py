@@ -17,16 +17,16 @@ import pytest
 from conftest import Cli
 from factory import make_cell, make_measurement, make_record
 
-from edgebench import results as verbs
-from edgebench import store
-from edgebench.serve import LOOPBACK, open_server
+from edgebench.report import leaderboard as verbs
+from edgebench.report.server import LOOPBACK, open_server
+from edgebench.store import records as records_
 
 pytest.importorskip("vl_convert")
 
 
 def save(name: str) -> str:
     """Save a record below results/; returns its samples' path there."""
-    saved = store.save(Path("results"), make_record(cell=make_cell(name)), make_measurement())
+    saved = records_.save(Path("results"), make_record(cell=make_cell(name)), make_measurement())
     assert saved.samples
     return f"records/cpu/{saved.samples.file}"
 

@@ -21,12 +21,12 @@ import pytest
 from conftest import Cli, Devices
 from sshd import Sshd
 
-from edgebench import deploy, measure, provision, wheelhouse
 from edgebench.agent import interpreter, wheels
+from edgebench.device import deploy, measure, setup, wheelhouse
+from edgebench.device.setup import Outcome, Plan
+from edgebench.device.wheelhouse import Interpreter, Wheelhouse
 from edgebench.errors import InputError, MeasureError, TransportError
-from edgebench.provision import Outcome, Plan
 from edgebench.schema import Install, Keep, Link, Stream, Target, Transport
-from edgebench.wheelhouse import Interpreter, Wheelhouse
 
 TWIN = Path(__file__).parent.parent / "build" / "twins" / "py36" / "bin" / "python"
 WORKS = "import tiny\n__version__ = '{version}'\n"
@@ -93,16 +93,16 @@ class Device:
 
     def plan(self, device: Target, transport: Transport) -> tuple[str, Plan]:
         agent = deploy.deploy_agent(device, transport)
-        return agent, provision.plan(transport, agent, device, (), self.house, self._heard)
+        return agent, setup.plan(transport, agent, device, (), self.house, self._heard)
 
     def set_up(self, device: Target, through: Callable[[Transport], Transport] = lambda transport: transport) -> Outcome:
         with closing(through(self.open(device))) as transport:
             agent, plan = self.plan(device, transport)
-            return provision.install(transport, agent, plan, self._heard)
+            return setup.install(transport, agent, plan, self._heard)
 
     def remove(self, device: Target) -> int:
         with closing(self.open(device)) as transport:
-            return provision.remove(transport, deploy.deploy_agent(device, transport), device)
+            return setup.remove(transport, deploy.deploy_agent(device, transport), device)
 
     def runtime(self, device: Target) -> Any:
         """Ask the device, as every command does, which ONNX Runtime it has."""
@@ -346,7 +346,7 @@ def test_a_full_disk_is_told_before_anything_is_pushed(device: Device) -> None:
         agent, plan = device.plan(board, transport)
         full = dataclasses.replace(plan, device={**plan.device, "free_bytes": 5 << 20})
         with pytest.raises(MeasureError, match=r"board: 5.0 MiB are free at .*, about 1\d\.\d are needed; free some"):
-            provision.install(transport, agent, full, lambda *_: None)
+            setup.install(transport, agent, full, lambda *_: None)
     assert not (device.root / "wheels").exists()
 
 

@@ -21,7 +21,7 @@ from conftest import Devices
 from remote import AS_ROOT, cache, connected, counting, fill, numbers, pushed, runs, starts
 from sshd import Sshd
 
-from edgebench import deploy
+from edgebench.device import deploy
 from edgebench.errors import TransportError
 from edgebench.targets.transports._channel import explain
 from edgebench.targets.transports.ssh import BLOCK

@@ -23,9 +23,11 @@ from remote import AS_ROOT, fill, runs
 from sshd import Sshd
 from test_ssh import Bundles, board
 
-from edgebench import api, measure, store
+from edgebench import api
+from edgebench.device import measure
+from edgebench.run.session import RunResult
 from edgebench.schema import Measurement, Record
-from edgebench.session import RunResult
+from edgebench.store import records
 
 BRIEF = {"precision": 0.5, "warmup_seconds": 0}
 DOUBLES = Path(__file__).parent / "doubles"
@@ -49,8 +51,8 @@ class Progress:
 
 
 def measurement_of(record: Record) -> Measurement:
-    [path] = [path for path, found in store.read_all(Path("results")) if found.key == record.key]
-    return store.read_measurement(path, record)[0]
+    [path] = [path for path, found in records.read_all(Path("results")) if found.key == record.key]
+    return records.read_measurement(path, record)[0]
 
 
 def check_whole(record: Record) -> None:
@@ -212,7 +214,7 @@ def test_ctrl_c_ends_the_runs_on_two_devices_and_keeps_what_is_finished(here: Pa
     for device in (one, other):
         assert device.strays(within_seconds=5) == []
         assert runs(device) == []
-    found = [record for _, record in store.read_all(Path("results"))]
+    found = [record for _, record in records.read_all(Path("results"))]
     assert found and {record.status for record in found} == {"done"}
     result = run(bundles[:1], targets[0])
     assert len(result.records) == 1
@@ -240,7 +242,7 @@ def test_a_host_that_is_killed_takes_its_run_up_again(here: Path, sshd: Devices,
     assert any(".pyz" in line for line in device.strays())
     command = [sys.executable, brief.__file__, "run", str(tiny_bundles["onnx", "fp32"]), "--half-width", "0.5"]
     subprocess.run([*command, "--target", "board.yaml", "--resume"], check=True, capture_output=True, timeout=100)
-    [(_, record)] = store.read_all(Path("results"))
+    [(_, record)] = records.read_all(Path("results"))
     check_whole(record)
     assert began(record) < before  # of the first try
     assert runs(device) == [], folder

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgebench import stats
+from edgebench.analysis import stats
 from edgebench.schema import Trial, Window
 
 

@@ -17,21 +17,22 @@ from conftest import SmallDisk
 from factory import make_measurement, make_record
 
 import edgebench
-from edgebench import files, samples, store
+from edgebench import files
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.schema import Predictions, Record
+from edgebench.store import records, samples
 
 
 def save(folder: Path, **changes: Any) -> Record:
-    return store.save(folder, make_record(**changes), make_measurement())
+    return records.save(folder, make_record(**changes), make_measurement())
 
 
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     saved = save(tmp_path)
-    [(path, record)] = store.read_all(tmp_path)
+    [(path, record)] = records.read_all(tmp_path)
     assert record == saved
     assert path.name.startswith("net.onnx.fp32.quick.")
-    arrays = store.read_samples(path, record)
+    arrays = records.read_samples(path, record)
     assert arrays["trial0.samples_ns"].tolist() == list(make_measurement().trials[0].samples_ns)
     assert arrays["predictions"].shape == (2, 2)
     assert np.isnan(arrays["conditions.celsius"]).all()
@@ -39,7 +40,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 
 def test_records_stay_small_whatever_the_samples(tmp_path: Path) -> None:
     measurement = make_measurement(samples=200_000)
-    store.save(tmp_path, make_record(), measurement)
+    records.save(tmp_path, make_record(), measurement)
     [path] = list(tmp_path.rglob("*.json"))
     assert path.stat().st_size < 20_000
 
@@ -58,7 +59,7 @@ def test_an_edited_record_is_found(tmp_path: Path, field: str) -> None:
     content[field] = 1.5 if field == "seconds" else "2020-01-01T00:00:00Z"
     path.write_text(json.dumps(content))
     with pytest.raises(RecordError, match="changed since it was measured"):
-        store.read_all(tmp_path)
+        records.read_all(tmp_path)
 
 
 def test_an_edited_summary_is_found(tmp_path: Path) -> None:
@@ -66,7 +67,7 @@ def test_an_edited_summary_is_found(tmp_path: Path) -> None:
     [path] = list(tmp_path.rglob("*.json"))
     path.write_text(path.read_text().replace('"value": 1000', '"value": 500'))
     with pytest.raises(RecordError, match=path.name):
-        store.read_all(tmp_path)
+        records.read_all(tmp_path)
 
 
 def test_an_edited_sample_is_found(tmp_path: Path) -> None:
@@ -76,17 +77,17 @@ def test_an_edited_sample_is_found(tmp_path: Path) -> None:
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
     with pytest.raises(RecordError, match=r"samples\.npz: changed since it was measured"):
-        store.read_all(tmp_path)
+        records.read_all(tmp_path)
 
 
 def test_missing_samples_and_broken_json_are_found(tmp_path: Path) -> None:
     save(tmp_path)
     next(tmp_path.rglob("*.npz")).unlink()
     with pytest.raises(RecordError, match="cannot be read"):
-        store.read_all(tmp_path)
+        records.read_all(tmp_path)
     next(tmp_path.rglob("*.json")).write_text("{")
     with pytest.raises(RecordError, match="not a readable record"):
-        store.read_all(tmp_path)
+        records.read_all(tmp_path)
 
 
 def test_a_sidecar_outside_the_folder_is_refused(tmp_path: Path) -> None:
@@ -96,7 +97,7 @@ def test_a_sidecar_outside_the_folder_is_refused(tmp_path: Path) -> None:
     content["samples"]["file"] = "../../../etc/passwd"
     path.write_text(json.dumps(files.seal(content)))
     with pytest.raises(RecordError, match="leads out of the folder"):
-        store.read_all(tmp_path)
+        records.read_all(tmp_path)
 
 
 def test_a_record_of_a_newer_version_says_so(tmp_path: Path) -> None:
@@ -104,16 +105,16 @@ def test_a_record_of_a_newer_version_says_so(tmp_path: Path) -> None:
     [path] = list(tmp_path.rglob("*.json"))
     path.write_text(json.dumps(files.seal({**json.loads(path.read_text()), "schema": 99})))
     with pytest.raises(RecordError, match="record schema 99"):
-        store.read_all(tmp_path)
+        records.read_all(tmp_path)
 
 
 def test_a_failure_stands_beside_a_result_until_the_cell_is_done_again(tmp_path: Path) -> None:
     done = save(tmp_path)
     save(tmp_path, status="failed")
-    assert [record.status for _, record in store.read_all(tmp_path)] == ["failed", "done"]
-    assert store.find_done(tmp_path, "cpu", done.key) == done
+    assert [record.status for _, record in records.read_all(tmp_path)] == ["failed", "done"]
+    assert records.find_done(tmp_path, "cpu", done.key) == done
     save(tmp_path)
-    assert [record.status for _, record in store.read_all(tmp_path)] == ["done"]
+    assert [record.status for _, record in records.read_all(tmp_path)] == ["done"]
     assert len(list(tmp_path.rglob("*.npz"))) == 1
 
 
@@ -125,17 +126,17 @@ def test_a_disk_that_fills_between_samples_and_record_leaves_the_old_record_whol
     def full(path: Path, content: object) -> None:
         raise StorageError(f"{path}: the disk is full")
 
-    monkeypatch.setattr(store, "write_json", full)
+    monkeypatch.setattr(records, "write_json", full)
     with pytest.raises(StorageError):
-        store.save(tmp_path, make_record(), make_measurement(samples=50))
-    assert [record for _, record in store.read_all(tmp_path)] == [old]
+        records.save(tmp_path, make_record(), make_measurement(samples=50))
+    assert [record for _, record in records.read_all(tmp_path)] == [old]
     assert len(list(tmp_path.rglob("*.npz"))) == 1
 
 
 def test_measuring_again_leaves_one_record_with_its_samples(tmp_path: Path) -> None:
     save(tmp_path)
-    store.save(tmp_path, make_record(seconds=1.0), make_measurement(samples=50))
-    [(_, record)] = store.read_all(tmp_path)
+    records.save(tmp_path, make_record(seconds=1.0), make_measurement(samples=50))
+    [(_, record)] = records.read_all(tmp_path)
     assert record.seconds == 1.0
     assert [path.name for path in tmp_path.rglob("*.npz")] == [record.samples.file if record.samples else ""]
 
@@ -144,7 +145,7 @@ def test_the_published_schema_accepts_every_record(tmp_path: Path) -> None:
     for status in ("done", "failed"):
         save(tmp_path, status=status)
     published = json.loads((Path(__file__).parent.parent / "docs" / "record.schema.json").read_text())
-    assert published == store.json_schema()
+    assert published == records.json_schema()
     for path in tmp_path.rglob("*.json"):
         jsonschema.validate(json.loads(path.read_text()), published)
 
@@ -152,7 +153,7 @@ def test_the_published_schema_accepts_every_record(tmp_path: Path) -> None:
 def test_the_committed_leaderboard_is_made_from_the_committed_records() -> None:
     results = Path(__file__).parent.parent / "results"
     assert edgebench.leaderboard(results) == (results / "LEADERBOARD.md").read_text()
-    assert len(store.read_all(results)) >= 15
+    assert len(records.read_all(results)) >= 15
 
 
 # ---------------------------------------------------------------- files
@@ -206,7 +207,7 @@ def test_a_really_full_disk_is_one_clear_line(small_disk: SmallDisk) -> None:
     readings = np.random.default_rng(0).integers(1, 2**31, 50_000).tolist()
     trial = dataclasses.replace(make_measurement().trials[0], samples_ns=readings)
     with pytest.raises(StorageError, match="the disk is full"):
-        store.save(disk, make_record(), dataclasses.replace(make_measurement(), trials=[trial]))
+        records.save(disk, make_record(), dataclasses.replace(make_measurement(), trials=[trial]))
     assert [path for path in disk.rglob("*") if path.is_file()] == []
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from conftest import DOUBLES
 
-from edgebench import deploy
+from edgebench.device import deploy
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny.onnx.fp32"
 TARGET = """

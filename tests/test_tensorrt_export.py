@@ -14,13 +14,14 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edgebench import api, build
-from edgebench.bundle import read_bundle
+from edgebench import api
+from edgebench.bundle import export
+from edgebench.bundle.manifest import read_bundle
+from edgebench.config import read_target
 from edgebench.errors import ExportError
-from edgebench.exporters import _tensorrt_operators as operators
 from edgebench.exporters import onnx as plain
 from edgebench.exporters import tensorrt
-from edgebench.profile import read_target
+from edgebench.exporters._tensorrt import operators
 from edgebench.schema import Exported, ExportRequest, Limits, Lineage, Model, Network, Preprocessing
 
 ELEVEN = """
@@ -182,7 +183,7 @@ def test_a_bundle_says_how_its_engine_is_built_and_passes_the_gate(
 def test_the_nano_refuses_int8_with_the_reason(here: Path) -> None:
     with pytest.raises(ExportError, match=r"jetson-nano does not run tensorrt int8: .*5\.3\) has no INT8; use fp16"):
         bundle("jetson-nano", "int8")
-    assert build.accepted(TARGETS["jetson-orin-nano"], "tensorrt", "int8").limits.version == "8.6"
+    assert export.accepted(TARGETS["jetson-orin-nano"], "tensorrt", "int8").limits.version == "8.6"
 
 
 # ---------------------------------------------------------------- float

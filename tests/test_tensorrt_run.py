@@ -21,14 +21,15 @@ from conftest import TINY, Cli
 from processes import with_environment
 from tensorrt_board import NANO, ORIN, PC, RELEASES, Board, compiled
 
-from edgebench import api, deploy, inspection, measure
+from edgebench import api
 from edgebench.agent import engines, worker
-from edgebench.bundle import list_files, read_bundle, write_manifest
+from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
+from edgebench.config import read_target
 from edgebench.data import open_dataset
+from edgebench.device import deploy, inspect, measure
+from edgebench.device.measure import Pass
 from edgebench.errors import MeasureError
-from edgebench.measure import Pass
-from edgebench.plan import ModeSpec
-from edgebench.profile import read_target
+from edgebench.run.plan import ModeSpec
 from edgebench.schema import Finish, Link, Measurement, Scenario
 
 BRIEF = ModeSpec(trials=1, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)
@@ -586,4 +587,4 @@ def test_what_brings_tensorrt_to_a_device_is_said(here: Path, cli: Cli) -> None:
     [note] = [row["note"] for row in runtimes if row["runtime"] == "tensorrt"]
     assert "sudo apt-get install tensorrt python3-libnvinfer" in note
     assert "pip install 'tensorrt<11' cuda-python" in note
-    assert inspection.install(read_target(str(write_target(here, "8.2"))), "tensorrt") in note
+    assert inspect.install(read_target(str(write_target(here, "8.2"))), "tensorrt") in note

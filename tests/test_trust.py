@@ -22,14 +22,16 @@ import torch
 from conftest import Cli, SmallDisk
 from test_measure import Bundles
 
-from edgebench import api, build, models, sources, trust
+from edgebench import api, models, trust
 from edgebench.agent.rt_torch import refuse_code
-from edgebench.bundle import list_files, read_bundle, write_manifest
+from edgebench.bundle import export
+from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
+from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
 from edgebench.errors import CheckpointError, StorageWarning, UntrustedFile
 from edgebench.files import sha256_file
 from edgebench.models import checkpoint
-from edgebench.profile import read_dataset, read_target
+from edgebench.models import source as source_
 from edgebench.schema import Bundle
 
 SAID = "exported programs can run code when they are loaded, and edgebench did not write this one; give --trust"
@@ -203,17 +205,17 @@ def test_an_imported_program_is_vouched_for_from_then_on(theirs: Path, stranger:
     data, root = open_images(read_dataset("digits")), Path("models")
     source: dict[str, Any] = {"text": str(theirs), "name": "theirs", "size": 16, "channels": 1}
     with pytest.raises(UntrustedFile):
-        sources.import_checkpoint(sources.Source(**source), data, root)
-    folder = sources.import_checkpoint(sources.Source(**source, trust=True), data, root)
-    assert sources.import_checkpoint(sources.Source(**source), data, root) == folder
+        source_.import_checkpoint(source_.Source(**source), data, root)
+    folder = source_.import_checkpoint(source_.Source(**source, trust=True), data, root)
+    assert source_.import_checkpoint(source_.Source(**source), data, root) == folder
     assert models.load_model(folder).model.architecture == models.PROGRAM
 
 
 def test_a_model_folder_of_others_is_asked_about_as_source_and_as_teacher(
     theirs: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
-    source = sources.Source(str(theirs), name="theirs", size=16, channels=1, trust=True)
-    folder = sources.import_checkpoint(source, open_images(read_dataset("digits")), Path("models"))
+    source = source_.Source(str(theirs), name="theirs", size=16, channels=1, trust=True)
+    folder = source_.import_checkpoint(source, open_images(read_dataset("digits")), Path("models"))
     monkeypatch.setenv("XDG_STATE_HOME", str(theirs.parent / "other"))
     monkeypatch.setattr(trust, "_written", set())
     with pytest.raises(UntrustedFile, match=r"checkpoint\.pt2"):
@@ -287,12 +289,12 @@ def test_a_bundle_on_another_users_computer_is_asked_about(tiny_bundles: Bundles
 def test_a_cached_program_that_could_be_anybodys_is_exported_again(here: Path, tiny_bundles: Bundles) -> None:
     real = tiny_bundles["torch", "fp32"]
     bundle = read_bundle(real)
-    accepts = build.accepted(read_target("cpu"), "torch", "fp32")
-    order = build.Order(bundle.model, lambda: models.load_model(real), "torch", "fp32", accepts, None)
-    assert build.find_bundle(order, bundle.key, real) == bundle
+    accepts = export.accepted(read_target("cpu"), "torch", "fp32")
+    order = export.Order(bundle.model, lambda: models.load_model(real), "torch", "fp32", accepts, None)
+    assert export.find_bundle(order, bundle.key, real) == bundle
     forgery = forged(real, here / "forgery", here / "canary")
     assert read_bundle(forgery).key == bundle.key
-    assert build.find_bundle(order, bundle.key, forgery) is None
+    assert export.find_bundle(order, bundle.key, forgery) is None
 
 
 # ---------------------------------------------------------------- the list

@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 from conftest import Cli
 
-from edgebench import deploy
 from edgebench.agent import knobs, tuning
 from edgebench.agent.events import Events
+from edgebench.config import read_target
+from edgebench.device import deploy
+from edgebench.device.tune import tune
 from edgebench.errors import InputError, MeasureError
-from edgebench.profile import read_target
 from edgebench.schema import Link
-from edgebench.tune import tune
 
 DOUBLES = Path(__file__).parent / "doubles"
 GOVERNORS = {0: "schedutil", 1: "schedutil", 2: "powersave", 3: "performance"}

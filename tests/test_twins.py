@@ -14,8 +14,9 @@ import pytest
 from conftest import Cli
 from sshd import Sshd
 
-from edgebench import api, store
+from edgebench import api
 from edgebench.schema import Record
+from edgebench.store import records
 
 Devices = Callable[..., Sshd]
 ROOT = Path(__file__).parent.parent
@@ -105,6 +106,6 @@ def test_a_twin_is_set_up_and_measured_over_ssh(here: Path, sshd: Devices, cli: 
 
 
 def predictions(results: Path, record: Record) -> Any:
-    [(path, found)] = store.read_all(results)
+    [(path, found)] = records.read_all(results)
     assert found.key == record.key
-    return store.read_samples(path, found)["predictions"]
+    return records.read_samples(path, found)["predictions"]

@@ -9,7 +9,7 @@ import pytest
 from factory import make_cell
 from test_stats import steady, trial
 
-from edgebench import stats, verdict
+from edgebench.analysis import stats, verdict
 from edgebench.schema import Scenario, Trial, Verdict
 
 SECOND = 10**9

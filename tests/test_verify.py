@@ -17,9 +17,11 @@ from conftest import Cli
 from factory import make_measurement, make_record, replace_samples
 from test_measure import Bundles
 
-from edgebench import api, files, plan, samples, store
-from edgebench.plan import ModeSpec
+from edgebench import api, files
+from edgebench.run import plan
+from edgebench.run.plan import ModeSpec
 from edgebench.schema import RECORD_SCHEMA, Power, PowerTrace, Step
+from edgebench.store import records, samples
 
 BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.5, window_seconds=0.05)
 OLD = Path(__file__).parent / "golden" / "results-1"
@@ -127,7 +129,7 @@ def test_samples_made_to_do_harm_are_named(measured: Path, cli: Cli, content: Ca
 @pytest.mark.parametrize("schema", [1, 2])
 def test_a_record_of_an_earlier_schema_is_read_and_holds(schema: int) -> None:
     folder = OLD.with_name(f"results-{schema}")
-    [(path, record)] = store.read_all(folder)
+    [(path, record)] = records.read_all(folder)
     assert json.loads(path.read_text())["schema"] == schema
     assert record.schema_version == RECORD_SCHEMA
     assert record.energy.joules is None
@@ -163,8 +165,8 @@ def test_a_measurement_survives_its_sidecar(tmp_path: Path) -> None:
     ]
     power = Power([trace], [(1, 2)], [(3, 4), (5, 6)])
     before = dataclasses.replace(plain, trials=[trial], conditions=rows, power=power)
-    record = store.save(tmp_path, make_record(), before, np.array([1, 0]))
-    after, labels = store.read_measurement(next(tmp_path.rglob("*.json")), record)
+    record = records.save(tmp_path, make_record(), before, np.array([1, 0]))
+    after, labels = records.read_measurement(next(tmp_path.rglob("*.json")), record)
     assert labels is not None
     assert labels.tolist() == [1, 0]
     assert after.trials == before.trials

@@ -16,15 +16,17 @@ from few import few_digits
 from tensorrt_board import RELEASES, Board, compiled
 from test_twins import twin
 
-from edgebench import api, build, checks, deploy, discovery, measure
-from edgebench.build import Order, build_bundle
+from edgebench import api, plugins
+from edgebench.bundle import export
+from edgebench.bundle.export import Order, build_bundle
+from edgebench.config import read_dataset, read_target
 from edgebench.data import Dataset, open_images
+from edgebench.device import deploy, doctor, measure
 from edgebench.errors import ExportError
-from edgebench.plan import MODES
-from edgebench.profile import read_dataset, read_target
-from edgebench.results import no_progress
+from edgebench.models.source import Source, open_source
+from edgebench.report.leaderboard import no_progress
+from edgebench.run.plan import MODES
 from edgebench.schema import Accepts, Bundle, CalibrationPlan, Expected, Link, Network, Scenario, Target
-from edgebench.sources import Source, open_source
 
 pytestmark = pytest.mark.slow
 ZOO = ("vit_b_16", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "resnet18")  # the longest first
@@ -35,13 +37,13 @@ FEW = 16
 
 def wanted() -> list[tuple[str, str]]:
     """List what `edgebench formats` says can be exported here."""
-    rows = [row for row in checks.check_formats() if row["works"] == "yes"]
+    rows = [row for row in doctor.check_formats() if row["works"] == "yes"]
     return [(str(row["format"]), precision) for row in rows for precision in str(row["precisions"]).split("/")]
 
 
 def target_of(format: str, precision: str) -> tuple[Target, Accepts]:
     """Find a target of the catalogue that takes a variant: this computer, or the first of its kind that a double plays."""
-    targets = [read_target(name) for name in discovery.names("edgebench.targets", ".yaml")]
+    targets = [read_target(name) for name in plugins.names("edgebench.targets", ".yaml")]
     for target in sorted(targets, key=lambda target: target.name != "cpu"):
         accepts = target.accepted(format, precision)
         if accepts is not None and (format != "tensorrt" or accepts.limits.version in RELEASES):
@@ -80,7 +82,7 @@ def attempt(network: Network, data: Dataset, variant: tuple[str, str], here: Pat
     assert parity.samples == FEW
     assert parity.cosine > 0, "scores of zero agree with anything"
     if precision in ("fp32", "fp16"):
-        assert build.gate(bundle.model, parity) >= 0.995
+        assert export.gate(bundle.model, parity) >= 0.995
         assert parity.cosine > {"fp32": 0.999, "fp16": 0.99}[precision]
     where = ran(folder, bundle, target, data, patch)
     size = f"{bundle.size_bytes / 2**20:.1f} MiB"
@@ -117,7 +119,7 @@ def ran(folder: Path, bundle: Bundle, target: Target, data: Dataset, patch: pyte
 def scores(folder: Path, bundle: Bundle, target: Target, data: Dataset) -> Any:
     """Run a bundle once through the agent, with what its device does first; float32 scores [n, classes]."""
     device = target.model_copy(update={"transport": "local", "host": None, "python": None, "expects": Expected()})
-    accepts = build.accepted(target, bundle.format, bundle.precision)
+    accepts = export.accepted(target, bundle.format, bundle.precision)
     images = data.read("test").images[:4]
     transport = deploy.connect(device, Link(folder.parent / "device"))
     deployed = deploy.deploy(device, transport, folder, bundle, images)
@@ -127,7 +129,7 @@ def scores(folder: Path, bundle: Bundle, target: Target, data: Dataset) -> Any:
     [found] = measure.measure(transport, deployed.agent, job, lambda _: None)
     assert found.failure is None, found.failure
     assert found.predictions is not None
-    return build.scores_of(found.predictions.values, found.predictions.columns)
+    return export.scores_of(found.predictions.values, found.predictions.columns)
 
 
 @contextmanager

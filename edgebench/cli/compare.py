@@ -10,7 +10,7 @@ import typer
 from edgebench.cli import console, options
 
 if TYPE_CHECKING:
-    from edgebench.comparison import Compared, Suite
+    from edgebench.run.compare import Compared, Suite
 
 
 def command(
@@ -37,7 +37,7 @@ def command(
 ) -> None:
     """Compare two bundles by running them in turn, or two sets of records."""
     from edgebench import api
-    from edgebench.profile import read_target
+    from edgebench.config import read_target
 
     limit = None if fail_if_slower is None else options.share("--fail-if-slower", fail_if_slower)
     wishes = options.scenario(

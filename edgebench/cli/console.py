@@ -54,7 +54,7 @@ def aligned(rows: Sequence[Mapping[str, str]], right: Sequence[str] = ()) -> Ite
 
 def print_markdown(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """Print rows as a markdown table."""
-    from edgebench.report.markdown import escape
+    from edgebench.report.writers.markdown import escape
 
     print(f"**{escape(title)}**\n")
     if rows:

@@ -11,7 +11,7 @@ import typer
 from edgebench.cli import console, options
 
 if TYPE_CHECKING:
-    from edgebench.diagnosis import Diagnosis
+    from edgebench.diagnose.diagnose import Diagnosis
 
 OPERATORS = 12
 """So many rows of operators are printed; `--json` has all."""
@@ -45,7 +45,7 @@ def command(
 ) -> None:
     """Say where a bundle's operators run, where the time goes, and why it is slow."""
     from edgebench import api
-    from edgebench.profile import read_target
+    from edgebench.config import read_target
 
     with console.progress() as progress:
         found = api.diagnose(

@@ -11,13 +11,13 @@ from edgebench.cli import console
 
 def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """Say which formats, runtimes, meters and targets work here, and each no with its remedy."""
-    from edgebench import checks
+    from edgebench.device import doctor
 
     found = {
-        "formats": checks.check_formats(),
-        "runtimes": checks.check_runtimes(),
-        "meters": checks.check_meters(),
-        "targets": checks.check_targets(),
+        "formats": doctor.check_formats(),
+        "runtimes": doctor.check_runtimes(),
+        "meters": doctor.check_meters(),
+        "targets": doctor.check_targets(),
     }
     if json:
         console.print_json(found)

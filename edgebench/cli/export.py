@@ -81,7 +81,7 @@ def command(
         f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
     )
     if bundle.details.get("weight_bits") == 7:
-        from edgebench.processor import WEIGHTS
+        from edgebench.analysis.processor import WEIGHTS
 
         console.complain(WEIGHTS)
     if bundle.model.lineage.recipe == "checkpoint" and mean is None:

@@ -11,7 +11,7 @@ from edgebench.cli import console
 
 def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List the formats and precisions, and whether they can be exported here."""
-    from edgebench.checks import check_formats
+    from edgebench.device.doctor import check_formats
 
     rows = check_formats()
     if json:

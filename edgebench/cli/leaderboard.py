@@ -40,7 +40,7 @@ def command(
 
     Exit code 1 where a record could not be read; the others are shown all the same.
     """
-    from edgebench import results as verbs
+    from edgebench.report import leaderboard as verbs
 
     names, shown = options.parts(columns), json or format is not None or out is not None
     cut = {"top": top or None} if shown or top is not None else {"top": FIRST, "many": MANY}

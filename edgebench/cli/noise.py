@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Measure how much a target differs from itself; comparisons and the leaderboard count less as a tie."""
     from edgebench import api
-    from edgebench.profile import read_target
+    from edgebench.config import read_target
 
     with console.progress() as progress:
         path, found = api.noise(

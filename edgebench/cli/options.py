@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgebench import scan
 from edgebench.errors import InputError
+from edgebench.store import snapshot
 
 if TYPE_CHECKING:
-    from edgebench.results import Tables
+    from edgebench.report.leaderboard import Tables
     from edgebench.schema import MeterSpec, Target
 
 Kind = Annotated[
@@ -99,9 +99,9 @@ def filters(where: list[str] | None) -> dict[str, list[str]]:
 def tables(results: Path, *, sort: str, by: str, where: list[str] | None, **cut: int | None) -> Tables:
     """Make the tables of a folder, and say which records had to be left out."""
     chosen, patterns = parts(by), filters(where)
-    with scan.begun(str(results)) as digests:
-        from edgebench import results as verbs
+    with snapshot.begun(str(results)) as digests:
         from edgebench.cli import console
+        from edgebench.report import leaderboard as verbs
 
         with console.progress() as progress:
             made = verbs.tables(results, sort=sort, by=chosen, where=patterns, progress=progress, digests=digests, **cut)
@@ -128,7 +128,7 @@ def assigned(option: list[str] | None, example: str) -> dict[str, Any]:
 
 def devices(target: list[str] | None, host: list[str] | None, fleet: Path | None) -> list[str | Target]:
     """Read `--target`, each with its `--host` where it needs one, and `--fleet`; `InputError` where they do not pair."""
-    from edgebench.profile import read_fleet, read_target
+    from edgebench.config import read_fleet, read_target
 
     names, hosts = target or [], host or []
     if hosts and len(hosts) != len(names):
@@ -180,11 +180,11 @@ def share(option: str, text: str) -> float:
 
 def meters(given: list[str] | None) -> list[MeterSpec]:
     """Read `--meter`; `InputError` names the meters that there are."""
-    from edgebench import discovery
+    from edgebench import plugins
     from edgebench.errors import UnknownName
     from edgebench.schema import MeterSpec
 
-    known = discovery.on_device("meter")
+    known = plugins.on_device("meter")
     found = []
     for text in given or ():
         name, _, rest = text.partition(":")

@@ -13,7 +13,7 @@ from edgebench.cli import console
 from edgebench.cli.options import AcceptNewHostKey, Host
 
 if TYPE_CHECKING:
-    from edgebench.inspection import Difference
+    from edgebench.device.inspect import Difference
 
 
 def command(
@@ -26,16 +26,16 @@ def command(
     """Look at a device: what it is and has, and where it differs from its target."""
     import dataclasses
 
-    from edgebench import deploy, inspection
-    from edgebench.profile import read_target
+    from edgebench.config import read_target
+    from edgebench.device import deploy, inspect
     from edgebench.schema import Link
 
     device = read_target(target, host)
     with closing(deploy.connect(device, Link(work / "device" / device.name, accept_new_host_key))) as transport:
-        found = inspection.inspect(transport, deploy.deploy_agent(device, transport), device)
-    differences = inspection.differences(device, found)
+        found = inspect.inspect(transport, deploy.deploy_agent(device, transport), device)
+    differences = inspect.differences(device, found)
     refused = any(item.refuse for item in differences)
-    fits = inspection.fitting(found, device.transport) if refused else []
+    fits = inspect.fitting(found, device.transport) if refused else []
     if json:
         rows = [dataclasses.asdict(item) for item in differences]
         console.print_json({"target": device.name, "found": found, "differences": rows, "refused": refused, "fits": fits})

@@ -11,7 +11,7 @@ from edgebench.cli import console, options
 from edgebench.cli.export import numbers
 
 if TYPE_CHECKING:
-    from edgebench.quantization import Result
+    from edgebench.quantize.search import Result
 
 
 def command(
@@ -52,8 +52,8 @@ def command(
 ) -> None:
     """Export in INT8 and measure it beside float32 on the target; or search which nodes should stay in float."""
     from edgebench import api
-    from edgebench.build import check_goals
-    from edgebench.profile import read_target
+    from edgebench.bundle.export import check_goals
+    from edgebench.config import read_target
     from edgebench.schema import Goals
 
     with console.progress() as progress:

@@ -10,7 +10,7 @@ import typer
 from edgebench.cli import console, options
 
 if TYPE_CHECKING:
-    from edgebench.report.choice import Choice
+    from edgebench.report.limits import Choice
 
 
 def command(
@@ -34,8 +34,8 @@ def command(
 
     Exit code 1 where nothing does.
     """
-    from edgebench import results as verbs
-    from edgebench.report.choice import choose
+    from edgebench.report import leaderboard as verbs
+    from edgebench.report.limits import choose
 
     given = {
         "max_p50": max_p50,
@@ -63,7 +63,7 @@ def command(
 
 def _print(choice: Choice) -> None:
     from edgebench.report import columns
-    from edgebench.report.choice import SHOWN
+    from edgebench.report.limits import SHOWN
 
     chosen = columns.chosen(choice.table.headline, SHOWN)
     title = f"{columns.title(choice.table)} ({choice.table.mode})"

@@ -11,8 +11,8 @@ from edgebench.cli import console, options
 from edgebench.errors import InputError
 
 if TYPE_CHECKING:
-    from edgebench.reporting import Reported
-    from edgebench.serve import Site
+    from edgebench.report.build import Reported
+    from edgebench.report.server import Site
 
 
 def command(
@@ -33,7 +33,7 @@ def command(
 
     Exit code 1 where a record could not be read; the page names it and shows the others.
     """
-    from edgebench import results as verbs
+    from edgebench.report import leaderboard as verbs
 
     if port is not None and not serve:
         raise InputError(f"--port {port}: goes with --serve; give both or neither")
@@ -68,7 +68,7 @@ def _print(made: Reported, json: bool) -> None:
 
 def _serve(site: Site, port: int, json: bool) -> None:
     """Answer until Ctrl-C; that is how it ends, and no error."""
-    from edgebench.serve import LOOPBACK, open_server
+    from edgebench.report.server import LOOPBACK, open_server
 
     with open_server(site, port) as server:
         url = f"http://{LOOPBACK}:{server.server_address[1]}/"

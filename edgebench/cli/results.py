@@ -13,9 +13,9 @@ import typer
 from edgebench.cli import console, options, show
 
 if TYPE_CHECKING:
-    from edgebench.entry import Entry
-    from edgebench.merge import Conflict, Merged
-    from edgebench.prune import Pruned
+    from edgebench.store.cleanup import Pruned
+    from edgebench.store.merge import Conflict, Merged
+    from edgebench.store.row import Entry
 
 app = typer.Typer(
     name="results",
@@ -43,7 +43,7 @@ def listing(
 
     Exit code 1 where a record could not be read; the others are listed all the same.
     """
-    from edgebench import results as verbs
+    from edgebench.report import leaderboard as verbs
 
     screen = sys.stdout.isatty() and not json
     first = (FIRST if screen else None) if limit is None else limit or None
@@ -109,7 +109,7 @@ def prune(
     data set and options), failures older than a result of their cell, samples that no record names, and files of killed
     writers. Records that a kept one was compared with or made from stay, and so do damaged ones.
     """
-    from edgebench import results as verbs
+    from edgebench.report import leaderboard as verbs
 
     with console.progress() as progress:
         found = verbs.prune(results, yes=yes, keep=keep, older_than=older_than, where=options.filters(where), progress=progress)
@@ -160,7 +160,7 @@ def merge(
 
     Where both have measured the same cell, the newer stays. Exit code 1 where something was refused; the rest is taken.
     """
-    from edgebench import results as verbs
+    from edgebench.report import leaderboard as verbs
 
     with console.progress() as progress:
         found = verbs.merge(sources, into, dry_run=dry_run, progress=progress)

@@ -11,8 +11,8 @@ import typer
 from edgebench.cli import console, options
 
 if TYPE_CHECKING:
+    from edgebench.run.session import CellPlan, RunResult
     from edgebench.schema import Record
-    from edgebench.session import CellPlan, RunResult
 
 
 def command(
@@ -140,9 +140,9 @@ def _advice(result: RunResult) -> str:
 
 def _failure(cell: CellPlan, record: Record | None) -> str:
     """Say which cell failed, why, and what to do."""
-    from edgebench.report import card
+    from edgebench.report import record_card
 
-    why = card.reasons(record) if record is not None and record.failure is not None else [cell.reason]
+    why = record_card.reasons(record) if record is not None and record.failure is not None else [cell.reason]
     return f"failed: {cell.model} {cell.format} {cell.precision} on {cell.target}: {'; '.join(why)}"
 
 

@@ -12,7 +12,7 @@ from edgebench.cli import console
 from edgebench.cli.options import AcceptNewHostKey, Host
 
 if TYPE_CHECKING:
-    from edgebench.provision import Outcome, Plan
+    from edgebench.device.setup import Outcome, Plan
     from edgebench.schema import Target, Transport
 
 
@@ -29,8 +29,8 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring a target's runtimes to a device, also to one without internet."""
-    from edgebench import deploy
-    from edgebench.profile import read_target
+    from edgebench.config import read_target
+    from edgebench.device import deploy
     from edgebench.schema import Link
 
     device = read_target(target, host)
@@ -44,12 +44,12 @@ def command(
 
 
 def _remove(device: Target, transport: Transport, agent: str, dry_run: bool, json: bool) -> None:
-    from edgebench import provision
+    from edgebench.device import setup
 
     if dry_run:
         print(f"would remove the environments and wheels from {device.name}")
         return
-    freed = provision.remove(transport, agent, device)
+    freed = setup.remove(transport, agent, device)
     if json:
         console.print_json({"target": device.name, "removed": True, "freed_bytes": freed})
     else:
@@ -59,17 +59,17 @@ def _remove(device: Target, transport: Transport, agent: str, dry_run: bool, jso
 def _setup(
     device: Target, transport: Transport, agent: str, requirements: list[str], dry_run: bool, work: Path, json: bool
 ) -> None:
-    from edgebench import provision
+    from edgebench.device import setup
 
     house = work / "wheelhouse"
     with console.progress() as progress:
-        plan = provision.plan(transport, agent, device, requirements, house, progress)
+        plan = setup.plan(transport, agent, device, requirements, house, progress)
     if not json:
         _print_plan(plan, house)
     outcome = None
     if not dry_run:
         with console.progress() as progress:
-            outcome = provision.install(transport, agent, plan, progress)
+            outcome = setup.install(transport, agent, plan, progress)
     if json:
         console.print_json({**_described(plan), "outcome": None if outcome is None else vars(outcome)})
     elif outcome is not None:

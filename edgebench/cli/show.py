@@ -16,18 +16,18 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show everything of one record: verdict, figures, where and when it was measured, and of what."""
-    from edgebench.lookup import find
-    from edgebench.report import card
+    from edgebench.report import record_card
+    from edgebench.store.find import find
 
     path, found = find(results, record)
     if json:
         console.print_json(found.model_dump(mode="json", by_alias=True))
         return
-    print(console.plain(card.title(found)))
-    for reason in card.reasons(found):
+    print(console.plain(record_card.title(found)))
+    for reason in record_card.reasons(found):
         print(f"- {console.plain(reason)}")
     print(console.plain(str(path)))
-    for section in card.sections(found):
+    for section in record_card.sections(found):
         print(f"\n{console.plain(section.title)}")
         width = max(len(what) for what, _ in section.lines) + 2
         for what, text in section.lines:

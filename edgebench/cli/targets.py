@@ -29,10 +29,10 @@ def listing(context: typer.Context, json: Annotated[bool, typer.Option("--json",
     """List the kinds of device, and what each runs."""
     if context.invoked_subcommand is not None:
         return
-    from edgebench import discovery
-    from edgebench.profile import read_target
+    from edgebench import plugins
+    from edgebench.config import read_target
 
-    known = [read_target(name) for name in discovery.names("edgebench.targets", ".yaml")]
+    known = [read_target(name) for name in plugins.names("edgebench.targets", ".yaml")]
     if json:
         console.print_json([target.model_dump(mode="json") for target in known])
         return
@@ -54,7 +54,7 @@ def show(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show all that is known of one target."""
-    from edgebench.profile import read_target
+    from edgebench.config import read_target
 
     target = read_target(name)
     if json:
@@ -132,7 +132,7 @@ def add(
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
 ) -> None:
     """Write a file for one device of your own: a target of the catalogue, its address, and what is otherwise there."""
-    from edgebench.profile import write_target
+    from edgebench.config import write_target
 
     given = {"name": name, "host": host, "python": python, "cache": {"path": cache} if cache else None}
     written = write_target(file, target, {key: value for key, value in given.items() if value is not None}, force)

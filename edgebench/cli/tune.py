@@ -25,10 +25,10 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Set a device's clocks and interrupts for steady timing, and put them back."""
-    from edgebench import deploy
-    from edgebench.profile import read_target
+    from edgebench.config import read_target
+    from edgebench.device import deploy
+    from edgebench.device.tune import STATE, tune
     from edgebench.schema import Link
-    from edgebench.tune import STATE, tune
 
     device = read_target(target, host)
     remedy = _as_root(["tune", action, "--target", target, *(["--state", state] if state else [])], device.transport == "local")

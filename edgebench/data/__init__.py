@@ -10,7 +10,7 @@ from functools import cache, cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench import discovery
+from edgebench import plugins
 from edgebench.errors import DataError
 from edgebench.schema import DatasetRef, Task
 
@@ -62,7 +62,7 @@ class Dataset:
 
 def open_dataset(ref: DatasetRef) -> Dataset:
     """Open a data set by name; `DataError` where it is missing or not what it claims."""
-    plugin = discovery.load("edgebench.data", ref.name, "data set")
+    plugin = plugins.load("edgebench.data", ref.name, "data set")
     known = set(plugin.OPTIONS)
     unknown = sorted(set(ref.options) - known)
     if unknown:
@@ -82,7 +82,7 @@ def open_images(ref: DatasetRef) -> Dataset:
 
 def open_offline(ref: DatasetRef) -> Dataset:
     """Open a data set of images that is on this computer; `DataError` where it would have to be fetched."""
-    plugin = discovery.load("edgebench.data", ref.name, "data set")
+    plugin = plugins.load("edgebench.data", ref.name, "data set")
     missing = plugin.missing(ref.options) if hasattr(plugin, "missing") else None
     if missing is not None:
         raise DataError(f"{ref}: {missing} is not on this computer, and nothing is downloaded here; fetch the data set first")

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from edgebench import discovery
+from edgebench import plugins
+from edgebench.config import explain
 from edgebench.data import Dataset
 from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
 from edgebench.models import read_model
-from edgebench.profile import explain
 from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -58,7 +58,7 @@ class Work:
 
 def work_of(recipe: str, job: Job) -> Work | None:
     """Ask a recipe what it has to compute; None where its file has no `work(options, dataset)`."""
-    plugin = discovery.load("edgebench.recipes", recipe, "recipe")
+    plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not hasattr(plugin, "work"):
         return None
     found: Work = plugin.work(check_recipe(recipe, job.name, job.options, recipe == "distill"), job.dataset)
@@ -97,12 +97,12 @@ def model_folder(recipe: str, job: Job, root: Path) -> Path:
 def _plan(recipe: str, job: Job) -> tuple[Any, BaseModel, Lineage]:
     """Find a recipe, check its options, and write down what will go in."""
     options = check_recipe(recipe, job.name, job.options, job.teacher is not None)
-    return discovery.load("edgebench.recipes", recipe, "recipe"), options, _lineage(recipe, options, job)
+    return plugins.load("edgebench.recipes", recipe, "recipe"), options, _lineage(recipe, options, job)
 
 
 def check_recipe(recipe: str, name: str, options: Mapping[str, Any], taught: bool) -> BaseModel:
     """Check a recipe's name and options; returns the options with their defaults."""
-    plugin = discovery.load("edgebench.recipes", recipe, "recipe")
+    plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not re.fullmatch(NAME, name):
         raise InputError(f"the name {name!r}: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
     if (recipe == "distill") != taught:

@@ -22,10 +22,10 @@ def format_of(path: Path | None) -> str:
 
 def render(tables: Sequence[Table], format: str, columns: Sequence[str] = (), base: Path = Path()) -> str:
     """Write tables in one of `FORMATS`; links to records begin with `base`. JSON has every column."""
-    from edgebench.report import delimited, latex, markdown
+    from edgebench.report.writers import csv, latex, markdown
 
     if format == "csv":
-        return delimited.render(tables, columns)
+        return csv.render(tables, columns)
     if format == "latex":
         return latex.render(tables, columns)
     if format == "json":

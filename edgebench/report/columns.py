@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from edgebench.entry import Entry
 from edgebench.errors import UnknownName
 from edgebench.report.advice import unstable
 from edgebench.report.tables import Row, Table
+from edgebench.store.row import Entry
 
 TURNS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
 """Characters that turn the direction of what follows them."""

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from edgebench.entry import Entry
-from edgebench.report import card, charts, choice, columns
+from edgebench.report import columns, limits, record_card
+from edgebench.report.charts import tradeoff
 from edgebench.report.columns import TURNS
 from edgebench.report.tables import Row, Table
 from edgebench.schema import Record
+from edgebench.store.row import Entry
 
 FACETS = {
     "target": "Target",
@@ -50,11 +51,11 @@ LIMITED = {
 }
 """What each limit is called on the page, and the key of a row that it is about."""
 UNITS = (
-    (choice.TIMES, "milliseconds", "20ms"),
-    (choice.SIZES, "mebibytes", "5MB"),
-    (choice.ENERGIES, "millijoules", "3mJ"),
-    (choice.SHARES, "percent", "85%"),
-    (choice.RATES, "rate", "100"),
+    (limits.TIMES, "milliseconds", "20ms"),
+    (limits.SIZES, "mebibytes", "5MB"),
+    (limits.ENERGIES, "millijoules", "3mJ"),
+    (limits.SHARES, "percent", "85%"),
+    (limits.RATES, "rate", "100"),
 )
 """How the page writes a value of these units, and an example of a limit."""
 
@@ -120,8 +121,8 @@ def facts(record: Record) -> dict[str, Any]:
     """Take from a record what people read of it, as plain JSON values."""
     return {
         "word": record.verdict.word if record.verdict else record.status,
-        "reasons": card.reasons(record),
-        "sections": [[section.title, section.lines] for section in card.sections(record)],
+        "reasons": record_card.reasons(record),
+        "sections": [[section.title, section.lines] for section in record_card.sections(record)],
         "medians": record.latency.trial_medians_ns if record.latency else (),
         "split": record.cell.evaluation_sha256,
     }
@@ -136,10 +137,10 @@ def facet(entry: Entry, name: str) -> str:
 
 def kinds() -> list[dict[str, Any]]:
     """Say of each limit what the page must know to judge by it as `choice` does."""
-    return [_kind(name, kind) for name, kind in choice.KINDS.items()]
+    return [_kind(name, kind) for name, kind in limits.KINDS.items()]
 
 
-def _kind(name: str, kind: choice.Kind) -> dict[str, Any]:
+def _kind(name: str, kind: limits.Kind) -> dict[str, Any]:
     label, key = LIMITED[name]
     show, example = next((show, example) for units, show, example in UNITS if units is kind.units)
     judged = {"what": kind.what, "units": kind.units, "highest": kind.highest}
@@ -155,9 +156,9 @@ def program(page: Page) -> dict[str, Any]:
         "orders": {sort: [_order(page, table) for table in tables if table.rows] for sort, tables in page.orders.items()},
         "filters": list(FACETS),
         "axes": AXES,
-        "colours": charts.GROUPS,
+        "colours": tradeoff.GROUPS,
         "kinds": kinds(),
-        "chosen": choice.SHOWN,
+        "chosen": limits.SHOWN,
         "together": TOGETHER,
         "command": {
             "results": page.results,
@@ -168,7 +169,7 @@ def program(page: Page) -> dict[str, Any]:
 
 
 def _row(page: Page, number: int, row: Row) -> dict[str, Any]:
-    values = {name: value for name, value in charts.values(row).items() if name not in LEFT and value is not None}
+    values = {name: value for name, value in tradeoff.values(row).items() if name not in LEFT and value is not None}
     return {
         **values,
         **_known_by(page, row.entry),
@@ -206,10 +207,10 @@ def packs(page: Page) -> Iterator[tuple[str, str]]:
         "charts",
         packed(
             {
-                "themes": {"light": charts.theme(False), "dark": charts.theme(True)},
-                "record": charts.every(),
+                "themes": {"light": tradeoff.theme(False), "dark": tradeoff.theme(True)},
+                "record": tradeoff.every(),
                 "tradeoff": {
-                    headline: {axis: {by: charts.tradeoff(axis, headline, by) for by in charts.GROUPS} for axis in AXES}
+                    headline: {axis: {by: tradeoff.tradeoff(axis, headline, by) for by in tradeoff.GROUPS} for axis in AXES}
                     for headline in headlines
                 },
             }

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebench.errors import MissingExtra
-from edgebench.report import charts, columns, scores
-from edgebench.report.spec import PAPER, Spec, widened
+from edgebench.report import columns
+from edgebench.report.charts import evaluation, tradeoff
+from edgebench.report.charts.vega import PAPER, Spec, widened
 from edgebench.report.tables import Row, Table
 
 Evidence = Mapping[str, Mapping[str, Any]]
@@ -39,7 +40,7 @@ def draw(tables: Sequence[Table], evidence: Evidence) -> Iterator[tuple[str, byt
         import vl_convert
     except ImportError as error:
         raise MissingExtra("drawing figures", "report", "vl_convert") from error
-    theme = charts.theme(False)
+    theme = tradeoff.theme(False)
     theme["legend"] |= {"labelLimit": WIDTH // 2 - 30}
     for figure in figures(tables, evidence):
         svg = vl_convert.vegalite_to_svg(figure.spec, config=theme, allowed_base_urls=[])
@@ -68,20 +69,20 @@ def figures(tables: Sequence[Table], evidence: Evidence) -> Iterator[Figure]:
 def _of_table(table: Table, evidence: Evidence) -> Iterator[tuple[str, Spec]]:
     """Name and specify a table's figures."""
     where = f"{columns.title(table)} ({table.mode})"
-    rows = [charts.values(row) for row in table.rows]
-    for axis, (heading, key, _) in charts.AXES.items():
+    rows = [tradeoff.values(row) for row in table.rows]
+    for axis, (heading, key, _) in tradeoff.AXES.items():
         drawn = [row for row in rows if row[key] is not None]
         for source, members in _sources(drawn).items() if axis == "energy" else [("", drawn)]:
             if members:
                 title = f"{table.headline} against {heading.partition(',')[0]}{f' ({source})' if source else ''}"
-                spec = _titled(charts.tradeoff(axis, table.headline), title, where)
+                spec = _titled(tradeoff.tradeoff(axis, table.headline), title, where)
                 yield f"tradeoff {axis} {source}", {**widened(spec, WIDTH), "datasets": {"rows": members}}
-    spec = _titled(charts.sizes(), "Size", where)
+    spec = _titled(tradeoff.sizes(), "Size", where)
     yield "sizes", {**widened(spec, WIDTH), "datasets": {"rows": rows}}
     curves = _curves(table, evidence)
     if curves:
         left = f"; {CURVES} rows of {len(table.rows)}, in the table's order" if len(table.rows) > CURVES else ""
-        spec = _titled(scores.roc(), "ROC curves, averaged over the classes", where + left)
+        spec = _titled(evaluation.roc(), "ROC curves, averaged over the classes", where + left)
         yield "roc", {**widened(spec, WIDTH), "datasets": {"roc": curves}}
     for row in table.rows:
         yield from _matrices(row, evidence, where)
@@ -117,7 +118,7 @@ def _matrices(row: Row, evidence: Evidence, where: str) -> Iterator[tuple[str, S
     """Draw a row's confusion matrix, in counts and in shares."""
     lines = _evaluated(row, evidence).get("confusion") or []
     for part, normalised in (("confusion", False), ("confusion-normalised", True)) if lines else ():
-        spec = _titled(scores.confusion(normalised), f"Confusion matrix of {row.entry.name}", where)
+        spec = _titled(evaluation.confusion(normalised), f"Confusion matrix of {row.entry.name}", where)
         width, height = (min(max(CELL * count, LEAST), MOST) for count in (len(lines[0]["predicted"]), len(lines)))
         yield f"{row.entry.name} {part}", {**widened(spec, width), "height": height, "datasets": {"confusion": lines}}
 

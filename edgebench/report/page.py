@@ -11,12 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from edgebench.entry import Entry
 from edgebench.errors import MissingExtra
-from edgebench.report import charts, columns, content, family
+from edgebench.report import columns, content, lineage
+from edgebench.report.charts import tradeoff
 from edgebench.report.columns import Column
 from edgebench.report.content import Page
 from edgebench.report.tables import SORTS, Row, Table
+from edgebench.store.row import Entry
 
 WEB = Path(__file__).with_name("web")
 SCRIPTS = (
@@ -109,7 +110,7 @@ def _context(page: Page) -> dict[str, Any]:
         "families": [_family(page, number, table) for number, table in enumerate(page.tables) if table.rows],
         "left_out": page.left_out,
         "axes": content.AXES,
-        "groups": charts.GROUPS,
+        "groups": tradeoff.GROUPS,
         "kinds": content.kinds(),
         "sorts": list(SORTS),
     }
@@ -174,11 +175,11 @@ def _family(page: Page, number: int, table: Table) -> dict[str, Any]:
         "title": columns.title(table),
         "open": len(page.tables) == 1,
         "columns": chosen,
-        "members": [_member(page, member, chosen) for member in family.members(table)],
+        "members": [_member(page, member, chosen) for member in lineage.members(table)],
     }
 
 
-def _member(page: Page, member: family.Member, chosen: Sequence[Column]) -> dict[str, Any]:
+def _member(page: Page, member: lineage.Member, chosen: Sequence[Column]) -> dict[str, Any]:
     parameters = f"{member.parameters / 1e6:.2f} M parameters" if member.parameters else ""
     fewer = f"{columns.percent(member.reduction)} % fewer than the teacher" if member.reduction else ""
     return {

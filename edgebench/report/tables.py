@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from edgebench import ties
-from edgebench.entry import Entry, Selection, grouping
+from edgebench.analysis import ties
+from edgebench.store.row import Entry, Selection, grouping
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ def _differ(one: Entry, other: Entry, floor: float | None) -> bool:
     certain = ties.certain(*medians, floor)
     if certain is not None:
         return certain
-    from edgebench import stats  # with its libraries, only where they are needed
+    from edgebench.analysis import stats  # with its libraries, only where they are needed
 
     return stats.compare(*medians, paired=False, floor=floor).word != "same"
 

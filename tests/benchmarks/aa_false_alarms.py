@@ -12,7 +12,7 @@ import numpy as np
 from cells import arguments, bundle, pairs, session, subject, verdict, workplace
 from scipy import stats as scipy_stats
 
-from edgebench import stats
+from edgebench.analysis import stats
 from edgebench.schema import Trial
 
 

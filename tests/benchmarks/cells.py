@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import edgebench
-from edgebench.comparison import interleaved
-from edgebench.plan import ModeSpec
-from edgebench.prepare import tie_bundle
-from edgebench.profile import read_target
-from edgebench.records import Subject
+from edgebench.config import read_target
+from edgebench.run.compare import interleaved
+from edgebench.run.plan import ModeSpec
+from edgebench.run.prepare import tie_bundle
+from edgebench.run.record import Subject
+from edgebench.run.session import Session, run_job
 from edgebench.schema import Measurement, Scenario, Trial
-from edgebench.session import Session, run_job
 
 DOUBLES = Path(__file__).parent.parent / "doubles"
 TARGET = """

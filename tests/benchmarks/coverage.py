@@ -14,9 +14,9 @@ import numpy as np
 from cells import arguments, bundle, checked, session, subject, verdict, workplace
 from scipy import signal
 
-from edgebench import stats
-from edgebench.measure import Pass
-from edgebench.session import run_job
+from edgebench.analysis import stats
+from edgebench.device.measure import Pass
+from edgebench.run.session import run_job
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 TRIALS, SAMPLES, CENTRE = 5, 400, 1e6

@@ -12,9 +12,9 @@ import sys
 import numpy as np
 from cells import arguments, bundle, checked, pairs, session, subject, verdict, workplace
 
-from edgebench import stats
-from edgebench.measure import Pass
-from edgebench.session import run_job
+from edgebench.analysis import stats
+from edgebench.device.measure import Pass
+from edgebench.run.session import run_job
 
 
 def main() -> int:

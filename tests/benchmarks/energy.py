@@ -12,9 +12,9 @@ from typing import Any
 
 import fake_rapl
 
-from edgebench import energy
 from edgebench.agent.events import Events
 from edgebench.agent.meters import Sampler
+from edgebench.analysis import energy
 from edgebench.schema import Interval, PowerTrace, Window
 
 RANGES = {"package-0": 4_000_000, "package-1": 262_143_328_850}

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from cells import arguments, bundle, checked, progress, session, subject, workplace
 
-from edgebench import stats
-from edgebench.measure import Pass
+from edgebench.analysis import stats
+from edgebench.device.measure import Pass
+from edgebench.run.session import run_job
 from edgebench.schema import MeterSpec
-from edgebench.session import run_job
 
 PRINTS = "import time\nwhile True:\n    print(5.0, flush=True)\n    time.sleep(0.05)"
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import synthetic
 
-from edgebench import results
+from edgebench.report import leaderboard
 
 RECORDS, MEGABYTES, SECONDS, OPENINGS = 500, 5.0, 2.0, 5
 
@@ -28,7 +28,7 @@ def main() -> int:
         folder = Path(name)
         synthetic.save(folder / "results", RECORDS)
         began = time.monotonic()
-        made = results.report(folder / "results", out=folder / "report.html")
+        made = leaderboard.report(folder / "results", out=folder / "report.html")
         print(f"{made.rows} rows and {made.failed} failed cells, collected and written in {time.monotonic() - began:.1f} s")
         paints = sorted(_paints(folder / "report.html"))
     megabytes, paint = made.size / 1e6, paints[-1]

@@ -15,11 +15,11 @@ import numpy as np
 from cells import arguments, bundle, checked, session, subject, verdict, workplace
 from scipy import optimize
 
-from edgebench import stats
-from edgebench.measure import Pass
-from edgebench.plan import ModeSpec
+from edgebench.analysis import stats
+from edgebench.device.measure import Pass
+from edgebench.run.plan import ModeSpec
+from edgebench.run.session import run_job
 from edgebench.schema import Scenario
-from edgebench.session import run_job
 
 MODE = ModeSpec(trials=5, min_samples=4000, min_seconds=8, cap_seconds=60, window_seconds=0.2)
 """4 000 queries a rate: with 1 000, p99 of one queue alone scatters the rate by 10 %."""

@@ -15,8 +15,8 @@ from pathlib import Path
 from boards import boards, target
 from cells import arguments, progress, verdict, workplace
 
-from edgebench import deploy
-from edgebench.profile import read_target
+from edgebench.config import read_target
+from edgebench.device import deploy
 from edgebench.schema import Link
 
 SHARE = 0.7

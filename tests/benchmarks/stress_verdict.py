@@ -15,12 +15,12 @@ from contextlib import contextmanager
 
 from cells import REDUCED, TINY, arguments, bundle, checked, progress, session, subject, verdict, workplace
 
-from edgebench import stats
-from edgebench import verdict as judging
-from edgebench.measure import Pass
-from edgebench.records import Subject
+from edgebench.analysis import stats
+from edgebench.analysis import verdict as judging
+from edgebench.device.measure import Pass
+from edgebench.run.record import Subject
+from edgebench.run.session import Session, run_job
 from edgebench.schema import Verdict
-from edgebench.session import Session, run_job
 
 REASON = "other processes used"
 SECONDS = 2.0

@@ -18,15 +18,16 @@ HIGHEST = 8
 
 class _MLModelProxy:
     def __init__(self, filename, compute_units, function_name, hints, asset):
-        from edgebench.exporters import _mil, _mlpackage
+        from edgebench.exporters._coreml import interpreter
+        from edgebench.exporters._coreml import package as package_
 
         if not os.path.isfile(os.path.join(filename, "Manifest.json")):
             raise RuntimeError("Error compiling model: %s is no package" % filename)
         if compute_units not in UNITS:
             raise RuntimeError("unrecognized compute units %s" % compute_units)
         begin = time.perf_counter_ns()
-        self._package = _mlpackage.read(Path(filename))
-        self._run = _mil.Interpreter(self._package)
+        self._package = package_.read(Path(filename))
+        self._run = interpreter.Interpreter(self._package)
         self._compiled = tempfile.TemporaryDirectory(suffix=".mlmodelc")
         Path(self._compiled.name, "source").write_text(filename)
         self._load_ns, self._predict_ns = time.perf_counter_ns() - begin, None
@@ -39,7 +40,7 @@ class _MLModelProxy:
         import numpy
         import torch
 
-        from edgebench.exporters import _mlpackage
+        from edgebench.exporters._coreml import package as package_
 
         begin = time.perf_counter_ns()
         [feature] = self._package.spec.description.input
@@ -47,7 +48,7 @@ class _MLModelProxy:
             raise RuntimeError("Feature %s is required but not specified." % feature.name)
         pixels = torch.from_numpy(as_pixels(data[feature.name], feature.type, numpy))
         scores, probabilities = (self._run(pixels, name)[0].numpy() for name in ("scores", "probabilities"))
-        labels = _mlpackage.labels(self._package)
+        labels = package_.labels(self._package)
         self._predict_ns = time.perf_counter_ns() - begin
         return {
             "classLabel_probs": dict(sorted(zip(labels, probabilities.tolist(), strict=True), key=lambda pair: -pair[1])),
@@ -108,9 +109,9 @@ class _MLComputePlanProxy:
             raise RuntimeError("%s is no compiled model" % path)
         from coremltools.models import compute_plan as plan
 
-        from edgebench.exporters import _mlpackage
+        from edgebench.exporters._coreml import package as package_
 
-        package = _mlpackage.read(Path(Path(path, "source").read_text()))
+        package = package_.read(Path(Path(path, "source").read_text()))
         self._engine = compute_units in ("ALL", "CPU_AND_NE")
         operations = [self._operation(plan, op) for op in package.operations]
         self._count = sum(op.operator_name != "const" for op in operations)

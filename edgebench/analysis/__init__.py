@@ -1,0 +1,1 @@
+"""Raw readings into numbers. Pure functions."""

@@ -1,0 +1,231 @@
+"""How well a model tells classes apart: confusion, ROC and precision-recall curves, calibration, the worst samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.analysis import curves, metrics
+from edgebench.analysis.curves import Curve
+from edgebench.analysis.metrics import Scores
+from edgebench.schema import Task
+
+Lines = list[dict[str, Any]]
+BINS = 15
+WORST = 12
+AVERAGE_CORNERS, CORNERS, CORNERS_OF_MANY = 100, 60, 30
+MANY, MOST = 10, 20
+"""Above so many classes their curves are coarser; above so many the least well told apart are drawn alone."""
+MATRIX = 100
+"""A confusion matrix of more classes is nothing that can be read."""
+POOLED = 10_000_000
+"""Scores of more samples × classes are not pooled into one curve."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the scores of one evaluation split show, thinned for drawing; areas are those of the whole curves."""
+
+    samples: int
+    confusion: Lines | None
+    """A line for each true class: true, total, predicted [c] (names), count [c]. Multi-label: two lines for each label."""
+    roc: Lines
+    """A line for each curve: curve ("micro-average", "macro-average" or a class), average (whether it is one), area,
+    x [k] (false positive rate), y [k] (true positive rate)."""
+    precision_recall: Lines
+    """Likewise: area is the average precision, x recall, y precision."""
+    calibration: Lines
+    """One line: ece, what (is counted); bins that are not empty: confidence [b], accuracy [b], count [b], begin [b], end [b]."""
+    worst: Lines
+    """The samples of the highest loss: index, truth, decision (names), confidence (in the decision), loss."""
+    notes: tuple[str, ...]
+    """What was left out, and why."""
+
+    def values(self) -> dict[str, Any]:
+        """Return it as plain JSON values, under the names of its fields."""
+        return {field.name: getattr(self, field.name) for field in fields(self)} | {"notes": list(self.notes)}
+
+
+def evaluate(task: Task, classes: Sequence[str], labels: NDArray[Any], scores: Scores) -> Evaluation:
+    """Evaluate logits [n, classes] against labels [n], or [n, labels] of 0 and 1; ValueError where they do not fit."""
+    _check(task, classes, labels, scores)
+    names = distinct(classes)
+    truth, likely = metrics.one_hot(task, labels, len(names)), metrics.probabilities(task, scores)
+    notes: list[str] = []
+    confusion = None
+    if len(names) <= MATRIX:
+        confusion = _label_matrices(names, labels, scores) if task == "multi-label" else _matrix(task, names, labels, scores)
+    else:
+        notes.append(f"No confusion matrix of {len(names)} classes: up to {MATRIX} can be read.")
+    positive = slice(1, 2) if task == "binary" else slice(None)
+    if task == "binary":
+        notes.append(f"Curves are those of {names[1]}, which counts as positive.")
+    told = _told_apart(names[positive], truth[:, positive], likely[:, positive], notes)
+    return Evaluation(
+        samples=len(labels),
+        confusion=confusion,
+        roc=_lines(told, curves.roc, notes),
+        precision_recall=_lines(told, curves.precision_recall, []),
+        calibration=_calibration(task, labels, scores, likely),
+        worst=_worst(task, names, truth, scores, likely),
+        notes=tuple(notes),
+    )
+
+
+def _check(task: Task, classes: Sequence[str], labels: NDArray[Any], scores: Scores) -> None:
+    wanted = (len(labels), len(classes))
+    if not len(labels) or scores.shape != wanted or labels.shape != (wanted if task == "multi-label" else wanted[:1]):
+        raise ValueError(f"scores {list(scores.shape)} and labels {list(labels.shape)} do not fit {len(classes)} classes")
+    if not np.isfinite(scores).all():
+        raise ValueError("some scores are not finite")
+    if labels.min() < 0 or labels.max() >= (2 if task == "multi-label" else len(classes)):
+        raise ValueError(f"labels run from {labels.min()} to {labels.max()}, and there are {len(classes)} classes")
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """Keep names apart that are the same: the second is numbered 2."""
+    found: list[str] = []
+    for name in names:
+        again = sum(other == name for other in names[: len(found)])
+        found.append(f"{name} ({again + 1})" if again else name)
+    return found
+
+
+# ---------------------------------------------------------------- confusion
+
+
+def _matrix(task: Task, names: Sequence[str], labels: NDArray[Any], scores: Scores) -> Lines:
+    from sklearn.metrics import confusion_matrix
+
+    counts = confusion_matrix(labels, metrics.decisions(task, scores), labels=np.arange(len(names)))
+    return [_line(name, names, row) for name, row in zip(names, counts, strict=True)]
+
+
+def _label_matrices(names: Sequence[str], labels: NDArray[Any], scores: Scores) -> Lines:
+    """Count each label by itself: where it is there, and where it is not."""
+    from sklearn.metrics import multilabel_confusion_matrix
+
+    counts = multilabel_confusion_matrix(labels, metrics.decisions("multi-label", scores), labels=np.arange(len(names)))
+    decided = ("decided absent", "decided present")
+    return [
+        _line(f"{name}: {what}", decided, row)
+        for name, matrix in zip(names, counts, strict=True)
+        for what, row in zip(("absent", "present"), matrix, strict=True)
+    ]
+
+
+def _line(true: str, predicted: Sequence[str], counts: NDArray[Any]) -> dict[str, Any]:
+    return {"true": true, "total": int(counts.sum()), "predicted": list(predicted), "count": counts.tolist()}
+
+
+# ---------------------------------------------------------------- curves
+
+
+@dataclass(frozen=True)
+class _Told:
+    """The classes that have curves: names, whether each sample is of them [n, c], and how likely that was held [n, c]."""
+
+    names: Sequence[str]
+    truth: NDArray[Any]
+    likely: NDArray[Any]
+
+
+def _told_apart(names: Sequence[str], truth: NDArray[Any], likely: NDArray[Any], notes: list[str]) -> _Told:
+    """Leave out, and note, the classes that have no curve."""
+    present = truth.sum(axis=0)
+    for name, count in zip(names, present, strict=True):
+        if count == 0:
+            notes.append(f"No curve of {name}: no sample is of it.")
+        elif count == len(truth):
+            notes.append(f"No curve of {name}: every sample is of it.")
+    kept = np.flatnonzero((present > 0) & (present < len(truth)))
+    return _Told([names[int(index)] for index in kept], truth[:, kept], likely[:, kept])
+
+
+def _lines(told: _Told, draw: Callable[..., Curve], notes: list[str]) -> Lines:
+    """Draw the averages and each class; of many, those of the smallest areas."""
+    each = [draw(name, told.truth[:, index], told.likely[:, index]) for index, name in enumerate(told.names)]
+    lines = [curve.values(AVERAGE_CORNERS) for curve in _averages(told, each, draw, notes)]
+    corners = CORNERS if len(each) <= MANY else CORNERS_OF_MANY
+    if len(each) > MOST:
+        notes.append(f"Of {len(each)} classes the {MOST} with the smallest areas have a curve of their own; averages are of all.")
+        each = sorted(each, key=lambda curve: curve.area)[:MOST]
+    return lines + [curve.values(corners) for curve in each]
+
+
+def _averages(told: _Told, each: Sequence[Curve], draw: Callable[..., Curve], notes: list[str]) -> list[Curve]:
+    """Pool all classes' scores (micro), and average the classes' curves (macro)."""
+    if len(each) < 2:
+        return []
+    macro = curves.mean("macro-average", each)
+    if told.truth.size > POOLED:
+        notes.append(f"No micro-average: {len(told.truth)} samples of {len(each)} classes are too many to pool.")
+        return [macro]
+    return [draw("micro-average", told.truth.ravel(), told.likely.ravel(), average=True), macro]
+
+
+# ---------------------------------------------------------------- calibration
+
+
+def _calibration(task: Task, labels: NDArray[Any], scores: Scores, likely: NDArray[Any]) -> Lines:
+    """Compare confidence in decisions with how often they are right; of labels, probability with how often they are there."""
+    if task == "multi-label":
+        return [{"what": "probability of each label", **reliability(labels.ravel(), likely.ravel())}]
+    right = metrics.decisions(task, scores) == labels
+    return [{"what": "confidence in the decision", **reliability(right, likely.max(axis=1))}]
+
+
+def reliability(right: NDArray[Any], confidence: NDArray[Any]) -> dict[str, Any]:
+    """Return the bins of a reliability diagram, and the expected calibration error.
+
+    ECE = Σ |bin| / n × |accuracy − mean confidence| over bins of equal width, open
+    below (Naeini et al. 2015, with the 15 bins of Guo et al. 2017).
+    """
+    from sklearn.calibration import calibration_curve
+
+    accuracy, mean = calibration_curve(right, np.clip(confidence, 0, 1), n_bins=BINS)
+    edges = np.linspace(0, 1, BINS + 1)
+    counts = np.bincount(np.searchsorted(edges[1:-1], confidence), minlength=BINS)
+    filled = np.flatnonzero(counts)
+    error = float((counts[filled] / len(right) * np.abs(accuracy - mean)).sum())
+    return {
+        "ece": round(error, 5),
+        "confidence": np.round(mean, 4).tolist(),
+        "accuracy": np.round(accuracy, 4).tolist(),
+        "count": counts[filled].tolist(),
+        "begin": np.round(edges[filled], 4).tolist(),
+        "end": np.round(edges[filled + 1], 4).tolist(),
+    }
+
+
+# ---------------------------------------------------------------- the worst
+
+
+def _worst(task: Task, names: Sequence[str], truth: NDArray[Any], scores: Scores, likely: NDArray[Any]) -> Lines:
+    """List the samples of the highest cross-entropy; of labels, by the label that is most wrong."""
+    from scipy.special import log_softmax
+
+    wide = scores.astype(np.float64)
+    loss = np.logaddexp(0, np.where(truth > 0, -wide, wide)) if task == "multi-label" else -log_softmax(wide, axis=1) * truth
+    decided = metrics.one_hot(task, metrics.decisions(task, scores), len(names))
+    given = np.where(decided > 0, likely, 1 - likely)
+    column = loss.argmax(axis=1) if task == "multi-label" else decided.argmax(axis=1)
+    highest = loss.max(axis=1)
+    return [
+        {
+            "index": int(sample),
+            "truth": _named(names, truth[sample]),
+            "decision": _named(names, decided[sample]),
+            "confidence": round(float(given[sample, column[sample]]), 4),
+            "loss": round(float(highest[sample]), 4),
+        }
+        for sample in np.argsort(-highest, kind="stable")[:WORST]
+    ]
+
+
+def _named(names: Sequence[str], chosen: NDArray[Any]) -> str:
+    return ", ".join(names[int(index)] for index in np.flatnonzero(chosen)) or "none"

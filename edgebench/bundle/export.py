@@ -1,0 +1,506 @@
+"""Model × format × precision → bundle: cached by content, and let through only by the parity gate."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench import plugins
+from edgebench.agent import facts, preprocess
+from edgebench.analysis import metrics, processor
+from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
+from edgebench.device import deploy, measure
+from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
+from edgebench.files import new_folder, sha256_json
+from edgebench.run.plan import MODES
+from edgebench.schema import (
+    BUNDLE_SCHEMA,
+    Accepts,
+    AsRun,
+    Bundle,
+    Calibration,
+    CalibrationPlan,
+    Exported,
+    Exporter,
+    ExportRequest,
+    Goals,
+    Link,
+    Measurement,
+    Model,
+    Network,
+    Parity,
+    Progress,
+    Scenario,
+    Target,
+)
+from edgebench.trust import is_own, programs, remember
+
+if TYPE_CHECKING:
+    from edgebench.data import Dataset
+
+PARITY_SAMPLES = 256
+MIN_AGREEMENT = 0.995
+NEAR_TIE = 0.01
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to build, and from what."""
+
+    model: Model
+    network: Callable[[], Network]
+    format: str
+    precision: str
+    accepts: Accepts
+    dataset: Dataset | None
+    calibration: CalibrationPlan = field(default_factory=CalibrationPlan)
+    dynamic_batch: bool = False
+    recipe: Mapping[str, Any] | None = None
+    """Which nodes compute in which precision; see `schema.ExportRequest`."""
+
+
+def exporter(format: str, precision: str) -> Exporter:
+    """Find a format's exporter; the error names the nearest format, the precisions, or the extra to install."""
+    plugin: Any = plugins.load("edgebench.exporters", format, "format")
+    if precision not in plugin.PRECISIONS:
+        raise UnknownName(f"precision for {format}", precision, plugin.PRECISIONS)
+    for module, extra in plugin.REQUIRES:
+        if importlib.util.find_spec(module) is None:
+            raise MissingExtra(f"exporting {format}", extra, module)
+    made: Exporter = plugin
+    return made
+
+
+def accepted(target: Target, format: str, precision: str) -> Accepts:
+    """Find how a target runs a format in a precision; `ExportError` says what it runs instead."""
+    accepts = target.accepted(format, precision)
+    if accepts is None:
+        reasons = [a.refuses[precision] for a in target.accepts if a.format == format and precision in a.refuses]
+        if reasons:
+            raise ExportError(f"{target.name} does not run {format} {precision}: {reasons[0]}")
+        known = ", ".join(f"{a.format} {'/'.join(a.precisions)}" for a in target.accepts)
+        raise ExportError(f"{target.name} does not run {format} {precision}; it runs {known}")
+    return accepts
+
+
+def order_key(order: Order) -> str:
+    """Hash all that decides what the bundle holds."""
+    plugin = exporter(order.format, order.precision)
+    dataset = order.dataset
+    return sha256_json(
+        {
+            **({"dynamic_batch": True} if order.dynamic_batch else {}),
+            **({"recipe": order.recipe} if order.recipe else {}),
+            "schema": BUNDLE_SCHEMA,
+            "model": order.model.model_dump(mode="json"),
+            "format": order.format,
+            "precision": order.precision,
+            "limits": order.accepts.limits.model_dump(mode="json"),
+            "calibration": [*_calibration_key(order), dataset.read("train").sha256] if _calibrates(order) and dataset else None,
+            "parity": dataset.read("test").sha256 if dataset else None,
+            "tools": plugin.tools(),
+        }
+    )
+
+
+def _calibrates(order: Order) -> bool:
+    return order.precision in exporter(order.format, order.precision).CALIBRATES
+
+
+def _calibration_key(order: Order) -> list[Any]:
+    """List what chooses the ranges; as before there was a choice of methods, where the usual one is taken."""
+    plan = order.calibration
+    return (
+        [plan.samples] if calibration_method(order) == "min-max" else [plan.samples, calibration_method(order), plan.percentile]
+    )
+
+
+def calibration_method(order: Order) -> str:
+    """Name the method that chooses INT8 ranges; `InputError` where the format does not have it."""
+    methods = exporter(order.format, order.precision).CALIBRATES.get(order.precision, ())
+    wanted = order.calibration.method
+    if wanted is None or not methods:
+        return methods[0] if methods else ""
+    if wanted not in methods:
+        raise InputError(f"{order.format} {order.precision}: calibration by {wanted} is not offered; by: {', '.join(methods)}")
+    return wanted
+
+
+def build_bundle(order: Order, target: Target, folder: Path, progress: Progress) -> tuple[Bundle, bool]:
+    """Export into `folder`, or find that it holds just that; returns the bundle and whether it was there.
+
+    A program that lies there and could be anybody's is exported again rather than asked about.
+    Raises `ExportError` where the format cannot express the model or the file
+    does not agree with it, `InputError` where int8 has no data to calibrate on.
+    """
+    if _calibrates(order) and order.dataset is None:
+        other = ", or use int8-dynamic" if "int8-dynamic" in exporter(order.format, order.precision).PRECISIONS else ""
+        raise InputError(f"{order.model.name}: {order.precision} needs samples to calibrate on; give --dataset{other}")
+    key = order_key(order)
+    there = find_bundle(order, key, folder)
+    if there is not None:
+        return there, True
+    with new_folder(folder, "bundle.json") as staging:
+        bundle = _build(order, key, target, staging, progress)
+    for name in programs(folder, bundle, order.accepts.runtime):
+        remember(bundle.files[name].sha256)
+    return bundle, False
+
+
+def find_bundle(order: Order, key: str, folder: Path) -> Bundle | None:
+    """Read what an earlier export has left in a folder; None where it is another, damaged, or a program of unknown origin."""
+    if not (folder / "bundle.json").exists():
+        return None
+    try:
+        bundle = read_bundle(folder)
+    except BundleError:
+        return None  # a damaged one is made anew
+    return bundle if bundle.key == key and is_own(folder, bundle, order.accepts.runtime) else None
+
+
+def _build(order: Order, key: str, target: Target, staging: Path, progress: Progress) -> Bundle:
+    label = f"export {order.model.name}.{order.format}.{order.precision}"
+    progress(label, 0, 4)
+    plugin, network = exporter(order.format, order.precision), order.network()
+    if order.dynamic_batch and not plugin.DYNAMIC_BATCH:
+        raise ExportError(f"{order.model.name}: {order.format} files hold one batch size; leave --dynamic-batch out")
+    request = request_of(order, network)
+    plugin.preflight(request)
+    inputs, calibration = calibration_of(order)
+    progress(label, 1, 4)
+    made = plugin.export(dataclasses.replace(request, calibration=inputs), staging)
+    progress(label, 2, 4)
+    images, labels, chosen, source = parity_samples(order.model, order.dataset)
+    if made.input.is_image:
+        images = preprocess.whole(images, order.model.preprocessing.model_dump())
+    bundle = _draft(order, key, network, made, plugin.tools())
+    bundle = bundle.model_copy(update={"calibration": calibration, "files": list_files(staging)})
+    outputs, as_run, runtime = _host_outputs(staging, bundle, made, images, target)
+    progress(label, 3, 4)
+    reference = torch_outputs(network, images)
+    parity = compare(order.model, reference, outputs, labels, source).model_copy(update={"runtime": runtime})
+    if as_run is not None:
+        parity = parity.model_copy(update={"as_run": compare_run(order.model, reference, outputs, as_run, labels)})
+    if order.precision in ("fp32", "fp16"):
+        check_agreement(bundle.name, order.model, parity)
+    with (staging / "parity.npz").open("wb") as stream:
+        np.savez(stream, indices=np.array(chosen, np.int64), reference=reference, outputs=outputs)
+    update = {"parity": parity, "parity_samples": chosen, "files": list_files(staging)}
+    return write_manifest(staging, bundle.model_copy(update=update))
+
+
+def request_of(order: Order, network: Network) -> ExportRequest:
+    """Put together what an exporter may know before there are calibration samples."""
+    method, percentile = calibration_method(order), order.calibration.percentile
+    return ExportRequest(
+        network,
+        order.precision,
+        order.accepts.limits,
+        None,
+        order.dynamic_batch,
+        calibration_method=method,
+        percentile=percentile if method == "percentile" else None,
+        recipe=order.recipe,
+    )
+
+
+def _host_outputs(
+    staging: Path, bundle: Bundle, made: Exported, images: Array, target: Target
+) -> tuple[Array, Array | None, str]:
+    """Run a fresh bundle on this computer; float32 scores [n, classes], and what stood in for its runtime.
+
+    The first scores are what the file says, operator by operator; the second are
+    what the runtime makes of it, where it may compute otherwise and is the target's own.
+    """
+    if made.evaluate is not None:
+        spec = bundle.model.preprocessing.model_dump()
+        return np.asarray(made.evaluate(preprocess.apply(images, spec)), np.float32), None, made.evaluator
+    standing_in = "" if made.host is None else made.host[0]
+    if made.host is not None:
+        bundle = bundle.model_copy(update={"runtime": made.host[0], "entry": made.host[1]})
+    written = as_written(bundle, bundle.runtime)
+    if written is None:
+        [outputs] = predictions(staging, bundle, images, target, [{}])
+        return outputs, None, standing_in
+    ways: list[Mapping[str, Any]] = [written]
+    accepts = target.accepted(bundle.format, bundle.precision)
+    if target.transport == "local" and accepts is not None and accepts.runtime == bundle.runtime:
+        ways.append(accepts.options)
+    outputs, *others = predictions(staging, bundle, images, target, ways)
+    return outputs, others[0] if others else None, standing_in
+
+
+def as_written(bundle: Bundle, runtime: str) -> Mapping[str, Any] | None:
+    """Return the options by which a runtime computes a quantized file as it is written; None where it has no such."""
+    if bundle.precision not in exporter(bundle.format, bundle.precision).CALIBRATES:
+        return None
+    name = f"edgebench.agent.rt_{runtime.replace('-', '_')}"
+    known = importlib.util.find_spec(name) is not None
+    found: Mapping[str, Any] | None = getattr(importlib.import_module(name), "AS_WRITTEN", None) if known else None
+    return found
+
+
+def calibration_of(order: Order) -> tuple[Array | None, Calibration | None]:
+    """Choose calibration samples from the training split, with a fixed seed, none of which is in the test split too."""
+    if not _calibrates(order) or order.dataset is None:
+        return None, None
+    train, plan = order.dataset.read("train"), order.calibration
+    drawn = drawn_samples(len(train), plan.samples)
+    known = {image.tobytes() for image in order.dataset.read("test").images}
+    chosen = np.sort([index for index in drawn if train.images[index].tobytes() not in known])
+    if not len(chosen):
+        raise InputError(f"{order.dataset.ref}: every calibration sample is in the test split too; the splits must differ")
+    images = train.images[chosen]
+    method = calibration_method(order)
+    calibration = Calibration(
+        samples=len(chosen),
+        sha256=hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+        method=method,
+        percentile=plan.percentile if method == "percentile" else None,
+        dataset=str(order.dataset.ref),
+        excluded=len(drawn) - len(chosen),
+    )
+    return preprocess.apply(images, order.model.preprocessing.model_dump()), calibration
+
+
+def drawn_samples(count: int, wanted: int) -> Array:
+    """Draw the indices of calibration samples; a part of them is left out where the test split holds it too."""
+    return np.random.default_rng(0).choice(count, min(wanted, count), replace=False)
+
+
+def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict[str, str]) -> Bundle:
+    nothing = Parity(samples=0, source="", max_abs=0, cosine=0, top1_agreement=0, metric=None, metric_drop=None)
+    return Bundle(
+        schema_version=BUNDLE_SCHEMA,
+        model=order.model,
+        format=order.format,
+        precision=order.precision,
+        runtime=made.runtime,
+        entry=made.entry,
+        files={},
+        input=made.input,
+        output=made.output,
+        preprocessing=order.model.preprocessing.model_copy(update={"layout": made.layout}),
+        parity=nothing,
+        macs=network.macs,
+        limits=order.accepts.limits,
+        dynamic_batch=order.dynamic_batch,
+        finish=made.finish,
+        details=dict(made.details),
+        tools=tools,
+        key=key,
+    )
+
+
+# ---------------------------------------------------------------- the parity gate
+
+
+def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array | None, tuple[int, ...], str]:
+    """Choose samples of the test split, or make noise where there is no data set (and say so)."""
+    if dataset is None:
+        spec = model.preprocessing
+        shape = (64, spec.height, spec.width, spec.channels)
+        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), None, (), "synthetic"
+    test = dataset.read("test")
+    count = min(PARITY_SAMPLES, len(test))
+    chosen = np.sort(np.random.default_rng(0).choice(len(test), count, replace=False))
+    return test.images[chosen], test.labels[chosen], tuple(int(index) for index in chosen), "test"
+
+
+_last_reference: dict[tuple[str, str], Array] = {}
+
+
+def torch_outputs(network: Network, images: Array) -> Array:
+    """Run the torch network itself; returns float32 logits [n, classes].
+
+    The last network's outputs are kept: a model is exported in several precisions in a row.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
+    key = (network.model.model_dump_json(), digest)
+    if key not in _last_reference:
+        _last_reference.clear()
+        _last_reference[key] = _torch_outputs(network, images)
+    return _last_reference[key]
+
+
+def _torch_outputs(network: Network, images: Array) -> Array:
+    import torch
+
+    spec = network.model.preprocessing.model_dump()
+    rows = []
+    with torch.no_grad():
+        for image in images:
+            rows.append(network.module(torch.from_numpy(preprocess.apply(image[None], spec))).float().numpy())
+    return np.concatenate(rows)
+
+
+def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Array:
+    """Run a bundle through the agent on this computer; returns float32 scores [n, classes]."""
+    [outputs] = predictions(folder, bundle, images, target, [{}])
+    return outputs
+
+
+def predictions(folder: Path, bundle: Bundle, images: Array, target: Target, ways: Sequence[Mapping[str, Any]]) -> list[Array]:
+    """Run a bundle on this computer once for each set of runtime options; float32 scores [n, classes] of each."""
+    host = target.model_copy(update={"transport": "local", "host": None, "python": None})
+    with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
+        transport = deploy.connect(host, Link(Path(root)))
+        deployed = deploy.deploy(host, transport, folder, bundle, images)
+        cells = [measure.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario(), options) for options in ways]
+        batch = 4 if bundle.dynamic_batch else 1
+        passes = [measure.Pass("accuracy", batch=batch, cell=cell) for cell in range(len(cells))]
+        job = measure.job(cells, passes, MODES["quick"], Scenario())
+        measured = measure.measure(transport, deployed.agent, job, lambda _: None)
+    return [_predicted(bundle, each) for each in measured]
+
+
+def _predicted(bundle: Bundle, measurement: Measurement) -> Array:
+    if measurement.failure is not None or measurement.predictions is None:
+        failure = measurement.failure
+        reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
+        raise ExportError(f"{bundle.name}: the exported file does not run: {reason}")
+    return scores_of(measurement.predictions.values, measurement.predictions.columns)
+
+
+def scores_of(values: bytes, columns: int) -> NDArray[np.float32]:
+    """Turn an agent's float32 bytes into scores [n, classes]."""
+    return np.frombuffer(values, "<f4").reshape(-1, columns)
+
+
+def compare(model: Model, reference: Array, outputs: Array, labels: Array | None, source: str) -> Parity:
+    """Compare a file's scores with the torch network's on the same samples."""
+    if outputs.shape != reference.shape or not np.isfinite(outputs).all():
+        what = "values that are not finite" if outputs.shape == reference.shape else f"shape {list(outputs.shape)}"
+        raise ExportError(f"{model.name}: the exported file returns {what}; the torch model returns {list(reference.shape)}")
+    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(outputs, axis=1)
+    cosines = (reference * outputs).sum(axis=1) / np.maximum(norms, 1e-30)
+    metric = drop = None
+    if labels is not None:
+        headline = metrics.HEADLINE[model.task]
+        before, after = (metrics.evaluate(model.task, labels, scores).get(headline) for scores in (reference, outputs))
+        metric = after
+        drop = before - after if before is not None and after is not None else None
+    return Parity(
+        samples=len(reference),
+        source=source,
+        max_abs=float(np.abs(reference - outputs).max()),
+        cosine=float(cosines.min()),
+        top1_agreement=metrics.agreement(model.task, reference, outputs),
+        near_ties=_near_ties(model, reference, outputs),
+        metric=metric,
+        metric_drop=drop,
+    )
+
+
+def compare_run(model: Model, reference: Array, written: Array, run: Array, labels: Array | None) -> AsRun:
+    """Compare what the runtime makes of a file with what the file says, and with the labels; scores [n, classes]."""
+    compared = compare(model, reference, run, labels, "")
+    return AsRun(
+        top1_agreement=metrics.agreement(model.task, written, run),
+        max_abs=float(np.abs(written - run).max()),
+        metric=compared.metric,
+        metric_drop=compared.metric_drop,
+        saturates=processor.saturates(facts.environment()),
+    )
+
+
+def _near_ties(model: Model, reference: Array, outputs: Array) -> int | None:
+    """Count the other decisions between classes whose reference scores lie within 1 % of the sample's range."""
+    if model.task == "multi-label":
+        return None
+    rows = np.arange(len(reference))
+    before, after = reference.argmax(axis=1), outputs.argmax(axis=1)
+    margin = reference[rows, before] - reference[rows, after]
+    close = margin < NEAR_TIE * (reference.max(axis=1) - reference.min(axis=1))
+    return int(((before != after) & close).sum())
+
+
+def gate(model: Model, parity: Parity) -> float:
+    """Return the agreement that the gate judges: top-1, and for random weights near-ties count as agreement.
+
+    Random weights decide by chance, often between scores that any rounding
+    swaps; whether the file computes the same still shows in all other samples.
+    """
+    forgiven = (parity.near_ties or 0) if model.lineage.recipe == "random-weights" else 0
+    return parity.top1_agreement + forgiven / parity.samples
+
+
+def check_agreement(name: str, model: Model, parity: Parity) -> None:
+    """Refuse a float file that decides otherwise than the torch model."""
+    if gate(model, parity) < MIN_AGREEMENT - 1e-9:
+        raise ExportError(
+            f"{name}: parity gate: decides {100 * (1 - parity.top1_agreement):.1f} % of {parity.samples} samples otherwise than "
+            f"the torch model ({100 * (1 - MIN_AGREEMENT):.1f} % are allowed; max |Δ| {parity.max_abs:.3g}, "
+            f"cosine {parity.cosine:.5f}); use a wider precision"
+        )
+
+
+def check_goals(bundle: Bundle, goals: Goals) -> None:
+    """Refuse a file that is less accurate than it must be, or that an Edge TPU would take too little of.
+
+    Accuracy is the headline metric on the parity samples, of the file as it is
+    written and of what this computer's runtime makes of it, where it is the
+    target; a bundle that was made without labels has none, and passes.
+    """
+    _check_mapped(bundle, goals)
+    parity, as_run = bundle.parity, bundle.parity.as_run
+    wrong = _missed(bundle, goals, parity.metric, parity.metric_drop)
+    if wrong is not None:
+        raise ExportError(
+            f"{bundle.name}: {wrong}; use more calibration samples, another --calibration or precision, "
+            "or let `edgebench quantize --search` find the nodes that should stay in floating point"
+        )
+    wrong = None if as_run is None else _missed(bundle, goals, as_run.metric, as_run.metric_drop)
+    if wrong is not None and as_run is not None:
+        assert parity.metric is not None
+        name = metrics.HEADLINE[bundle.model.task]
+        why = f": {processor.SATURATE}; {processor.REMEDY}" if as_run.saturates else ""
+        raise ExportError(
+            f"{bundle.name}: {wrong} as {bundle.runtime} runs it on this processor, "
+            f"while the file itself has {name} {100 * parity.metric:.1f} %{why}"
+        )
+
+
+def _missed(bundle: Bundle, goals: Goals, metric: float | None, drop: float | None) -> str | None:
+    """Say which goal a metric misses, and by how much; None where it holds all."""
+    if metric is None or drop is None:
+        return None
+    rounding = 1e-9  # 0.9 − 0.89 is more than 0.01
+    name, points = metrics.HEADLINE[bundle.model.task], 100 * drop
+    if goals.threshold is not None and metric < goals.threshold - rounding:
+        return f"{name} {100 * metric:.1f} %, {100 * goals.threshold:.1f} % are wanted (threshold)"
+    if bundle.precision in ("fp32", "fp16"):
+        return None  # the parity gate has judged these
+    if goals.max_degradation is not None and drop > goals.max_degradation + rounding:
+        allowed = 100 * goals.max_degradation
+        return f"loses {points:.1f} points of {name} against the torch model, {allowed:.1f} are allowed (max_degradation)"
+    if goals.percent_max_degradation is not None and 100 * drop > goals.percent_max_degradation * (metric + drop) + rounding:
+        share, allowed = 100 * drop / (metric + drop), goals.percent_max_degradation
+        return f"loses {share:.1f} % of the torch model's {name}, {allowed:g} are allowed (percent_max_degradation)"
+    return None
+
+
+def _check_mapped(bundle: Bundle, goals: Goals) -> None:
+    placement = bundle.details.get("placement")
+    if placement is not None and placement["operators_share"] < goals.min_mapped:
+        raise ExportError(
+            f"{bundle.name}: only {100 * placement['operators_share']:.0f} % of the operators run on the accelerator, "
+            f"{100 * goals.min_mapped:.0f} are wanted (min_mapped); {_stays(placement)}"
+        )
+
+
+def _stays(placement: Mapping[str, Any]) -> str:
+    """Name the first operators that stay on the processor, with their layers and why."""
+    rows = [f"{row['operator']} at {row['layer']}: {row['status']}" for row in placement.get("cpu", ())]
+    return "; ".join(rows[:2]) or "`edgebench diagnose` names the others"

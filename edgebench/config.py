@@ -1,0 +1,259 @@
+"""Read and check `profiles/*.yaml`, `targets/*.yaml`, and the user's own targets and fleets.
+
+A user's target may name another one under `extends`, in the catalogue or in a
+file beside it, and says only what differs: mappings are merged key by key, lists
+and all else replace, and null brings back the default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.resources
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from edgebench import plugins
+from edgebench.errors import InputError, ProfileError, UnknownName
+from edgebench.files import write_atomic
+from edgebench.schema import DatasetRef, Profile, Target
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def read_profile(name_or_path: str) -> Profile:
+    """Read a profile by name or path; `ProfileError` names the file, the key and the nearest known key."""
+    profile = _read(name_or_path, "edgebench.profiles", "profile", Profile)
+    known = [model.name for model in profile.models]
+    for model in profile.models:
+        if model.teacher is not None and model.teacher not in known:
+            raise ProfileError(f"{name_or_path}: {UnknownName('teacher', model.teacher, known)}")
+        if model.name in _ancestors(profile, model.name):
+            raise ProfileError(f"{name_or_path}: model {model.name!r} is its own teacher; name another model")
+        if (model.recipe is None) == (model.checkpoint is None):
+            raise ProfileError(f"{name_or_path}: model {model.name!r} wants either a recipe or a checkpoint")
+    return profile
+
+
+def read_values(kind: type[T], content: Mapping[str, Any], what: str) -> T:
+    """Check values that were given one by one; `InputError` names the one that does not fit."""
+    try:
+        return kind.model_validate(dict(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"{what}: {place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}") from error
+
+
+def _ancestors(profile: Profile, name: str) -> set[str]:
+    """Return the teachers of a model, their teachers, and so on."""
+    teachers = {model.name: model.teacher for model in profile.models}
+    found: set[str] = set()
+    teacher = teachers[name]
+    while teacher is not None and teacher not in found:
+        found.add(teacher)
+        teacher = teachers.get(teacher)
+    return found
+
+
+def read_target(name_or_path: str, host: str | None = None) -> Target:
+    """Read a target by name or path, and give it the `host` of the command line, if any.
+
+    `ProfileError` names the file, and the key and the nearest known key. A
+    target's own plugin files are named relative to the file that lists them.
+    """
+    content = _target_content(name_or_path, ())
+    if host is None:
+        return _as_target(content, name_or_path)
+    return _as_target({**content, "host": host}, f"{name_or_path}, --host")
+
+
+def read_fleet(path: Path) -> list[Target]:
+    """Read a list of devices: `devices: [{target: jetson-nano, host: nano@jetson.local, name: nano-2}, …]`.
+
+    Each entry may override what a file that extends its target may. Raises
+    `ProfileError` where two have the same name.
+    """
+    content = _mapping(str(path), _file_text(str(path), "fleet"), "fleet", "{devices: [{target: …, host: …}]}")
+    devices = content.get("devices")
+    if set(content) != {"devices"} or not isinstance(devices, list) or not devices:
+        raise ProfileError(f"{path}: a fleet has one key, devices, with a list of {{target: …, host: …}}")
+    fleet = [_device(entry, f"{path}: devices.{number}", path.parent) for number, entry in enumerate(devices)]
+    names = [target.name for target in fleet]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ProfileError(f"{path}: {names.count(twice)} devices are named {twice!r}; give each a name: of its own")
+    return fleet
+
+
+def _device(entry: object, place: str, folder: Path) -> Target:
+    """Build one device of a fleet."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("target"), str) or "extends" in entry:
+        raise ProfileError(f"{place}: a device is a mapping with target: and what a target file may have, without extends:")
+    own = {key: value for key, value in entry.items() if key != "target"}
+    return _as_target(_extended({**own, "extends": entry["target"]}, place, folder, ()), place)
+
+
+def write_target(path: Path, base: str, changes: Mapping[str, Any], replace: bool = False) -> Target:
+    """Write a user's own target file that extends `base`, and read it back.
+
+    Raises `ProfileError` where it would not be a target (then nothing is written), `InputError`
+    where there is a file already that is not to be replaced.
+    """
+    if path.suffix not in {".yaml", ".yml"}:
+        raise InputError(f"{path}: a target file ends in .yaml")
+    if path.exists() and not replace:
+        raise InputError(f"{path}: is there already; choose another file, or replace it with --force")
+    known = plugins.names("edgebench.targets", ".yaml")
+    if base not in known and Path(base).suffix not in {".yaml", ".yml"}:
+        raise UnknownName("target", base, known)
+    content = {"extends": base if base in known else os.path.relpath(os.path.realpath(base), path.parent.resolve()), **changes}
+    _as_target(_extended(content, str(path), path.parent, ()), str(path))
+    write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
+    return read_target(str(path.absolute()))
+
+
+def _target_content(name_or_path: str, before: tuple[str, ...]) -> dict[str, Any]:
+    """Load a target with all that it extends; its plugins' paths are absolute."""
+    if "\0" in name_or_path:
+        raise ProfileError(f"{name_or_path!r}: no file has such a name; give a target's name or a YAML file")
+    named = name_or_path in plugins.names("edgebench.targets", ".yaml")
+    identity = name_or_path if named else os.path.realpath(name_or_path)
+    if identity in before:
+        raise ProfileError(f"{name_or_path}: extends itself: {' → '.join([*map(_shown, before), _shown(identity)])}")
+    content = _mapping(name_or_path, _text(name_or_path, "edgebench.targets", "target"), "target", "targets/cpu.yaml")
+    return _extended(content, name_or_path, Path(name_or_path).resolve().parent, (*before, identity))
+
+
+def _extended(content: dict[str, Any], place: str, folder: Path, before: tuple[str, ...]) -> dict[str, Any]:
+    """Put a target's own keys over those of the target that it extends, which is checked by itself."""
+    own = {key: value for key, value in content.items() if key != "extends"}
+    if "agent_plugins" in own:
+        own["agent_plugins"] = _plugins(own["agent_plugins"], place, folder)
+    if "extends" not in content:
+        return own
+    base = content["extends"]
+    if not isinstance(base, str):
+        raise ProfileError(f"{place}: extends: name one target, or a file relative to this one")
+    origin = base if base in plugins.names("edgebench.targets", ".yaml") else os.path.normpath(folder.resolve() / base)
+    if origin != base and Path(base).suffix not in {".yaml", ".yml"}:
+        raise ProfileError(f"{place}: extends: {UnknownName('target', base, plugins.names('edgebench.targets', '.yaml'))}")
+    inherited = _target_content(origin, before)
+    _as_target(inherited, origin)
+    merged = {**inherited, **{key: _over(inherited.get(key), value) for key, value in own.items()}}
+    return {key: value for key, value in merged.items() if value is not None}
+
+
+def _over(inherited: object, own: object) -> object:
+    """Lay one value over another: mappings key by key, where null takes a key away."""
+    if isinstance(inherited, dict) and isinstance(own, dict):
+        return {key: value for key, value in {**inherited, **own}.items() if value is not None}
+    return own
+
+
+def _plugins(given: object, place: str, folder: Path) -> object:
+    """Name plugin files absolutely; `ProfileError` where one is missing."""
+    if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
+        return given  # its type says what is wrong
+    found = [str(folder / item) for item in given]
+    for path in found:
+        if not Path(path).is_file():
+            raise ProfileError(f"{place}: agent_plugins: no file {path}")
+    return found
+
+
+def _as_target(content: dict[str, Any], place: str) -> Target:
+    try:
+        return Target.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{place}: {explain(error, Target, ('extends',))}") from error
+
+
+def _shown(identity: str) -> str:
+    return os.path.basename(identity)
+
+
+def read_dataset(text: str) -> DatasetRef:
+    """Read `digits`, `medmnist:pathmnist,size=28` or `image-folder:/path,val=0.2`."""
+    head, *rest = text.split(",")
+    name, _, argument = head.partition(":")
+    options: dict[str, str | int | bool] = {}
+    if argument:
+        options["source"] = argument
+    for part in rest:
+        key, found, value = part.partition("=")
+        if not found or not key:
+            raise ProfileError(f"--dataset {text}: {part!r} is not key=value")
+        options[key] = int(value) if value.isdigit() else value
+    return DatasetRef(name=name, options=options)
+
+
+def _read(name_or_path: str, package: str, kind: str, type_: type[T]) -> T:
+    """Load one YAML file and check it against its type."""
+    content = _mapping(name_or_path, _text(name_or_path, package, kind), kind, "profiles/digits.yaml")
+    try:
+        return type_.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{name_or_path}: {explain(error, type_)}") from error
+
+
+def _mapping(place: str, text: str, kind: str, example: str) -> dict[str, Any]:
+    """Read YAML that holds one mapping."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = str(error).replace("\n", " ")
+        raise ProfileError(f"{place}: not valid YAML: {line}") from error
+    if not isinstance(content, dict):
+        raise ProfileError(f"{place}: a {kind} is a mapping of keys; see {example}")
+    return content
+
+
+def _text(name_or_path: str, package: str, kind: str) -> str:
+    """Read a plugin's YAML by name, or a user's file by path."""
+    known = plugins.names(package, ".yaml")
+    if name_or_path in known:
+        return importlib.resources.files(package).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    if Path(name_or_path).suffix not in {".yaml", ".yml"} and "/" not in name_or_path:
+        raise UnknownName(kind, name_or_path, known)
+    return _file_text(name_or_path, kind)
+
+
+def _file_text(path: str, kind: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise ProfileError(f"{path}: cannot be read ({error}); give a {kind}'s name or a YAML file") from error
+
+
+def explain(error: ValidationError, type_: type[BaseModel], more_keys: Sequence[str] = ()) -> str:
+    """Say the first thing that is wrong, with its place and the nearest known key, one of `more_keys` at the top."""
+    found = error.errors()
+    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])  # a misspelt key is missing as well
+    place = ".".join(str(part) for part in first["loc"])
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    if first["type"] == "extra_forbidden":
+        known = _keys(type_, first["loc"][:-1]) + (list(more_keys) if len(first["loc"]) == 1 else [])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        return f"unknown key {place!r}: {hint}known: {', '.join(sorted(known))}{more}"
+    return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{more}"
+
+
+def _keys(type_: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
+    """List the keys that are known at a place inside a type."""
+    found: Any = type_
+    for part in place:
+        if isinstance(part, int):
+            continue
+        annotation = found.model_fields[part].annotation
+        arguments = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
+        found = arguments[0] if arguments else annotation
+        if not hasattr(found, "model_fields"):
+            return []
+    fields: Mapping[str, Any] = found.model_fields
+    return sorted(fields)

@@ -1,0 +1,1 @@
+"""One device: connected, inspected, set up, and measured on."""

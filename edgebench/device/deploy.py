@@ -1,0 +1,112 @@
+"""Bring agent, bundle and evaluation set to a device: by content, each once, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import time
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench import plugins as plugins_
+from edgebench.files import inside
+from edgebench.schema import Bundle, Link, Progress, Target, Transport
+
+MAIN = "import sys\nfrom edgebench_agent.supervisor import main\nsys.exit(main())\n"
+EPOCH = (1980, 1, 1, 0, 0, 0)
+STAY_HERE = frozenset({"parity.npz"})
+"""Files of a bundle that no device needs."""
+
+Sent = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """Where things lie on the device, as the device names them."""
+
+    agent: str
+    model: str
+    evaluation: str
+    files: tuple[tuple[str, str], ...]
+    """(path, sha256) of what the agent checks before it starts."""
+
+
+def connect(target: Target, link: Link) -> Transport:
+    """Open the target's transport."""
+    plugin = plugins_.load("edgebench.targets.transports", target.transport, "transport")
+    transport: Transport = plugin.connect(target, link)
+    return transport
+
+
+def unheard(done: int, total: int) -> None:
+    """Tell nobody what is sent."""
+
+
+def said(progress: Progress, target: Target) -> Sent:
+    """Show what is sent to a device, with its rate."""
+    begin = time.monotonic()
+
+    def sent(done: int, total: int) -> None:
+        rate = done / max(time.monotonic() - begin, 1e-3) / 2**20
+        progress(f"push {total / 2**20:.1f} MiB to {target.name} ({rate:.1f} MiB/s)", done, total, target.name)
+
+    return sent
+
+
+def pack_agent(plugins: Sequence[str] = ()) -> bytes:
+    """Pack the agent, and a target's own runtimes and meters, into one zip that Python runs.
+
+    The same sources give the same bytes.
+    """
+    sources = {
+        f"edgebench_agent/{entry.name}": entry.read_bytes()
+        for entry in resources.files("edgebench.agent").iterdir()
+        if entry.name.endswith(".py")
+    }
+    sources |= {f"edgebench_agent/{Path(plugin).name}": Path(plugin).read_bytes() for plugin in plugins}
+    sources["__main__.py"] = MAIN.encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in sorted(sources):
+            info = zipfile.ZipInfo(name, EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, sources[name])
+    return buffer.getvalue()
+
+
+def deploy_agent(target: Target, transport: Transport, sent: Sent = unheard) -> str:
+    """Push the agent unless the device has it; returns its path there."""
+    content = pack_agent(target.agent_plugins)
+    return transport.push(content, f"agents/{hashlib.sha256(content).hexdigest()[:16]}.pyz", sent)
+
+
+def place(bundle: Bundle) -> str:
+    """Name the folder of a bundle's files in a device's cache."""
+    return f"bundles/{bundle.sha256[:16]}"
+
+
+def deploy(
+    target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8], sent: Sent = unheard
+) -> Deployed:
+    """Push whatever of agent, bundle and evaluation set the device does not have yet.
+
+    Raises `TransportError` where it does not arrive, `StorageError` where a
+    local cache folder cannot hold it.
+    """
+    content = np.ascontiguousarray(images).tobytes()
+    digest = hashlib.sha256(content).hexdigest()
+    agent = deploy_agent(target, transport, sent)
+    there = {
+        name: transport.push(inside(folder, name), f"{place(bundle)}/{name}", sent)
+        for name in bundle.files
+        if name not in STAY_HERE
+    }
+    evaluation = transport.push(content, f"sets/{digest[:16]}.u8", sent)
+    files = [(there[name], bundle.files[name].sha256) for name in there]
+    return Deployed(agent, there[bundle.entry], evaluation, (*files, (evaluation, digest)))

@@ -1,0 +1,89 @@
+"""What works on this computer, and how to make the rest work."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from edgebench import plugins
+from edgebench.agent import facts
+from edgebench.config import read_target
+from edgebench.device import deploy, measure
+from edgebench.errors import EdgebenchError
+from edgebench.schema import Link, Target
+
+Rows = list[dict[str, Any]]
+NAMED_BY_THE_USER = {"command": "'command:PROGRAM ARGS'", "csv": "csv:FILE"}
+INSTALL = {"onnxruntime": "onnxruntime", "tflite": "ai-edge-litert", "torch": "'edgebench[torch]'"}
+
+
+def check_formats() -> Rows:
+    """Check which exporters have what they need; none of it is imported."""
+    rows = []
+    for name in plugins.names("edgebench.exporters"):
+        plugin = plugins.load("edgebench.exporters", name, "format")
+        missing = [(module, extra) for module, extra in plugin.REQUIRES if importlib.util.find_spec(module) is None]
+        reason = f"{missing[0][0]} is not installed; pip install 'edgebench[{missing[0][1]}]'" if missing else _tool(plugin)
+        rows.append(_row("format", name, not reason, reason, precisions="/".join(plugin.PRECISIONS)))
+    return rows
+
+
+def _tool(plugin: Any) -> str:
+    """Say which program a format lacks; empty: none, or it wants none."""
+    lacking: Any = getattr(plugin, "missing", None)
+    return str(lacking()) if lacking is not None else ""
+
+
+def check_runtimes() -> Rows:
+    """Check which of the agent's runtimes can run here."""
+    rows = []
+    for name, found in facts.runtimes(plugins.on_device("rt")).items():
+        plugin = plugins.load("edgebench.agent", f"rt-{name}", "runtime")
+        how = getattr(plugin, "INSTALL", f"python -m pip install {INSTALL.get(name, name)}")
+        remedy = f"{found['reason']}; {how}"
+        works = found["version"] is not None
+        rows.append(_row("runtime", name, works, "" if works else remedy, version=found["version"] or ""))
+    return rows
+
+
+def check_meters() -> Rows:
+    """Check which of the agent's power meters can be read here."""
+    return [_check_meter(name) for name in plugins.on_device("meter")]
+
+
+def _check_meter(name: str) -> dict[str, Any]:
+    if name in NAMED_BY_THE_USER:
+        return _row("meter", name, True, f"needs --meter {NAMED_BY_THE_USER[name]}")
+    meter = plugins.load("edgebench.agent", f"meter-{name}", "meter").Meter({})
+    try:
+        rails = ", ".join(channel["rail"] for channel in meter.start())
+    except Exception as error:  # a meter says why it cannot be read in whatever way it breaks
+        return _row("meter", name, False, str(error))
+    finally:
+        meter.stop()
+    return _row("meter", name, True, f"rails: {rails}")
+
+
+def check_targets() -> Rows:
+    """Probe every target that needs no address."""
+    return [_check_target(read_target(name)) for name in plugins.names("edgebench.targets", ".yaml")]
+
+
+def _check_target(target: Target) -> dict[str, Any]:
+    if target.transport != "local":
+        return _row("target", target.name, False, "not probed: it needs an address")
+    try:
+        with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
+            transport = deploy.connect(target, Link(Path(root)))
+            found = measure.probe(transport, deploy.deploy_agent(target, transport))
+    except EdgebenchError as error:
+        return _row("target", target.name, False, str(error))
+    environment = found["environment"]
+    what = f"{environment['cpu'] or environment['machine']}, {environment['cores']} cores, {environment['os']}"
+    return _row("target", target.name, True, what)
+
+
+def _row(kind: str, name: str, works: bool, reason: str, **more: str) -> dict[str, Any]:
+    return {kind: name, **more, "works": "yes" if works else "no", "note": reason}

@@ -1,0 +1,49 @@
+"""Set a device's clocks and interrupts for steady timing, and put them back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from edgebench.device import measure
+from edgebench.errors import InputError, MeasureError
+from edgebench.schema import Transport
+
+Action = Literal["show", "apply", "restore"]
+
+STATE = "/var/lib/edgebench/tune.json"
+"""Where a device keeps what was before: one place for all users, which a reboot leaves alone."""
+
+
+def tune(
+    transport: Transport, agent: str, action: Action, state: str, wanted: Mapping[str, Any], remedy: str
+) -> list[dict[str, Any]]:
+    """Show, set or put back a device's knobs; returns a row for each.
+
+    `state`: the device's file for the values before; `wanted`: the target's
+    `tuning`, `{"mode": 0}` or empty. A row holds name, available, reason, now, wanted, changed, error and
+    before (what is saved); `changed` is what was done, or for `show`, what would be.
+    Raises `InputError` with the `remedy` where the device's user is not allowed to,
+    `MeasureError` where nothing could be done; a knob that failed is a row with its error.
+    """
+    unknown = [key for key, value in wanted.items() if key != "mode" or not isinstance(value, int)]
+    if unknown:
+        raise InputError(f"tuning: {unknown[0]}: only mode is known, with the number that `nvpmodel -q` prints")
+    job = {"action": action, "state": state, "wanted": dict(wanted)}
+    stream = transport.run([agent, "tune"], json.dumps(job) + "\n")
+    rows: list[dict[str, Any]] | None = None
+    try:
+        for event in measure.events(stream):
+            if event["event"] == "tuned":
+                rows = list(event["knobs"])
+            elif event["event"] == "failed" and event.get("privilege"):
+                raise InputError(f"{event['reason']}; {remedy}")
+            elif event["event"] == "failed" and rows is None:
+                raise MeasureError("tune", str(event["reason"]))
+            if event["event"] in {"done", "failed"} and rows is not None:
+                return rows
+        reason = "the agent ended before it was done" + measure.last_words(stream)
+        raise MeasureError("tune", reason, "run `edgebench tune restore` to put back what it changed")
+    finally:
+        stream.stop()

@@ -1,0 +1,1 @@
+"""Where a bundle's operators run, where the time goes, and why."""

@@ -1,0 +1,260 @@
+"""What a user hands over to export: a model folder, a checkpoint, an exported program, or an architecture's name."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from edgebench import models
+from edgebench.config import explain
+from edgebench.errors import CheckpointError, InputError
+from edgebench.files import new_folder, sha256_file, sha256_json, write_json
+from edgebench.recipes import IMAGENET, TOOLS, preprocessing, tool_versions
+from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role
+from edgebench.trust import check_program, is_program, remember
+
+if TYPE_CHECKING:
+    from edgebench.data import Dataset
+
+ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What was handed over, and what the user said of it."""
+
+    text: str
+    architecture: str | None = None
+    name: str | None = None
+    classes: int | None = None
+    size: int | None = None
+    channels: int | None = None
+    pretrained: bool = False
+    role: Role = "baseline"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    trust: bool = False
+    """Whether the user vouches for a file that can run code."""
+
+    @property
+    def is_file(self) -> bool:
+        """Say whether it names a checkpoint file rather than an architecture."""
+        path = Path(self.text)
+        return path.suffix in ENDINGS or (path.exists() and not path.is_dir())
+
+
+def open_source(source: Source, data: Dataset | None) -> tuple[Model, Callable[[], Network]]:
+    """Find out what the model is; its network is built when it is first needed."""
+    folder = Path(source.text)
+    if (folder / "model.json").is_file():
+        model = models.read_model(folder)
+        if data is not None and data.classes != model.classes:
+            raise InputError(
+                f"{folder}: has {len(model.classes)} classes, {data.ref} has {len(data.classes)}; "
+                "choose the data set that it was trained on"
+            )
+        check_program(models.checkpoint_path(folder, model), source.trust)
+        return model, lambda: models.load_model(folder, source.trust)
+    model, weights = materialize(source, data)
+    return model, lambda: models.load_network(model, weights, source.text)
+
+
+def checkpoint_folder(source: Source, data: Dataset, root: Path) -> Path:
+    """Name the model folder that `import_checkpoint` would return; makes nothing."""
+    path = Path(source.text)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such checkpoint; the profile's path is relative to where edgebench runs")
+    said = [source.name, source.architecture, source.size, source.channels, source.role, source.mean, source.std, str(data.ref)]
+    return root / f"{source.name}-{sha256_json([sha256_file(path), said])[:12]}"
+
+
+def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
+    """Make a model folder of a user's checkpoint; returns the one made before if the file is the same.
+
+    A program that the user vouches for is vouched for from then on: the folder holds the same bytes.
+    """
+    import torch
+
+    folder, path = checkpoint_folder(source, data, root), Path(source.text)
+    check_program(path, source.trust)
+    if is_program(path):
+        remember(sha256_file(path))
+    if (folder / "model.json").exists():
+        models.read_model(folder)
+        return folder
+    model, weights = materialize(source, data)
+    models.load_network(model, weights, source.text)
+    with new_folder(folder, "model.json") as staging:
+        kept = models.checkpoint_path(staging, model)
+        if model.architecture == models.PROGRAM:
+            kept.write_bytes(path.read_bytes())
+        else:
+            torch.save(weights, kept)
+        model = model.model_copy(update={"sha256": sha256_file(kept)})
+        write_json(staging / "model.json", model.model_dump(mode="json"))
+    return folder
+
+
+def materialize(source: Source, data: Dataset | None) -> tuple[Model, Any]:
+    """Read or make the weights, and describe the model that they belong to."""
+    models.require_torch(f"reading {source.text}")
+    if not source.is_file:
+        return _named(source, data)
+    from edgebench.models import checkpoint
+
+    path = Path(source.text)
+    weights = checkpoint.read(path, source.trust)
+    if path.suffix == ".pt2":
+        spec = _program_input(source, weights, data)
+        parameters = sum(value.numel() for value in dict(weights.named_parameters()).values())
+        classes = _class_names(source, data, _program_classes(weights, path))
+        return _model(source, models.PROGRAM, classes, data, spec, sha256_file(path), parameters), weights
+    if source.architecture is None:
+        raise InputError(f"{path}: holds weights alone; name its network with --architecture, for instance resnet18")
+    names = _class_names(source, data, None)
+    spec = _spec(source, data)
+    module = models.build(source.architecture, len(names), spec.channels, spec.height)
+    checkpoint.fill(module, weights, str(path))
+    parameters = models.count_parameters(module)
+    return _model(source, source.architecture, names, data, spec, sha256_file(path), parameters), weights
+
+
+def _named(source: Source, data: Dataset | None) -> tuple[Model, Any]:
+    """Build an architecture: pretrained, or with random weights that a seed fixes."""
+    import torch
+
+    names, spec = _class_names(source, data, 1000), _spec(source, data)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = models.build(source.text, len(names), spec.channels, spec.height, source.pretrained)
+        if not source.pretrained:
+            _fill(module)
+            _settle(module, spec, data)
+    module.eval()
+    weights = {key: value.detach().clone() for key, value in module.state_dict().items()}
+    digest = hashlib.sha256()
+    for key in sorted(weights):
+        digest.update(key.encode() + weights[key].contiguous().numpy().tobytes())
+    return _model(source, source.text, names, data, spec, digest.hexdigest(), models.count_parameters(module)), weights
+
+
+def _fill(module: Any) -> None:
+    """Fill weights that start at zero, as a vision transformer's head does: scores of zero would agree with anything."""
+    import torch
+
+    for weights in module.parameters():
+        if weights.dim() > 1 and not weights.any():
+            torch.nn.init.trunc_normal_(weights, std=0.02)
+
+
+def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:
+    """Scale random networks' batch norms so that activations stay near 1.
+
+    Without, those of deep random networks fade to subnormal numbers, which no
+    precision carries and which are slow to compute with. Scale alone: taking
+    means away too would amplify rounding from layer to layer.
+    """
+    import numpy as np
+    import torch
+
+    from edgebench.agent import preprocess
+
+    if data is not None:
+        images = data.read("train").images[:32]
+    else:
+        shape = (16, spec.height, spec.width, spec.channels)
+        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+
+    def scale(layer: Any, inputs: Any) -> None:
+        axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
+        layer.running_mean.zero_()
+        layer.running_var.copy_(inputs[0].square().mean(dim=axes).clamp(min=1e-12))
+
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    hooks = [layer.register_forward_pre_hook(scale) for layer in norms]
+    with torch.no_grad():
+        module.eval()(torch.from_numpy(preprocess.apply(images, spec.model_dump())))
+    for hook in hooks:
+        hook.remove()
+
+
+def _class_names(source: Source, data: Dataset | None, default: int | None) -> tuple[str, ...]:
+    wanted = source.classes or (default if data is None else None)
+    if data is None:
+        if wanted is None:
+            raise InputError(f"{source.text}: how many classes? give --dataset or --classes")
+        return tuple(str(index) for index in range(wanted))
+    if source.classes not in (None, len(data.classes)):
+        raise InputError(f"{source.text}: --classes {source.classes}, but {data.ref} has {len(data.classes)}")
+    if default is not None and source.is_file and default != len(data.classes):
+        raise CheckpointError(f"{source.text}: has {default} classes, {data.ref} has {len(data.classes)}")
+    return data.classes
+
+
+def _spec(source: Source, data: Dataset | None) -> Preprocessing:
+    given = {"size": source.size or 224, "channels": source.channels or 3, "mean": source.mean, "std": source.std}
+    try:
+        plan = InputPlan.model_validate(given)
+    except ValidationError as error:
+        raise InputError(f"{source.text}: {explain(error, InputPlan)}") from error
+    if data is not None:
+        return preprocessing(data, plan, source.pretrained)
+    mean, std = IMAGENET if plan.channels == 3 else ((0.5,), (0.5,))
+    return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=plan.mean or mean, std=plan.std or std)
+
+
+def _program_input(source: Source, program: Any, data: Dataset | None) -> Preprocessing:
+    names = program.graph_signature.user_inputs
+    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
+    shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
+    if len(shape) != 4 or shape[1] not in (1, 3) or str(shape[0]) != "1":
+        raise CheckpointError(f"{source.text}: takes {list(shape)}; export the program with one input [1, 1 or 3, height, width]")
+    channels, height, width = (int(value) for value in shape[1:])
+    base = _spec(replace(source, size=height, channels=channels), data)
+    return base.model_copy(update={"height": height, "width": width})
+
+
+def _program_classes(program: Any, path: Path) -> int:
+    output = next(node for node in program.graph.nodes if node.op == "output").args[0][0]
+    shape = tuple(output.meta["val"].shape)
+    if len(shape) != 2:
+        raise CheckpointError(f"{path}: returns {list(shape)}; a classifier returns [1, classes]")
+    return int(shape[1])
+
+
+def _model(
+    source: Source,
+    architecture: str,
+    classes: tuple[str, ...],
+    data: Dataset | None,
+    spec: Preprocessing,
+    sha256: str,
+    parameters: int,
+) -> Model:
+    if source.is_file:
+        recipe = "checkpoint"
+    else:
+        recipe = "pretrained" if source.pretrained else "random-weights"
+    given = source.name or (Path(source.text).stem if source.is_file else source.text)
+    return Model(
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", given).strip("-._")[:64] or "model",
+        architecture=architecture,
+        role=source.role,
+        task=data.task if data else "multi-class",
+        classes=classes,
+        preprocessing=spec,
+        sha256=sha256,
+        parameters=parameters,
+        lineage=Lineage(
+            recipe=recipe,
+            dataset=data.ref if data else None,
+            splits=data.hashes() if data else {},
+            tools=tool_versions(TOOLS),
+        ),
+    )

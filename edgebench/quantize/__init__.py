@@ -1,0 +1,1 @@
+"""Which nodes should compute in INT8, searched on the device itself."""

@@ -1,0 +1,1 @@
+"""Vega-Lite specifications, for the page and for static figures."""

@@ -1,0 +1,134 @@
+"""Serve a report on this computer alone: made anew when the records have changed, their files beside it, nothing written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from edgebench.errors import EdgebenchError, InputError
+from edgebench.files import inside
+from edgebench.report.leaderboard import no_progress
+from edgebench.schema import Progress
+from edgebench.store.snapshot import RECORDS
+
+LOOPBACK = "127.0.0.1"
+KINDS = {".json": "application/json; charset=utf-8", ".npz": "application/octet-stream"}
+"""What is served of a folder of records."""
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+@dataclass
+class Site:
+    """A page that keeps up with its records."""
+
+    results: Path
+    make: Callable[[Progress], str]
+    """Makes the page."""
+    stamp: Callable[[], object]
+    """Says something else when the records are not the same any more."""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _made: tuple[object, bytes] | None = None
+
+    def page(self, progress: Progress = no_progress) -> bytes:
+        """Return the page, made anew where the records have changed; one request makes it, others wait."""
+        with self._lock:
+            now = self.stamp()
+            if self._made is None or self._made[0] != now:
+                self._made = (now, self.make(progress).encode(errors="replace"))
+            return self._made[1]
+
+    def file(self, name: str) -> Path | None:
+        """Find a record or its samples by its path below the folder of results; None for anything else."""
+        try:
+            place = inside(self.results, name).resolve()
+        except (InputError, OSError, ValueError):
+            return None
+        inner = (self.results / RECORDS).resolve()
+        return place if place.is_relative_to(inner) and place.suffix in KINDS and place.is_file() else None
+
+
+def open_server(site: Site, port: int) -> ThreadingHTTPServer:
+    """Listen on the loopback interface; port 0: any that is free. `InputError` where the port cannot be had."""
+    handler = type("Handler", (_Handler,), {"site": site})
+    try:
+        return ThreadingHTTPServer((LOOPBACK, port), handler)
+    except (OSError, OverflowError) as error:
+        raise InputError(f"--port {port}: cannot be listened on ({error}); choose another, or 0 for any that is free") from error
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers with the page, a record, or why not."""
+
+    site: Site
+    server_version, sys_version = "edgebench", ""
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+
+    def do_GET(self) -> None:
+        """Answer with content."""
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        """Answer without it."""
+        self._answer(body=False)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Say nothing: what is asked for is nobody's business."""
+
+    def _answer(self, body: bool) -> None:
+        if self.headers.get("Host") not in self._names():
+            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"this server answers to its own address alone\n", "text/plain", body)
+            return
+        name = os.fsdecode(unquote_to_bytes(urlsplit(self.path).path)).lstrip("/")
+        if name in ("", "index.html"):
+            self._page(body)
+            return
+        place = self.site.file(name)
+        if place is None:
+            self._send(HTTPStatus.NOT_FOUND, b"no such record\n", "text/plain", body)
+        else:
+            self._file(place, body)
+
+    def _names(self) -> set[str]:
+        """List what this server may be called; a page elsewhere that has a name point here is refused."""
+        port = self.connection.getsockname()[1]
+        names = {LOOPBACK, "localhost"}
+        return {f"{name}:{port}" for name in names} | (names if port == 80 else set())
+
+    def _page(self, body: bool) -> None:
+        try:
+            self._send(HTTPStatus.OK, self.site.page(), "text/html; charset=utf-8", body)
+        except EdgebenchError as error:
+            text = f"{error}\n".encode(errors="replace")
+            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, text, "text/plain; charset=utf-8", body)
+
+    def _file(self, place: Path, body: bool) -> None:
+        with place.open("rb") as stream:
+            self._head(HTTPStatus.OK, os.fstat(stream.fileno()).st_size, KINDS[place.suffix])
+            if body:
+                shutil.copyfileobj(stream, self.wfile)
+
+    def _send(self, status: HTTPStatus, content: bytes, kind: str, body: bool) -> None:
+        self._head(status, len(content), kind)
+        if body:
+            self.wfile.write(content)
+
+    def _head(self, status: HTTPStatus, length: int, kind: str) -> None:
+        self.send_response(status)
+        for name, value in {**HEADERS, "Content-Type": kind, "Content-Length": str(length)}.items():
+            self.send_header(name, value)
+        self.end_headers()

@@ -1,0 +1,1 @@
+"""From a profile or bundles to records: planned, prepared, measured."""

@@ -1,0 +1,264 @@
+"""Compare two bundles that run in turn on one device, or two sets of records: which is faster, and is that more than noise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebench.analysis import stats
+from edgebench.bundle.export import scores_of
+from edgebench.device.measure import Pass, batches
+from edgebench.errors import InputError, MeasureError
+from edgebench.run import record as record_
+from edgebench.run.record import Subject
+from edgebench.run.session import Session, now, run_job
+from edgebench.schema import Comparison, Interval, LatencySummary, Measurement, Noise, Paired, Record, Verdict
+from edgebench.store import records
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two that are compared."""
+
+    name: str
+    latency: LatencySummary
+    verdict: Verdict
+    size_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One pair: the second against the first."""
+
+    first: Side
+    second: Side
+    latency: Comparison
+    accuracy: Paired | None
+
+    def values(self) -> dict[str, Any]:
+        """Return the pair as plain JSON values."""
+        sides = {
+            key: {
+                "name": side.name,
+                "median_ns": side.latency.median_ns.model_dump(),
+                "verdict": side.verdict.word,
+                "size_bytes": side.size_bytes,
+            }
+            for key, side in (("first", self.first), ("second", self.second))
+        }
+        accuracy = None if self.accuracy is None else self.accuracy.model_dump()
+        return {**sides, "latency": self.latency.model_dump(), "accuracy": accuracy}
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Every pair that both sides have, and what only one of them has."""
+
+    pairs: tuple[Compared, ...]
+    alone: tuple[str, ...] = ()
+
+    @property
+    def geometric_mean(self) -> float:
+        """Summarise the pairs' ratios, second over first."""
+        return stats.geometric_mean([pair.latency.ratio.value for pair in self.pairs])
+
+    def slower(self, share: float) -> list[Compared]:
+        """List the pairs whose second is slower by more than a share, beyond noise."""
+        return [pair for pair in self.pairs if pair.latency.word == "slower" and pair.latency.ratio.value > 1 + share]
+
+
+# ---------------------------------------------------------------- by running
+
+
+def interleaved(trials: int, batch: int = 1) -> list[Pass]:
+    """Order the trials of two cells A B B A A B B A …, so that drift hits both alike."""
+    order = [(0, 1) if pair % 2 == 0 else (1, 0) for pair in range(trials)]
+    return [Pass("trial", index, batch, cell) for index, pair in enumerate(order) for cell in pair]
+
+
+def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
+    """Measure two bundles in turn on one device, and compare them. `MeasureError` where one fails."""
+    scenario = first.cell.scenario
+    if scenario.kind in ("offline", "server"):
+        raise InputError(f"compare runs single-stream, multi-stream and paced; compare records of the scenario {scenario.kind}")
+    [batch] = batches(scenario, first.bundle.dynamic_batch)
+    once = [Pass("accuracy", cell=cell) for cell in (0, 1)]
+    turns = interleaved(session.spec.trials, batch)
+    label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
+    one, other = _run(session, [first, second], [*once, *turns], label)
+    sides = [_measured(subject, found, session) for subject, found in ((first, one), (second, other))]
+    floor = records.noise_floor(session.results, first.cell)
+    medians = [side.latency.trial_medians_ns for side in sides]
+    latency = stats.compare(medians[0], medians[1], paired=True, floor=floor)
+    return Suite((Compared(sides[0], sides[1], latency, _accuracy(first, one, second, other)),))
+
+
+def _run(session: Session, subjects: Sequence[Subject], passes: Sequence[Pass], label: str) -> list[Measurement]:
+    heard = _counter(session, label, len(passes))
+    found = run_job(session, subjects, passes, heard)
+    failure = found[0].failure
+    if failure is not None:
+        raise MeasureError(failure.stage, failure.reason, failure.remedy)
+    return found
+
+
+def _counter(session: Session, label: str, passes: int) -> Callable[[Mapping[str, Any]], None]:
+    done = 0
+    session.progress(label, 0, passes)
+
+    def heard(event: Mapping[str, Any]) -> None:
+        nonlocal done
+        done += event["event"] == "finished"
+        session.progress(label, done, passes)
+
+    return heard
+
+
+def _measured(subject: Subject, measurement: Measurement, session: Session) -> Side:
+    record = record_.make_record(subject, measurement, session.spec, now(), 0.0, session.meters or subject.meters)
+    if record.failure is not None:
+        raise MeasureError(record.failed_stage or "record", record.failure.reason, record.failure.recommendation)
+    assert record.latency is not None and record.verdict is not None
+    return Side(subject.bundle.name, record.latency, record.verdict, subject.bundle.size_bytes)
+
+
+def _accuracy(first: Subject, one: Measurement, second: Subject, other: Measurement) -> Paired | None:
+    task, labels = first.bundle.model.task, first.data.read("test").labels
+    if one.predictions is None or other.predictions is None or task == "multi-label":
+        return None
+    if first.cell.evaluation_sha256 != second.cell.evaluation_sha256:
+        return None
+    before, after = (scores_of(found.values, found.columns) for found in (one.predictions, other.predictions))
+    return stats.paired_difference(record_.hits(task, before, labels), record_.hits(task, after, labels))
+
+
+# ---------------------------------------------------------------- from records
+
+
+def compare_records(first: Sequence[Path], second: Sequence[Path]) -> Suite:
+    """Compare records that stand for the same cell; one record on each side is a pair whatever it is of.
+
+    Results folders give their target's noise floor where `edgebench noise` was run.
+    """
+    before, after = ([(path, record) for path, record in _finished(paths)] for paths in (first, second))
+    if len(before) == len(after) == 1:
+        return Suite((_pair(before[0], after[0]),))
+    one, other = ({_match(record): (path, record) for path, record in side} for side in (before, after))
+    alone = sorted(" ".join(key[:4]) for key in one.keys() ^ other.keys())
+    pairs = tuple(_pair(one[key], other[key]) for key in sorted(one.keys() & other.keys()))
+    if not pairs:
+        raise InputError("the two sides have no cell in common (model, format, precision, target, mode and scenario)")
+    return Suite(pairs, tuple(alone))
+
+
+def _finished(paths: Sequence[Path]) -> list[tuple[Path, Record]]:
+    found = [(path, records.read_record(path)) for path in paths]
+    done = [(path, record) for path, record in found if record.status == "done"]
+    if not done:
+        raise InputError(f"{paths[0] if paths else 'nothing'}: no finished record; run `edgebench run` first")
+    return done
+
+
+def _match(record: Record) -> tuple[str, ...]:
+    cell = record.cell
+    circumstances = (cell.mode, cell.scenario.model_dump_json(), str(sorted(cell.options.items())))
+    return (cell.model, cell.format, cell.precision, cell.target, *circumstances)
+
+
+def _pair(first: tuple[Path, Record], second: tuple[Path, Record]) -> Compared:
+    floors = [records.noise_floor(_results(path), record.cell) for path, record in (first, second)]
+    known = [floor for floor in floors if floor is not None]
+    sides = [_side(record) for _, record in (first, second)]
+    medians = [[value / side.latency.batch for value in side.latency.trial_medians_ns] for side in sides]
+    latency = stats.compare(medians[0], medians[1], paired=False, floor=max(known) if known else None)
+    return Compared(sides[0], sides[1], latency, _recorded_accuracy(first, second))
+
+
+def _results(path: Path) -> Path:
+    """Find the results folder of a record: results/records/TARGET/NAME.json."""
+    return path.parent.parent.parent
+
+
+def _side(record: Record) -> Side:
+    assert record.latency is not None and record.verdict is not None
+    cell = record.cell
+    name = f"{cell.model}.{cell.format}.{cell.precision} on {cell.target}"
+    return Side(name, record.latency, record.verdict, record.size_bytes)
+
+
+def _recorded_accuracy(first: tuple[Path, Record], second: tuple[Path, Record]) -> Paired | None:
+    record, other = first[1], second[1]
+    if record.model is None or record.model.task == "multi-label" or record.samples is None or other.samples is None:
+        return None
+    if record.cell.evaluation_sha256 != other.cell.evaluation_sha256:
+        return None
+    hits = []
+    for place, each in (first, second):
+        arrays = records.read_samples(place, each)
+        if "labels" not in arrays or "predictions" not in arrays:
+            return None
+        hits.append(record_.hits(record.model.task, arrays["predictions"], arrays["labels"]))
+    return stats.paired_difference(hits[0], hits[1])
+
+
+# ---------------------------------------------------------------- noise
+
+
+def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise:
+    """Compare a bundle with itself many times, interleaved as `compare` does; and measure what meters cost.
+
+    Interrupted after two comparisons or more, it returns the noise of those.
+    """
+    ratios: list[float] = []
+    names: tuple[str, ...] = ()
+    cost: Interval | None = None
+    try:
+        for index in range(comparisons):
+            label = f"measure the noise of {subject.cell.target}, comparison {index + 1} of {comparisons}"
+            one, other = _run(session, [subject, subject], interleaved(session.spec.trials), label)
+            middles = stats.medians(one.trials), stats.medians(other.trials)
+            ratios.append(stats.compare(*middles, paired=True, floor=None).ratio.value)
+        names, cost = _meter_cost(session, subject)
+    except KeyboardInterrupt:
+        if len(ratios) < 2:
+            raise
+    return Noise(
+        schema_version=1,
+        target=subject.cell.target,
+        device=subject.cell.device,
+        mode=session.mode,
+        bundle=subject.bundle.name,
+        bundle_sha256=subject.bundle.sha256,
+        scenario=subject.cell.scenario,
+        started_at=now(),
+        ratios=tuple(ratios),
+        floor=stats.noise_floor(ratios),
+        meters=names,
+        meter_cost=cost,
+    )
+
+
+def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], Interval | None]:
+    """Measure trials with the meters off and on, in turn; the share by which they lengthen an inference."""
+    off: list[float] = []
+    on: list[float] = []
+    names: set[str] = set()
+    meters = session.meters or subject.meters
+    for pair in range(session.spec.trials if meters else 0):
+        for metered in (False, True) if pair % 2 == 0 else (True, False):
+            label = f"measure the cost of metering, pair {pair + 1} of {session.spec.trials}"
+            session.progress(label, pair, session.spec.trials)
+            [found] = run_job(session, [subject], [Pass("trial", pair)], lambda _: None, meters if metered else ())
+            if found.failure is not None:
+                raise MeasureError(found.failure.stage, found.failure.reason, found.failure.remedy)
+            (on if metered else off).extend(stats.medians(found.trials))
+            names |= {trace.meter for trace in found.power.traces}
+        if not names:
+            return (), None  # none of them can be read here
+    if not names:
+        return (), None
+    ratio = stats.compare(off, on, paired=True, floor=None).ratio
+    low, high = (None if value is None else value - 1 for value in (ratio.low, ratio.high))
+    return tuple(sorted(names)), ratio.model_copy(update={"value": ratio.value - 1, "low": low, "high": high})

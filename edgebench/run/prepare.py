@@ -1,0 +1,296 @@
+"""Profiles and bundle folders → subjects that are ready to be measured."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from edgebench.bundle.export import Order, build_bundle, check_goals, exporter, find_bundle, order_key
+from edgebench.bundle.manifest import read_bundle
+from edgebench.bundle.preflight import BEGIN_SECONDS, Pace, foresee, pace, training_seconds, untrained
+from edgebench.config import read_dataset
+from edgebench.data import Dataset, open_images
+from edgebench.errors import (
+    EdgebenchError,
+    ExportError,
+    InputError,
+    MeasureError,
+    MissingExtra,
+    StorageError,
+    TransportError,
+    UntrustedFile,
+)
+from edgebench.models import load_model, read_model
+from edgebench.models.source import Source, checkpoint_folder, import_checkpoint
+from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
+from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds, silent
+from edgebench.run.plan import Slot, matches, parse_only, slots
+from edgebench.run.record import Subject
+from edgebench.run.session import RunResult, Session, measure_all, subject_of
+from edgebench.schema import Bundle, ModelPlan, Network, Profile, Scenario, Target
+from edgebench.trust import check_program
+
+
+def prepare_profile(
+    session: Session, profile: Profile, data: Dataset, targets: Sequence[Target], only: str | None
+) -> list[Subject]:
+    """Make whatever models and bundles are missing; what cannot be made becomes a failed cell.
+
+    Everything that can be checked beforehand is: `InputError` before the first long work.
+    """
+    wanted = slots(profile, targets, only)
+    maker = Maker(profile, data, session)
+    for slot in wanted:
+        with contextlib.suppress(MissingExtra):  # its cells fail with that reason, the others go on
+            exporter(slot.format, slot.precision)
+        maker.check(slot.model)
+    possible, paces = _possible(session, profile, maker, wanted)
+    _foretell(session, profile, maker, possible, paces)
+    return [subject for subject in _prepare(session, profile, maker, possible) if subject is not None]
+
+
+class Maker:
+    """Makes a profile's models, each once and its teacher before it."""
+
+    def __init__(self, profile: Profile, data: Dataset, session: Session) -> None:
+        self.profile = profile
+        self.data = data
+        self.session = session
+        self._folders: dict[str, Path] = {}
+        self._failures: dict[str, ExportError] = {}
+
+    def check(self, plan: ModelPlan) -> None:
+        """Refuse a plan that could never be carried out, and its teacher's."""
+        if plan.checkpoint is not None:
+            checkpoint_folder(self._source(plan), self.data, self.session.work)
+            check_program(Path(plan.checkpoint), self.session.trust)
+        else:
+            check_recipe(str(plan.recipe), plan.name, plan.options, plan.teacher is not None)
+        if plan.teacher is not None:
+            self.check(self.plan(plan.teacher))
+
+    def existing(self, name: str) -> Path | None:
+        """Return the folder of a model that was made before; makes nothing."""
+        plan, root = self.plan(name), self.session.work / "models"
+        if plan.checkpoint is not None:
+            folder = checkpoint_folder(self._source(plan), self.data, root)
+        else:
+            teacher = self.existing(plan.teacher) if plan.teacher else None
+            if plan.teacher and teacher is None:
+                return None
+            folder = model_folder(str(plan.recipe), self._job(plan, teacher), root)
+        return folder if (folder / "model.json").exists() else None
+
+    def missing(self, names: Iterable[str]) -> dict[str, ModelPlan]:
+        """List the models that have to be made for these, each teacher before its students."""
+        found: dict[str, ModelPlan] = {}
+        for plan in (self.plan(name) for name in dict.fromkeys(names)):
+            if self.existing(plan.name) is None:
+                found |= {**self.missing([plan.teacher] if plan.teacher else []), plan.name: plan}
+        return found
+
+    def training_seconds(self, plan: ModelPlan, paces: Mapping[str, Pace | None]) -> float:
+        """Estimate how long a recipe takes; a teacher that was not tried is taken for as slow as its student."""
+        own, work = paces.get(plan.name), work_of(str(plan.recipe), self._job(plan, None))
+        teacher = paces.get(plan.teacher) if plan.teacher else None
+        return training_seconds(work, own, teacher) if own and work else BEGIN_SECONDS
+
+    def folder(self, name: str) -> Path:
+        """Return a model's folder, and make the model first where it is missing."""
+        if name in self._failures:
+            raise self._failures[name]
+        if name not in self._folders:
+            try:
+                self._folders[name] = self._make(self.plan(name))
+            except (RuntimeError, ValueError) as error:
+                self._failures[name] = ExportError(f"{name}: could not be made: {error}")
+                raise self._failures[name] from error
+        return self._folders[name]
+
+    def plan(self, name: str) -> ModelPlan:
+        """Find a model of the profile."""
+        return next(plan for plan in self.profile.models if plan.name == name)
+
+    def _make(self, plan: ModelPlan) -> Path:
+        root = self.session.work / "models"
+        if plan.checkpoint is not None:
+            with self.session.forecast.during("import", plan.name):
+                return import_checkpoint(self._source(plan), self.data, root)
+        teacher = self.folder(plan.teacher) if plan.teacher else None
+        with self.session.forecast.during("train", plan.name):
+            return make_model(str(plan.recipe), self._job(plan, teacher), root)
+
+    def _source(self, plan: ModelPlan) -> Source:
+        inputs = self.profile.input
+        return Source(
+            str(plan.checkpoint),
+            architecture=plan.architecture,
+            name=plan.name,
+            size=inputs.size,
+            channels=inputs.channels,
+            role=plan.role,
+            mean=inputs.mean,
+            std=inputs.std,
+            trust=self.session.trust,
+        )
+
+    def _job(self, plan: ModelPlan, teacher: Path | None) -> Job:
+        inputs, session = self.profile.input, self.session
+        given = (plan.architecture, plan.role, self.data, inputs, plan.options, teacher)
+        return Job(plan.name, *given, session.progress, session.trust)
+
+
+def _possible(
+    session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]
+) -> tuple[list[Slot], dict[str, Pace | None]]:
+    """Write down as failed what would fail once its model is trained; return the other slots, and how fast models train."""
+    doomed: list[Slot] = []
+    paces: dict[str, Pace | None] = {}
+    missing = maker.missing(slot.model.name for slot in wanted)
+    for plan in [plan for plan in missing.values() if plan.recipe is not None]:
+        session.progress(f"check what {plan.name} can become", 0, 1)
+        network = untrained(plan, maker.data, profile.input)
+        mine = [slot for slot in wanted if slot.model.name == plan.name]
+        doomed += [slot for slot in mine if network and not _is_possible(session, profile, maker, slot, network)]
+        paces[plan.name] = pace(network) if network else None
+        if plan.teacher and plan.teacher not in missing:
+            with contextlib.suppress(InputError):  # an exported program need not name what it was
+                teacher = untrained(maker.plan(plan.teacher), maker.data, profile.input)
+                paces[plan.teacher] = pace(teacher) if teacher else None
+    return [slot for slot in wanted if not any(slot is one for one in doomed)], paces
+
+
+def _foretell(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot], paces: Mapping[str, Pace | None]) -> None:
+    """Say what there is to do and how long it takes, as a dry run finds it."""
+    rehearsal = replace(session, dry_run=True, progress=silent, result=RunResult(), forecast=Forecast())
+    measure_all(rehearsal, [subject for subject in _prepare(rehearsal, profile, maker, wanted) if subject is not None])
+    todo = {(cell.target, cell.model, cell.format, cell.precision): cell for cell in rehearsal.result.cells if cell.steps}
+    models = maker.missing(name for _, name, _, _ in todo).values()
+    expect = session.forecast.expect
+    expect("import", {plan.name: IMPORT_SECONDS for plan in models if plan.recipe is None})
+    expect("train", {plan.name: maker.training_seconds(plan, paces) for plan in models if plan.recipe is not None})
+    exported = [name for name, cell in todo.items() if "export" in cell.steps]
+    loading = {format: (target, model, format, precision) for target, model, format, precision in reversed(exported)}.values()
+    each = {" ".join(name): _export_seconds(*name[2:], name in loading) for name in exported}
+    expect("export", each, alone={" ".join(name) for name in loading})
+    remote = {slot.target.name for slot in wanted if slot.target.transport != "local"}
+    measured = {" ".join(name): cell.seconds for name, cell in todo.items()}
+    expect("measure", measured, {" ".join(name): name[0] for name in todo if name[0] in remote})
+    session.foretell(profile.name)
+
+
+def _export_seconds(format: str, precision: str, loads: bool) -> float:
+    return export_seconds(format, precision in exporter(format, precision).CALIBRATES, loads)
+
+
+def _is_possible(session: Session, profile: Profile, maker: Maker, slot: Slot, network: Network) -> bool:
+    try:
+        session.check(slot.target)
+        foresee(network, slot, _dynamic_batch(session.scenario(profile.scenario), slot))
+    except (InputError, StorageError):
+        raise
+    except EdgebenchError as error:
+        _fail(session, profile, maker, slot, error)
+        return False
+    return True
+
+
+def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]) -> Iterator[Subject | None]:
+    """Train and export whatever is missing; cells that cannot be made are written down as failed."""
+    for index, slot in enumerate(wanted):
+        session.progress("prepare bundles", index, len(wanted))
+        try:
+            yield _prepare_slot(session, profile, maker, slot)
+        except (InputError, StorageError):
+            raise
+        except EdgebenchError as error:
+            _fail(session, profile, maker, slot, error)
+
+
+def _fail(session: Session, profile: Profile, maker: Maker, slot: Slot, error: EdgebenchError) -> None:
+    place = (slot.target.name, slot.model.name, slot.format, slot.precision)
+    session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
+    for kind in ("export", "measure"):
+        session.forecast.drop(kind, " ".join(place))
+
+
+def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
+    name = (slot.target.name, slot.model.name, slot.format, slot.precision)
+    session.check(slot.target)
+    accepts = session.accepts(slot.target, slot.format, slot.precision)
+    made = maker.existing(slot.model.name) if session.dry_run else maker.folder(slot.model.name)
+    if made is None:
+        session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.seconds(profile.scenario))
+        return None
+    order = Order(
+        model=read_model(made),
+        network=lambda: load_model(made, session.trust),
+        format=slot.format,
+        precision=slot.precision,
+        accepts=accepts,
+        dataset=maker.data,
+        calibration=profile.calibration,
+        dynamic_batch=_dynamic_batch(session.scenario(profile.scenario), slot),
+    )
+    key = order_key(order)
+    folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{key[:12]}"
+    if session.dry_run and find_bundle(order, key, folder) is None:
+        session.note(name, "to do", "export, measure", session.seconds(profile.scenario))
+        return None
+    with session.forecast.during("export", " ".join(name)):
+        bundle, cached = build_bundle(order, slot.target, folder, session.progress)
+        if cached:
+            session.forecast.drop("export", " ".join(name))
+    check_goals(bundle, profile.goals)
+    return subject_of(session, folder, bundle, slot.target, maker.data, profile.scenario)
+
+
+def _dynamic_batch(scenario: Scenario, slot: Slot) -> bool:
+    """Say whether the scenario asks for several images at once, and the format can take them."""
+    return scenario.kind in ("offline", "multi-stream") and exporter(slot.format, slot.precision).DYNAMIC_BATCH
+
+
+def prepare_bundles(
+    session: Session, folders: Sequence[Path], targets: Sequence[Target], only: str | None, dataset: str | None
+) -> list[Subject]:
+    """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes.
+
+    `UntrustedFile` where the only one could run code and nobody vouches for it; of several, its cells fail.
+    """
+    wanted = parse_only(only)
+    fatal = UntrustedFile if len(folders) == 1 else ()
+    todo: list[Subject] = []
+    for folder in folders:
+        bundle, data = read_bundle_and_data(folder, dataset)
+        for target in targets:
+            if not matches(wanted, bundle.model.name, bundle.format, bundle.precision, target.name):
+                continue
+            try:
+                todo.append(subject_of(session, folder, bundle, target, data, Scenario()))
+            except fatal:
+                raise
+            except (ExportError, MeasureError, TransportError, UntrustedFile) as error:
+                name = (target.name, bundle.model.name, bundle.format, bundle.precision)
+                session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error)
+    return todo
+
+
+def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | None) -> Subject:
+    """Read and verify one bundle and tie it to a device; raises where it cannot run there."""
+    bundle, data = read_bundle_and_data(folder, dataset)
+    return subject_of(session, folder, bundle, target, data, Scenario())
+
+
+def read_bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset]:
+    """Read a bundle and the data that it is judged on; `InputError` where there are none, or none of its classes."""
+    bundle = read_bundle(folder)
+    ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
+    if ref is None:
+        raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
+    data = open_images(ref)
+    if data.classes != bundle.model.classes:
+        count = len(bundle.model.classes)
+        raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
+    return bundle, data

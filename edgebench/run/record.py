@@ -1,0 +1,224 @@
+"""Raw readings → a record: summary, accuracy, verdict, or the reason why there are none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench import __version__
+from edgebench.analysis import energy, metrics, stats, verdict
+from edgebench.analysis.processor import may_lose
+from edgebench.bundle.export import scores_of
+from edgebench.run.plan import ModeSpec
+from edgebench.schema import (
+    RECORD_SCHEMA,
+    Accuracy,
+    Bundle,
+    Cell,
+    Energy,
+    Failure,
+    LoadGen,
+    Measurement,
+    Memory,
+    MeterSpec,
+    Paired,
+    Predictions,
+    Reason,
+    Record,
+    Role,
+    Target,
+    Task,
+    Trial,
+)
+from edgebench.store import records
+
+if TYPE_CHECKING:
+    from edgebench.data import Dataset
+
+
+Labels = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured: a cell, its bundle, and the data that it is judged on."""
+
+    cell: Cell
+    key: str
+    folder: Path
+    bundle: Bundle
+    data: Dataset
+    target: Target
+
+    @property
+    def meters(self) -> tuple[MeterSpec, ...]:
+        """Name the power meters that its device has for what it runs on."""
+        accepts = self.target.accepted(self.bundle.format, self.bundle.precision)
+        return (accepts.meters if accepts is not None else ()) or self.target.meters
+
+
+def make_record(
+    subject: Subject,
+    measurement: Measurement,
+    spec: ModeSpec,
+    started_at: str,
+    seconds: float,
+    meters: Sequence[MeterSpec] = (),
+    meter_cost: float | None = None,
+) -> Record:
+    """Turn raw readings into a record: summary, accuracy, verdict, or the reason why there are none."""
+    bundle = subject.bundle
+    record = skeleton(subject.cell, subject.key, bundle.model.role, started_at, seconds).model_copy(
+        update={
+            "model": bundle.model,
+            "size_bytes": bundle.size_bytes,
+            "parameters": bundle.model.parameters,
+            "macs": bundle.macs,
+            "calibration": bundle.calibration,
+            "parity": bundle.parity,
+            "bundle_details": bundle.details,
+            "tools": {**bundle.tools, "edgebench": __version__},
+            "environment": dict(measurement.environment),
+            "clock": dict(measurement.clock),
+        }
+    )
+    failure = measurement.failure
+    accuracy: Accuracy | None = None
+    if failure is None:
+        try:
+            accuracy = judge(subject, measurement.predictions)
+        except ValueError as error:
+            failure = Failure("predictions", str(error), "look at the model on the device; export it again")
+    if failure is not None or accuracy is None:
+        return failed(record, failure or Failure("predictions", "none arrived"))
+    try:
+        found = derived(subject.cell, measurement, spec.min_samples, accuracy.host_agreement, bundle.details)
+    except ValueError as error:
+        return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
+    trials = counted(subject.cell, measurement.trials)
+    windows = [window for trial in trials for window in trial.windows]
+    headline, rails = energy.energies(measurement.power, windows, meters, meter_cost)
+    update = {
+        "status": "done",
+        "memory": Memory.model_validate(dict(measurement.memory)),
+        "accuracy": accuracy,
+        "energy": headline,
+        "rails": rails,
+        "finish": None if measurement.finish is None else dict(measurement.finish),
+        "loadgen": None if measurement.loadgen is None else LoadGen.model_validate(dict(measurement.loadgen)),
+        **found,
+    }
+    return record.model_copy(update=update)
+
+
+def compared(record: Record, measurement: Measurement, labels: Labels, references: Iterable[tuple[Path, Record]]) -> Record:
+    """Compare its decisions with those of the same model in FP32, and of its teacher, on the same samples.
+
+    FP32 is torch's where that was measured; a file that is itself in FP32 is compared with torch alone.
+    """
+    model, predictions = record.model, measurement.predictions
+    if record.accuracy is None or model is None or predictions is None or model.task == "multi-label":
+        return record
+    own = hits(model.task, scores_of(predictions.values, predictions.columns), labels)
+    found: dict[str, Paired] = {}
+    for path, other in references:
+        if other.model is None or other.key == record.key:
+            continue
+        same, teacher = other.model.sha256 == model.sha256, other.model.sha256 in model.lineage.parents
+        same = same and (other.cell.format == "torch" or record.cell.precision != "fp32")
+        arrays = records.read_samples(path, other) if same or teacher else {}
+        if "predictions" in arrays:
+            paired = stats.paired_difference(hits(model.task, arrays["predictions"], labels), own)
+            found["to_fp32" if same else "to_teacher"] = paired.model_copy(update={"reference": other.key})
+    return record.model_copy(update={"accuracy": record.accuracy.model_copy(update=found)})
+
+
+def hits(task: Task, scores: metrics.Scores, labels: Labels) -> NDArray[np.bool_]:
+    """Say of each sample whether it is decided rightly; scores: [n, classes]."""
+    return np.asarray(metrics.decisions(task, scores) == labels)
+
+
+def counted(cell: Cell, trials: Sequence[Trial]) -> Sequence[Trial]:
+    """Return the trials that the latency is about: offline, those of the batch size with the highest throughput."""
+    return stats.fastest_batch(trials) if cell.scenario.kind == "offline" else trials
+
+
+def derived(
+    cell: Cell, measurement: Measurement, min_samples: int, host_agreement: float | None, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Compute what a record says of its samples; ValueError where they are no measurement. `details` are the bundle's."""
+    trials = counted(cell, measurement.trials)
+    summary = stats.summarize(trials)
+    serving = None
+    if cell.scenario.bound_ms is not None:
+        serving = stats.server(trials, cell.scenario.bound_ms * 1e6)
+    return {
+        "latency": summary,
+        "throughput": stats.throughput(measurement.trials) if cell.scenario.kind == "offline" else (),
+        "server": serving,
+        "sustained": stats.sustained(trials[0]) if cell.mode == "sustained" else None,
+        "verdict": verdict.judge(
+            cell,
+            summary,
+            trials,
+            measurement.conditions,
+            min_samples,
+            host_agreement,
+            serving,
+            may_lose(details, cell.runtime, measurement.environment),
+        ),
+    }
+
+
+def skeleton(cell: Cell, key: str, role: Role, started_at: str, seconds: float) -> Record:
+    """Start a record that says nothing yet."""
+    return Record(
+        schema_version=RECORD_SCHEMA,
+        key=key,
+        status="failed",
+        cell=cell,
+        model=None,
+        role=role,
+        started_at=started_at,
+        seconds=round(seconds, 3),
+        energy=Energy(reason="no power meter"),
+    )
+
+
+def failed(record: Record, failure: Failure) -> Record:
+    """Turn a record into one of a failure."""
+    reason = Reason(reason=failure.reason, recommendation=failure.remedy)
+    return record.model_copy(update={"status": "failed", "failure": reason, "failed_stage": failure.stage})
+
+
+def judge(subject: Subject, predictions: Predictions | None) -> Accuracy:
+    """Compute the task's metrics from the device's own outputs; ValueError where those are not whole."""
+    test, model = subject.data.read("test"), subject.bundle.model
+    if predictions is None or predictions.rows != len(test) or predictions.columns != len(model.classes):
+        got = "nothing" if predictions is None else f"{predictions.rows} × {predictions.columns} scores"
+        raise ValueError(f"{got} arrived, {len(test)} × {len(model.classes)} are wanted")
+    scores = scores_of(predictions.values, predictions.columns)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    return Accuracy(
+        samples=len(test),
+        headline=metrics.HEADLINE[model.task],
+        metrics={name: round(value, 6) for name, value in metrics.evaluate(model.task, test.labels, scores).items()},
+        host_agreement=_host_agreement(subject, scores),
+    )
+
+
+def _host_agreement(subject: Subject, scores: np.ndarray[Any, Any]) -> float | None:
+    """Compare the device's decisions with what the same file decided on the exporting host."""
+    chosen = list(subject.bundle.parity_samples)
+    if not chosen or "parity.npz" not in subject.bundle.files:
+        return None
+    if subject.data.ref != subject.bundle.model.lineage.dataset:
+        return None
+    with np.load(subject.folder / "parity.npz", allow_pickle=False) as saved:
+        return metrics.agreement(subject.bundle.model.task, saved["outputs"], scores[chosen])

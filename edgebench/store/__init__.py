@@ -1,0 +1,1 @@
+"""Records on disk: written, read, found, checked, merged and cleaned up."""

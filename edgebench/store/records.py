@@ -1,0 +1,276 @@
+"""`results/`: write records whole, read them back, and find what was changed by hand."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from edgebench.errors import InputError, RecordError, StorageError
+from edgebench.files import below, inside, is_sealed, seal, storage, write_atomic, write_json
+from edgebench.schema import RECORD_SCHEMA, Cell, Measurement, Noise, Record, Sidecar
+from edgebench.store import samples
+from edgebench.store.snapshot import NOISE, RECORDS, is_record
+
+SAMPLES = ".samples.npz"
+MOST_BYTES = 1 << 24
+REFERENCES = ("tflite", "onnx", "torch")
+"""Formats that can stand for a model in FP32; the last that was measured does."""
+"""What is longer is no record."""
+
+
+def stem(record: Record) -> str:
+    """Name a record's file; its cell's key tells apart what the readable part does not."""
+    cell = record.cell
+    parts = (cell.model, cell.format, cell.precision, cell.mode, record.key[:10])
+    return f"{cell.target}/" + ".".join(parts)
+
+
+def place(record: Record) -> str:
+    """Say where a record belongs below the folder of results; a failure stands beside its cell's result."""
+    return f"{RECORDS}/{stem(record)}{'.failed' if record.status == 'failed' else ''}.json"
+
+
+def samples_name(record_name: str, sha256: str) -> str:
+    """Name the file of a record's samples by their hash."""
+    return f"{record_name.removesuffix('.json')}.{sha256[:8]}{SAMPLES}"
+
+
+def save(results: Path, record: Record, measurement: Measurement | None, labels: NDArray[Any] | None = None) -> Record:
+    """Write samples, then the record that carries their hash; replaces this cell's earlier record.
+
+    `labels` of the evaluation split stand beside the predictions, so that every
+    metric can be computed again.
+
+    Samples are named by their hash, so that the earlier record stays whole
+    until the new one takes its place. A failure never replaces a result: it
+    stands beside it until the cell is done.
+    """
+    path = results / place(record)
+    base = path.with_name(path.name.removesuffix(".json"))
+    content = samples.pack(measurement, labels) if measurement is not None and measurement.trials else None
+    beside: Path | None = None
+    if content is not None:
+        digest = hashlib.sha256(content).hexdigest()
+        beside = path.with_name(samples_name(path.name, digest))
+        write_atomic(beside, content)
+        record = record.model_copy(update={"samples": Sidecar(file=beside.name, sha256=digest, bytes=len(content))})
+    sealed = seal(record.model_dump(mode="json", by_alias=True))
+    try:
+        write_json(path, sealed)
+    except StorageError:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+        raise
+    _tidy(base, record)
+    return Record.model_validate(sealed)
+
+
+def _tidy(base: Path, record: Record) -> None:
+    """Remove samples that no record names any more, and what earlier failed tries left behind."""
+    cell = record.cell
+    old = list(base.parent.glob(f"{base.name}.????????{SAMPLES}"))
+    if record.status == "done":
+        old += base.parent.glob(f"{cell.model}.{cell.format}.{cell.precision}.{cell.mode}.*.failed*")
+    with storage(base):
+        for path in old:
+            if record.samples is None or path.name != record.samples.file:
+                path.unlink(missing_ok=True)
+
+
+def unreadable(error: Exception) -> str:
+    """Say that a record's samples are not what they must be, and what to do."""
+    return f"its samples cannot be read ({type(error).__name__}: {error}); measure this cell again"
+
+
+def read_samples(path: Path, record: Record) -> dict[str, NDArray[Any]]:
+    """Read a record's raw readings after checking them against the hash that it carries."""
+    content = read_sidecar(path, record)
+    try:
+        return samples.unpack(content)
+    except Exception as error:  # whoever wrote the samples decides what goes wrong in them
+        raise RecordError(f"{path}: {unreadable(error)}") from error
+
+
+def read_measurement(path: Path, record: Record) -> tuple[Measurement, NDArray[np.int64] | None]:
+    """Read a record's raw readings as they were measured, and the labels of the evaluation split where they are kept."""
+    arrays = read_samples(path, record)
+    return samples.measured(arrays, record), arrays.get("labels")
+
+
+def read_sidecar(path: Path, record: Record) -> bytes:
+    """Read the file of a record's samples and check it against the hash that the record carries."""
+    assert record.samples is not None
+    try:
+        content = _bytes_of(inside(path.parent, record.samples.file), record.samples.bytes)
+    except (OSError, InputError) as error:
+        raise RecordError(
+            f"{path}: its samples {record.samples.file} cannot be read ({error}); measure this cell again"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != record.samples.sha256:
+        raise RecordError(
+            f"{path.parent / record.samples.file}: changed since it was measured (its hash differs from the record's); "
+            "restore it, or delete the record and measure this cell again"
+        )
+    return content
+
+
+def _bytes_of(path: Path, most: int) -> bytes:
+    """Read a plain file, and of a longer one so much that its hash cannot fit; whoever made it may have made a pipe."""
+    if not path.is_file():
+        raise FileNotFoundError(errno.ENOENT, "no such file", path.name)
+    with path.open("rb") as stream:
+        return stream.read(most + 1)
+
+
+def _from_1(content: dict[str, Any]) -> dict[str, Any]:
+    """Let schema 2's new fields keep their defaults; no record of schema 1 had an energy."""
+    return {**content, "schema": 2}
+
+
+def _from_2(content: dict[str, Any]) -> dict[str, Any]:
+    """Let schema 3's new fields keep their defaults; no record of schema 2 was of a device that builds or has stages."""
+    return {**content, "schema": 3}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+"""Each turns a record of its schema into one of the next."""
+
+
+def read_record(path: Path, *, whole: bool = True) -> Record:
+    """Read one record and check it against its hash, and where it is wanted whole, its samples against theirs."""
+    record = migrated(path, read_content(path))
+    if whole and record.samples is not None:
+        read_sidecar(path, record)
+    return record
+
+
+def migrated(path: Path, content: dict[str, Any]) -> Record:
+    """Turn what `read_content` read into a record of today's schema."""
+    while content["schema"] in MIGRATIONS:
+        content = MIGRATIONS[content["schema"]](content)
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise RecordError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; restore it or run again") from error
+
+
+def read_content(path: Path) -> dict[str, Any]:
+    """Read a record as it is written, in whatever schema, and check it against its hash."""
+    try:
+        text = _bytes_of(path, MOST_BYTES)
+        if len(text) > MOST_BYTES:
+            raise ValueError("it is longer than any record")
+        content = json.loads(text.decode())
+        sealed = isinstance(content, dict) and is_sealed(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a readable record ({error}); restore it or delete it and run again") from error
+    if not sealed:
+        raise RecordError(
+            f"{path}: changed since it was measured (its hash differs); restore it, or delete it and measure this cell again"
+        )
+    if content.get("schema") not in [RECORD_SCHEMA, *MIGRATIONS]:
+        raise RecordError(
+            f"{path}: record schema {content.get('schema')}, this edgebench reads {RECORD_SCHEMA}; update edgebench"
+        )
+    return dict(content)
+
+
+def read_all(results: Path) -> list[tuple[Path, Record]]:
+    """Read every record below a folder, in the order of their paths."""
+    if not results.is_dir():
+        raise InputError(f"{results}: no such folder; run `edgebench run` first, or give the folder that holds records/")
+    return [(path, read_record(path)) for path in record_paths(results)]
+
+
+def record_paths(place: Path) -> list[Path]:
+    """List the records of a results folder, or the one file that is named."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise InputError(f"{place}: no such file or folder; run `edgebench run` first")
+    return [path for path in below(place / RECORDS) if is_record(path.name)]
+
+
+def find_done(results: Path, target: str, key: str) -> Record | None:
+    """Find this cell's finished record, if there is an intact one."""
+    for path in sorted((results / RECORDS / target).glob(f"*.{key[:10]}.json")):
+        record = read_record(path)
+        if record.key == key and record.status == "done":
+            return record
+    return None
+
+
+def find_references(results: Path, cell: Cell) -> Iterator[tuple[Path, Record]]:
+    """Yield the finished FP32 records of a cell's target, mode and evaluation split, those in torch last.
+
+    Unreadable ones are passed over.
+    """
+    paths = (results / RECORDS / cell.target).glob(f"*.fp32.{cell.mode}.*.json")
+    order = {format: number for number, format in enumerate(REFERENCES)}
+    known = [(order[parts[-5]], path) for path in paths if len(parts := path.name.split(".")) > 4 and parts[-5] in order]
+    for _, path in sorted(known):
+        try:
+            record = read_record(path)
+        except RecordError:
+            continue  # `edgebench verify` and the leaderboard name it
+        if record.status == "done" and record.samples and record.cell.evaluation_sha256 == cell.evaluation_sha256:
+            yield path, record
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of a record."""
+    schema: Mapping[str, Any] = Record.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+# ---------------------------------------------------------------- noise
+
+
+def noise_place(target: str, device: str, mode: str) -> str:
+    """Say where the noise of a device in a mode belongs below the folder of results."""
+    return f"{NOISE}/{target}.{device[:10]}.{mode}.json"
+
+
+def save_noise(results: Path, noise: Noise) -> Path:
+    """Write a target's own noise; a later one replaces it."""
+    path = results / noise_place(noise.target, noise.device, noise.mode)
+    write_json(path, seal(noise.model_dump(mode="json", by_alias=True)))
+    return path
+
+
+def read_noise(results: Path, target: str, device: str, mode: str) -> Noise | None:
+    """Read the noise that was measured on a device in a mode, or None."""
+    path = results / noise_place(target, device, mode)
+    return read_noise_file(path)[1] if path.exists() else None
+
+
+def read_noise_file(path: Path) -> tuple[dict[str, Any], Noise]:
+    """Read one noise measurement, as it is written and as what it is, and check it against its hash."""
+    try:
+        content = json.loads(_bytes_of(path, MOST_BYTES))
+        if not isinstance(content, dict) or not is_sealed(content):
+            raise ValueError("its hash differs")
+        return content, Noise.model_validate(content)
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a readable noise measurement ({error}); delete it and run `edgebench noise`") from error
+
+
+def noise_floor(results: Path, cell: Cell) -> float | None:
+    """Return the shift that a cell's device shows by itself, where that was measured."""
+    noise = read_noise(results, cell.target, cell.device, cell.mode)
+    return None if noise is None else noise.floor
+
+
+def meter_cost(results: Path, cell: Cell) -> float | None:
+    """Return the share by which power meters lengthen an inference on a cell's device, where that was measured."""
+    noise = read_noise(results, cell.target, cell.device, cell.mode)
+    return None if noise is None or noise.meter_cost is None else noise.meter_cost.value

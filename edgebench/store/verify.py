@@ -1,0 +1,110 @@
+"""Compute every number of a record again from its raw samples, and name what differs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgebench.analysis import energy, metrics
+from edgebench.bundle.export import scores_of
+from edgebench.errors import EdgebenchError
+from edgebench.run import record as record_
+from edgebench.run.plan import MODES
+from edgebench.schema import METHOD, Energy, Measurement, Progress, Record
+from edgebench.store import records
+
+TOLERANCE = 1e-9
+"""Relative; another processor or numpy may sum in another order."""
+SINCE_2 = {"median_ns.low", "median_ns.high", "batch", "precise_trials", "verdict"}
+"""What method 1 computed otherwise, or not at all."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One record, how many of its numbers were computed again, and which differ."""
+
+    path: Path
+    numbers: int
+    wrong: tuple[str, ...]
+
+
+def verify(results: Path, progress: Progress) -> Iterator[Checked]:
+    """Check every record below a folder, one after the other; a damaged one does not stop the others."""
+    paths = records.record_paths(results)
+    for number, path in enumerate(paths, 1):
+        yield check(path)
+        progress(f"verifying {results}", number, len(paths))
+
+
+def check(path: Path) -> Checked:
+    """Check one record: its hash, its samples' hash, and every number against the samples."""
+    try:
+        record = records.read_record(path)
+        if record.status != "done":
+            return Checked(path, 0, ())
+        measurement, labels = records.read_measurement(path, record)
+        stored, computed = _pairs(record, measurement, labels)
+    except EdgebenchError as error:
+        return Checked(path, 0, (str(error),))
+    except Exception as error:  # whoever wrote the samples decides what goes wrong in them
+        return Checked(path, 0, (records.unreadable(error),))
+    wrong = [
+        f"{name}: {stored.get(name)} is written, the samples give {computed.get(name)}"
+        for name in sorted(stored.keys() | computed.keys())
+        if not _same(stored.get(name), computed.get(name))
+    ]
+    return Checked(path, len(computed), tuple(wrong))
+
+
+def _pairs(record: Record, measurement: Measurement, labels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the written and the computed numbers by name."""
+    cell = record.cell
+    agreement = record.accuracy.host_agreement if record.accuracy else None
+    found: dict[str, Any] = record_.derived(cell, measurement, MODES[cell.mode].min_samples, agreement, record.bundle_details)
+    stored: dict[str, Any] = {name: getattr(record, name) for name in found}
+    for name, own, again in _energies(record, measurement):
+        stored[name], found[name] = own, again
+    if labels is not None and record.accuracy is not None and record.model is not None and measurement.predictions is not None:
+        scores = scores_of(measurement.predictions.values, measurement.predictions.columns)
+        stored["accuracy"] = record.accuracy.metrics
+        found["accuracy"] = {name: round(value, 6) for name, value in metrics.evaluate(record.model.task, labels, scores).items()}
+    flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]
+    return flat[0], flat[1]
+
+
+def _energies(record: Record, measurement: Measurement) -> Iterator[tuple[str, Energy, Energy]]:
+    """Integrate every rail's power again."""
+    trials = record_.counted(record.cell, measurement.trials)
+    windows = [window for trial in trials for window in trial.windows]
+    for own in (record.energy, *record.rails):
+        for trace in measurement.power.traces:
+            if (trace.meter, trace.rail) == (own.meter, own.rail):
+                found = energy.measured(measurement.power, trace, windows, own.meter_cost)
+                yield f"energy {trace.meter} {trace.rail}", own, found.model_copy(update={"provenance": own.provenance})
+
+
+def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """List every leaf with its dotted name."""
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{prefix}.{key}" if prefix else str(key), inner)
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _flat(f"{prefix}[{index}]", inner)
+    else:
+        yield prefix, value
+
+
+def _changed(method: int, name: str) -> bool:
+    return method < METHOD and any(part in name for part in SINCE_2)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, float) and isinstance(other, (int, float)):
+        return math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=1e-12)
+    return bool(one == other)

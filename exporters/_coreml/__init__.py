@@ -1,0 +1,1 @@
+"""Core ML: packages read back, and their programs executed in torch."""

@@ -1,0 +1,1 @@
+"""Edge TPU: the compiler, its log, and what it places."""

@@ -1,0 +1,1 @@
+"""TensorRT: operators by version, and quantization."""
