@@ -1,8 +1,8 @@
 """INT8 against FP32 on this computer, each pair in turn in one run: plain on ResNet-50, searched on MobileNetV3.
 
-Wanted: ResNet-50's ONNX INT8 is 2.5 times as fast as its FP32 or faster with VNNI, 1.2 times on x86 without. What `quantize --search` makes of a
-mobilenet_v3_small trained on digits is as fast as its FP32 or faster, half its size or smaller, and loses 0.5
-points of accuracy at most; plain INT8 stands beside it.
+Wanted: ResNet-50's ONNX INT8 is 2.5 times as fast as its FP32 or faster with VNNI, 1.2 times on x86 without. What
+`quantize --search` makes of a mobilenet_v3_small trained on digits is as fast as its FP32 or faster, half its size
+or smaller, and loses 0.5 points of accuracy at most; plain INT8 stands beside it.
 """
 
 from __future__ import annotations
