@@ -120,7 +120,7 @@ def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> B
 def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
     return Lineage(
         recipe=recipe,
-        options=options.model_dump(),
+        options={name: value for name, value in options.model_dump().items() if name != "threads" or value is not None},
         parents=(read_model(job.teacher).sha256,) if job.teacher else (),
         dataset=job.dataset.ref,
         splits=job.dataset.hashes(),

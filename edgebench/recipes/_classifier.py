@@ -7,7 +7,8 @@ import io
 import logging
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -191,7 +192,7 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
     """Train and write `folder`: model.json, checkpoint.pt, history.json."""
     spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
     training = folder.parent / f".training-{folder.name}"
-    with warnings.catch_warnings(), storage(training, own=False):
+    with warnings.catch_warnings(), storage(training, own=False), threads(options.threads):
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -212,6 +213,17 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
     for leftover in training.glob("*"):
         leftover.unlink()
     training.rmdir()
+
+
+@contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Compute with so many threads: those of a small network wait for each other where other processes want the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def quicken(network: torch.nn.Module, steps: int) -> None:

@@ -26,6 +26,7 @@ class Options(Frozen):
     augment: Literal["none", "affine", "flip"] = "affine"
     pretrained: bool = False
     seed: int = 0
+    threads: int | None = Field(None, ge=1, description="null: as torch decides; 1 is faster for small networks on busy cores")
 
 
 def work(options: Options, dataset: Dataset) -> Work:

@@ -182,7 +182,11 @@ def _foretell(session: Session, profile: Profile, maker: Maker, wanted: Sequence
 
 
 def _export_seconds(format: str, precision: str, loads: bool) -> float:
-    return export_seconds(format, precision in exporter(format, precision).CALIBRATES, loads)
+    try:
+        calibrates = precision in exporter(format, precision).CALIBRATES
+    except MissingExtra:  # the cell will fail with that reason
+        return 0.0
+    return export_seconds(format, calibrates, loads)
 
 
 def _is_possible(session: Session, profile: Profile, maker: Maker, slot: Slot, network: Network) -> bool:
