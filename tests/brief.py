@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from edgebench.device import measure
-from edgebench.run import plan
+from edgebench.schema import cell
 
-QUICK = plan.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.2, window_seconds=0.01)
+QUICK = cell.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.2, window_seconds=0.01)
 WARMUP_SECONDS = 0.02
 
 
 def shorten() -> None:
     """Let the mode quick measure as briefly as it can; what it does, and in which order, stays."""
-    plan.MODES["quick"] = QUICK
+    cell.MODES["quick"] = QUICK
     vars(measure)["WARMUP_SECONDS"] = WARMUP_SECONDS  # a name that the module has imported
 
 

@@ -27,7 +27,7 @@ if WORKER and hasattr(os, "sched_setaffinity"):  # a core for each worker, or th
 with contextlib.suppress(ImportError):
     import onnxruntime.transformers  # noqa: F401  it extends sys.path, which monkeypatch would undo
 
-    from edgebench.models.torchvision_zoo import load_torchvision
+    from edgebench.data._torchvision import load_torchvision
 
     load_torchvision()
 

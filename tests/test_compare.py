@@ -14,9 +14,9 @@ from test_measure import Bundles
 
 from edgebench import api
 from edgebench.errors import InputError, RecordError
-from edgebench.run import compare, plan
-from edgebench.run.plan import ModeSpec
-from edgebench.schema import Noise, Record, Scenario
+from edgebench.run import compare
+from edgebench.schema import ModeSpec, Noise, Record, Scenario
+from edgebench.schema import cell as cell_
 from edgebench.store.records import noise_floor, save, save_noise
 
 BRIEF = ModeSpec(trials=3, min_samples=20, min_seconds=0.1, cap_seconds=0.3, window_seconds=0.05)
@@ -25,7 +25,7 @@ BRIEF = ModeSpec(trials=3, min_samples=20, min_seconds=0.1, cap_seconds=0.3, win
 @pytest.fixture
 def brief(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the mode quick be briefer still."""
-    monkeypatch.setitem(plan.MODES, "quick", BRIEF)
+    monkeypatch.setitem(cell_.MODES, "quick", BRIEF)
 
 
 def record(median_ns: float, spread: float = 0.002, **cell: Any) -> Record:

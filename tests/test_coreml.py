@@ -16,13 +16,12 @@ from conftest import DOUBLES, MOBILE, TINY
 
 from edgebench import api
 from edgebench.agent import preprocess
-from edgebench.bundle import export as export_
+from edgebench.analysis import metrics
 from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
 from edgebench.device import deploy, measure
 from edgebench.errors import ExportError
-from edgebench.run.plan import MODES
-from edgebench.schema import ExportRequest, Limits, Link, Measurement, Network, Scenario
+from edgebench.schema import MODES, ExportRequest, Limits, Link, Measurement, Network, Scenario
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this computer")
 
@@ -350,7 +349,7 @@ def test_a_mac_predicts_what_the_exporting_host_computed(here: Path) -> None:
     found = cell(result, [measure.Pass("accuracy"), measure.Pass("profile"), measure.Pass("trial")], compute_units="CPU_AND_NE")
     assert found.failure is None
     assert found.predictions is not None
-    scores = export_.scores_of(found.predictions.values, found.predictions.columns)
+    scores = metrics.scores_of(found.predictions.values, found.predictions.columns)
     assert np.allclose(scores, expected, rtol=2e-3, atol=1e-5)  # halves, which another order of sums rounds otherwise
     [trial] = found.trials
     assert trial.complete

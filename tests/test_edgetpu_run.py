@@ -16,7 +16,7 @@ from coral import compiler_on_path, export, exporting, library, modules
 
 from edgebench import api
 from edgebench.agent import rt_edgetpu, rt_tflite
-from edgebench.bundle.export import scores_of
+from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
@@ -25,8 +25,7 @@ from edgebench.device.measure import Pass
 from edgebench.errors import ExportError
 from edgebench.exporters._edgetpu.graph import read
 from edgebench.exporters._edgetpu.versions import HIGHEST
-from edgebench.run.plan import MODES
-from edgebench.schema import Bundle, Link, Measurement, Scenario
+from edgebench.schema import MODES, Bundle, Link, Measurement, Scenario
 
 ROOT = Path(__file__).parent.parent
 HERE = """

@@ -18,8 +18,7 @@ from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_target
 from edgebench.device import deploy, measure
 from edgebench.errors import TransportError
-from edgebench.run.plan import ModeSpec
-from edgebench.schema import Keep, Link, Measurement, MeterSpec, Scenario
+from edgebench.schema import Keep, Link, Measurement, MeterSpec, ModeSpec, Scenario
 
 BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)
 Bundles = dict[tuple[str, str], Path]

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from edgebench import models
+from edgebench.data import _torchvision
 from edgebench.errors import CheckpointError, InputError, UnknownName
 from edgebench.models import checkpoint, torchvision_zoo
 from edgebench.schema import Preprocessing
@@ -42,7 +43,7 @@ def test_any_class_count_channels_and_size(name: str, channels: int, size: int) 
 
 
 def test_the_list_of_architectures_is_torchvisions() -> None:
-    tv = torchvision_zoo.load_torchvision().models
+    tv = _torchvision.load_torchvision().models
     known = tv.list_models(module=tv)
     assert set(models.ARCHITECTURES) == {name for name in known if name.startswith(tuple(torchvision_zoo.FITS))}
 

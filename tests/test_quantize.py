@@ -23,9 +23,7 @@ from edgebench.quantize import bench
 from edgebench.quantize import search as search_
 from edgebench.quantize.bench import Found, Tried, held_out
 from edgebench.quantize.search import Result
-from edgebench.run import plan
-from edgebench.run.plan import ModeSpec
-from edgebench.schema import Block, CalibrationPlan, DatasetRef
+from edgebench.schema import Block, CalibrationPlan, DatasetRef, ModeSpec, cell
 
 NETWORK = """
 import torch
@@ -81,7 +79,7 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch, options: str = PRICES) -> N
     (folder / "rt_priced.py").write_bytes((DOUBLES / "rt_priced.py").read_bytes())
     patch.chdir(folder)
     patch.syspath_prepend(str(folder))
-    patch.setitem(plan.MODES, "quick", BRIEF)
+    patch.setitem(cell.MODES, "quick", BRIEF)
     patch.setattr(bench, "BRIEF", BRIEF)
     patch.setattr(bench, "ROUNDS", 1)
     patch.setattr(search_, "ROUNDS", 2)

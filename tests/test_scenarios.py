@@ -23,9 +23,8 @@ from edgebench.agent.clock import now_ns
 from edgebench.agent.loadgen import figures
 from edgebench.analysis import energy, stats
 from edgebench.errors import ExportError, InputError
-from edgebench.run import plan
 from edgebench.run.session import scenario_with
-from edgebench.schema import Measurement, MeterSpec, Scenario
+from edgebench.schema import Measurement, MeterSpec, Scenario, cell
 
 
 @pytest.fixture
@@ -236,7 +235,7 @@ def test_each_scenario_ends_in_a_record_that_holds_and_a_table_of_its_own(
 ) -> None:
     monkeypatch.setenv("EDGEBENCH_SLEEP", "0.001")
     for name in ("quick", "sustained"):
-        monkeypatch.setitem(plan.MODES, name, dataclasses.replace(BRIEF, trials=1, adaptive=name == "quick", cap_seconds=3))
+        monkeypatch.setitem(cell.MODES, name, dataclasses.replace(BRIEF, trials=1, adaptive=name == "quick", cap_seconds=3))
     folder = tiny_bundles["onnx", "fp32"]
     code, out, err = cli("run", folder, "--target", "sleeper.yaml", "--mode", mode, *options, "--json")
     assert code == 0, err

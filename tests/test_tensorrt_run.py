@@ -29,8 +29,7 @@ from edgebench.data import open_dataset
 from edgebench.device import deploy, inspect, measure
 from edgebench.device.measure import Pass
 from edgebench.errors import MeasureError
-from edgebench.run.plan import ModeSpec
-from edgebench.schema import Finish, Link, Measurement, Scenario
+from edgebench.schema import Finish, Link, Measurement, ModeSpec, Scenario
 
 BRIEF = ModeSpec(trials=1, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)
 WHOLE = (Pass("finish"), Pass("accuracy"), Pass("memory"), Pass("trial"))

@@ -18,9 +18,7 @@ from factory import make_measurement, make_record, replace_samples
 from test_measure import Bundles
 
 from edgebench import api, files
-from edgebench.run import plan
-from edgebench.run.plan import ModeSpec
-from edgebench.schema import RECORD_SCHEMA, Power, PowerTrace, Step
+from edgebench.schema import RECORD_SCHEMA, ModeSpec, Power, PowerTrace, Step, cell
 from edgebench.store import records, samples
 
 BRIEF = ModeSpec(trials=2, min_samples=20, min_seconds=0.2, cap_seconds=0.5, window_seconds=0.05)
@@ -32,7 +30,7 @@ def once(tiny_bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Pat
     """Measure one cell, briefly; returns its results folder."""
     folder = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(plan.MODES, "quick", BRIEF)
+        patch.setitem(cell.MODES, "quick", BRIEF)
         found = api.run(
             bundle=[tiny_bundles["onnx", "fp32"]], scenario={"threads": 1}, results=folder / "results", work=folder / "work"
         )
@@ -43,7 +41,7 @@ def once(tiny_bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def measured(once: Path, here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Copy the measured cell's results; returns its record's path."""
-    monkeypatch.setitem(plan.MODES, "quick", BRIEF)
+    monkeypatch.setitem(cell.MODES, "quick", BRIEF)
     shutil.copytree(once, "results")
     return next(Path("results/records").rglob("*.json"))
 

@@ -17,6 +17,7 @@ from tensorrt_board import RELEASES, Board, compiled
 from test_twins import twin
 
 from edgebench import api, plugins
+from edgebench.analysis import metrics
 from edgebench.bundle import export
 from edgebench.bundle.export import Order, build_bundle
 from edgebench.config import read_dataset, read_target
@@ -25,8 +26,7 @@ from edgebench.device import deploy, doctor, measure
 from edgebench.errors import ExportError
 from edgebench.models.source import Source, open_source
 from edgebench.report.leaderboard import no_progress
-from edgebench.run.plan import MODES
-from edgebench.schema import Accepts, Bundle, CalibrationPlan, Expected, Link, Network, Scenario, Target
+from edgebench.schema import MODES, Accepts, Bundle, CalibrationPlan, Expected, Link, Network, Scenario, Target
 
 pytestmark = pytest.mark.slow
 ZOO = ("vit_b_16", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "resnet18")  # the longest first
@@ -129,7 +129,7 @@ def scores(folder: Path, bundle: Bundle, target: Target, data: Dataset) -> Any:
     [found] = measure.measure(transport, deployed.agent, job, lambda _: None)
     assert found.failure is None, found.failure
     assert found.predictions is not None
-    return export.scores_of(found.predictions.values, found.predictions.columns)
+    return metrics.scores_of(found.predictions.values, found.predictions.columns)
 
 
 @contextmanager

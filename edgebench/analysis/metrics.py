@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.schema import Task
+
+if TYPE_CHECKING:
+    pass
+
 
 HEADLINE = {"multi-class": "accuracy", "binary": "accuracy", "ordinal": "accuracy", "multi-label": "auroc"}
 """The metric that ranks models of a task."""
@@ -79,3 +83,8 @@ def _auroc(truth: NDArray[np.int64], likely: NDArray[Any]) -> dict[str, float]:
         if 0 < truth[:, column].sum() < len(truth)
     ]
     return {"auroc": float(np.mean(areas))} if areas else {}
+
+
+def scores_of(values: bytes, columns: int) -> NDArray[np.float32]:
+    """Turn an agent's float32 bytes into scores [n, classes]."""
+    return np.frombuffer(values, "<f4").reshape(-1, columns)

@@ -22,9 +22,9 @@ from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.device import deploy, measure
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
-from edgebench.run.plan import MODES
 from edgebench.schema import (
     BUNDLE_SCHEMA,
+    MODES,
     Accepts,
     AsRun,
     Bundle,
@@ -48,9 +48,17 @@ from edgebench.trust import is_own, programs, remember
 if TYPE_CHECKING:
     from edgebench.data import Dataset
 
+from edgebench.analysis.metrics import scores_of
+
 PARITY_SAMPLES = 256
+
+
 MIN_AGREEMENT = 0.995
+
+
 NEAR_TIE = 0.01
+
+
 Array = NDArray[Any]
 
 
@@ -303,9 +311,6 @@ def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict
     )
 
 
-# ---------------------------------------------------------------- the parity gate
-
-
 def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array | None, tuple[int, ...], str]:
     """Choose samples of the test split, or make noise where there is no data set (and say so)."""
     if dataset is None:
@@ -371,11 +376,6 @@ def _predicted(bundle: Bundle, measurement: Measurement) -> Array:
         reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
         raise ExportError(f"{bundle.name}: the exported file does not run: {reason}")
     return scores_of(measurement.predictions.values, measurement.predictions.columns)
-
-
-def scores_of(values: bytes, columns: int) -> NDArray[np.float32]:
-    """Turn an agent's float32 bytes into scores [n, classes]."""
-    return np.frombuffer(values, "<f4").reshape(-1, columns)
 
 
 def compare(model: Model, reference: Array, outputs: Array, labels: Array | None, source: str) -> Parity:

@@ -11,8 +11,7 @@ from edgebench.bundle.export import accepted, exporter
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
 from edgebench.recipes import Work
-from edgebench.run.plan import Slot
-from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, Preprocessing
+from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, Preprocessing, Slot
 
 
 def foresee(network: Network, slot: Slot, dynamic_batch: bool) -> None:

@@ -89,7 +89,7 @@ def _own(path: Path, options: Mapping[str, str | int | bool]) -> Loaded:
 def _fetch(name: str, size: int, root: Path) -> None:
     """Let the `medmnist` package download the file."""
     try:
-        from edgebench.models.torchvision_zoo import load_torchvision
+        from edgebench.data._torchvision import load_torchvision
 
         load_torchvision()  # before medmnist does it
         import medmnist

@@ -14,13 +14,14 @@ from typing import Any
 
 from edgebench.device.deploy import Deployed
 from edgebench.errors import MeasureError, TransportError
-from edgebench.run.plan import WARMUP_SECONDS, ModeSpec
 from edgebench.schema import (
+    WARMUP_SECONDS,
     Bundle,
     Failure,
     Keep,
     Measurement,
     MeterSpec,
+    ModeSpec,
     Power,
     PowerTrace,
     Predictions,

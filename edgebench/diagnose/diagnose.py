@@ -14,7 +14,8 @@ import numpy as np
 
 from edgebench.agent import onnxfile
 from edgebench.analysis import metrics, processor, stats
-from edgebench.bundle.export import as_written, scores_of
+from edgebench.analysis.metrics import scores_of
+from edgebench.bundle.export import as_written
 from edgebench.bundle.manifest import read_bundle
 from edgebench.data import Dataset, Split
 from edgebench.device.measure import Pass

@@ -15,7 +15,7 @@ from edgebench import models
 from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json, write_json
-from edgebench.recipes import IMAGENET, TOOLS, preprocessing, tool_versions
+from edgebench.models.normalization import IMAGENET, TOOLS, preprocessing, tool_versions
 from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role
 from edgebench.trust import check_program, is_program, remember
 

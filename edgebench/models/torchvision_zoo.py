@@ -4,28 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import nn
 
+from edgebench.data._torchvision import load_torchvision
 from edgebench.errors import InputError
 
 SMALL = 64
 """Below this many pixels a network gets a stem that does not shrink at once."""
-
-
-def load_torchvision() -> Any:
-    """Import torchvision; its CUDA-built wheel needs two operator schemas beside a CPU-only torch.
-
-    Call this before importing anything that imports torchvision itself.
-    """
-    if torch.version.cuda is None:
-        for name in ("nms", "qnms"):
-            if not hasattr(torch.ops.torchvision, name):
-                schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
-                torch.library.define(f"torchvision::{name}", schema)
-    import torchvision
-
-    return torchvision
 
 
 def build(name: str, classes: int, channels: int, size: int, pretrained: bool) -> nn.Module:

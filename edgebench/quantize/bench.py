@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 
 from edgebench.analysis import metrics, stats
-from edgebench.bundle.export import Array, Order, drawn_samples, scores_of
+from edgebench.analysis.metrics import scores_of
+from edgebench.bundle.export import Array, Order, drawn_samples
 from edgebench.bundle.manifest import list_files, write_manifest
 from edgebench.data import Dataset, Split
 from edgebench.device.measure import Pass
 from edgebench.errors import InputError, MeasureError
 from edgebench.files import sha256_json, write_json
-from edgebench.run.plan import ModeSpec
 from edgebench.run.record import Subject
 from edgebench.run.session import Session, forget, run_job, subject_of
-from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, Scenario, Target, Task
+from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target, Task
 from edgebench.store import records
 
 ROUNDS, EACH = 3, 6

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ValidationError
 
 from edgebench import plugins
@@ -19,11 +18,8 @@ from edgebench.data import Dataset
 from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
 from edgebench.models import read_model
+from edgebench.models.normalization import TOOLS, tool_versions
 from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role
-
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation that torchvision's weights were trained with."""
-TOOLS = ("torch", "torchvision", "lightning", "torchmetrics")
 
 
 @dataclass(frozen=True)
@@ -79,7 +75,7 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     for module in TOOLS:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(f"the recipe {recipe}", "torch", module)
-    from edgebench.models.torchvision_zoo import load_torchvision
+    from edgebench.data._torchvision import load_torchvision
 
     load_torchvision()  # before Lightning does it
     plugin.make(job, options, lineage, folder)
@@ -127,35 +123,6 @@ def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
         seed=options.model_dump().get("seed", 0),
         tools=tool_versions(TOOLS),
     )
-
-
-def tool_versions(names: tuple[str, ...]) -> dict[str, str]:
-    """Find the versions of installed distributions."""
-    found = {}
-    for name in names:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
-
-
-def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Preprocessing:
-    """Choose the input: as stated, else ImageNet's statistics for pretrained weights, else the training split's own."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    if plan.mean is not None and plan.std is not None:
-        mean, std = plan.mean, plan.std
-    elif pretrained and plan.channels == 3:
-        mean, std = IMAGENET
-    else:
-        images = dataset.read("train").images
-        axes = (0, 1, 2) if images.shape[-1] == plan.channels else None
-        pixels = images[:: max(1, len(images) // 4096)].astype(np.float64) / 255
-        means, deviations = np.atleast_1d(pixels.mean(axis=axes)), np.atleast_1d(pixels.std(axis=axes))
-        mean = tuple(round(float(value), 4) for value in np.resize(means, plan.channels))
-        std = tuple(round(max(float(value), 0.01), 4) for value in np.resize(deviations, plan.channels))
-    return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
 
 
 def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha256: str, metrics: dict[str, float]) -> Model:

@@ -25,7 +25,8 @@ from edgebench import models
 from edgebench.agent import preprocess
 from edgebench.data import Dataset, Split
 from edgebench.files import new_folder, sha256_file, storage, write_json
-from edgebench.recipes import Job, describe, preprocessing
+from edgebench.models.normalization import preprocessing
+from edgebench.recipes import Job, describe
 from edgebench.schema import Lineage, Preprocessing, Task
 
 if TYPE_CHECKING:

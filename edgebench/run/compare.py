@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebench.analysis import stats
-from edgebench.bundle.export import scores_of
+from edgebench.analysis import stats, summary
+from edgebench.analysis.metrics import scores_of
 from edgebench.device.measure import Pass, batches
 from edgebench.errors import InputError, MeasureError
 from edgebench.run import record as record_
@@ -131,7 +131,7 @@ def _accuracy(first: Subject, one: Measurement, second: Subject, other: Measurem
     if first.cell.evaluation_sha256 != second.cell.evaluation_sha256:
         return None
     before, after = (scores_of(found.values, found.columns) for found in (one.predictions, other.predictions))
-    return stats.paired_difference(record_.hits(task, before, labels), record_.hits(task, after, labels))
+    return stats.paired_difference(summary.hits(task, before, labels), summary.hits(task, after, labels))
 
 
 # ---------------------------------------------------------------- from records
@@ -199,7 +199,7 @@ def _recorded_accuracy(first: tuple[Path, Record], second: tuple[Path, Record]) 
         arrays = records.read_samples(place, each)
         if "labels" not in arrays or "predictions" not in arrays:
             return None
-        hits.append(record_.hits(record.model.task, arrays["predictions"], arrays["labels"]))
+        hits.append(summary.hits(record.model.task, arrays["predictions"], arrays["labels"]))
     return stats.paired_difference(hits[0], hits[1])
 
 

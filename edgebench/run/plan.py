@@ -3,55 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from edgebench.errors import InputError, UnknownName
 from edgebench.files import sha256_json
-from edgebench.schema import Cell, Mode, ModelPlan, Profile, Scenario, Target
-
-
-@dataclass(frozen=True)
-class ModeSpec:
-    """How long a mode measures; see docs/method.md."""
-
-    trials: int
-    min_samples: int
-    min_seconds: float
-    cap_seconds: float
-    window_seconds: float
-    idle_seconds: float = 0.0
-    """How long the device is left alone before and after, where it has a power meter."""
-    adaptive: bool = True
-    """Whether a trial goes on, up to the cap, until its median is known to the scenario's precision."""
-
-    def seconds(self, scenario: Scenario) -> float:
-        """Estimate a cell: sampling, warm-up, process starts, memory and accuracy passes."""
-        each = self.min_seconds + WARMUP_SECONDS + 4 * self.window_seconds + 1.0
-        if scenario.kind == "server":
-            each += 3 * self.min_seconds
-        sizes = len(scenario.batches) if scenario.kind == "offline" else 1
-        return self.trials * sizes * each + 4.0
-
-
-WARMUP_SECONDS = 0.5
-MODES: dict[Mode, ModeSpec] = {
-    "quick": ModeSpec(trials=3, min_samples=64, min_seconds=0.5, cap_seconds=2, window_seconds=0.1),
-    "standard": ModeSpec(trials=5, min_samples=1024, min_seconds=10, cap_seconds=60, window_seconds=1, idle_seconds=5),
-    "strict": ModeSpec(trials=5, min_samples=1024, min_seconds=60, cap_seconds=600, window_seconds=1, idle_seconds=30),
-    "sustained": ModeSpec(
-        trials=1, min_samples=64, min_seconds=600, cap_seconds=1200, window_seconds=1, idle_seconds=30, adaptive=False
-    ),
-}
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One combination that a profile asks for, before there is a bundle for it."""
-
-    model: ModelPlan
-    format: str
-    precision: str
-    target: Target
+from edgebench.schema import Cell, Profile, Slot, Target
 
 
 def cell_key(cell: Cell) -> str:

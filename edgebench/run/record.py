@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebench import __version__
-from edgebench.analysis import energy, metrics, stats, verdict
-from edgebench.analysis.processor import may_lose
-from edgebench.bundle.export import scores_of
-from edgebench.run.plan import ModeSpec
+from edgebench.analysis import energy, metrics, stats
+from edgebench.analysis.metrics import scores_of
 from edgebench.schema import (
     RECORD_SCHEMA,
     Accuracy,
@@ -26,22 +23,20 @@ from edgebench.schema import (
     Measurement,
     Memory,
     MeterSpec,
+    ModeSpec,
     Paired,
     Predictions,
     Reason,
     Record,
     Role,
     Target,
-    Task,
-    Trial,
 )
 from edgebench.store import records
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
 
-
-Labels = NDArray[np.int64]
+from edgebench.analysis.summary import Labels, counted, derived, hits
 
 
 @dataclass(frozen=True)
@@ -136,43 +131,6 @@ def compared(record: Record, measurement: Measurement, labels: Labels, reference
             paired = stats.paired_difference(hits(model.task, arrays["predictions"], labels), own)
             found["to_fp32" if same else "to_teacher"] = paired.model_copy(update={"reference": other.key})
     return record.model_copy(update={"accuracy": record.accuracy.model_copy(update=found)})
-
-
-def hits(task: Task, scores: metrics.Scores, labels: Labels) -> NDArray[np.bool_]:
-    """Say of each sample whether it is decided rightly; scores: [n, classes]."""
-    return np.asarray(metrics.decisions(task, scores) == labels)
-
-
-def counted(cell: Cell, trials: Sequence[Trial]) -> Sequence[Trial]:
-    """Return the trials that the latency is about: offline, those of the batch size with the highest throughput."""
-    return stats.fastest_batch(trials) if cell.scenario.kind == "offline" else trials
-
-
-def derived(
-    cell: Cell, measurement: Measurement, min_samples: int, host_agreement: float | None, details: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Compute what a record says of its samples; ValueError where they are no measurement. `details` are the bundle's."""
-    trials = counted(cell, measurement.trials)
-    summary = stats.summarize(trials)
-    serving = None
-    if cell.scenario.bound_ms is not None:
-        serving = stats.server(trials, cell.scenario.bound_ms * 1e6)
-    return {
-        "latency": summary,
-        "throughput": stats.throughput(measurement.trials) if cell.scenario.kind == "offline" else (),
-        "server": serving,
-        "sustained": stats.sustained(trials[0]) if cell.mode == "sustained" else None,
-        "verdict": verdict.judge(
-            cell,
-            summary,
-            trials,
-            measurement.conditions,
-            min_samples,
-            host_agreement,
-            serving,
-            may_lose(details, cell.runtime, measurement.environment),
-        ),
-    }
 
 
 def skeleton(cell: Cell, key: str, role: Role, started_at: str, seconds: float) -> Record:

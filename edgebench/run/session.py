@@ -21,9 +21,10 @@ from edgebench.device.device import Device
 from edgebench.errors import EdgebenchError, MeasureError, TransportError, UntrustedFile
 from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
-from edgebench.run.plan import MODES, ModeSpec, cell_key
+from edgebench.run.plan import cell_key
 from edgebench.run.record import Subject
 from edgebench.schema import (
+    MODES,
     Accepts,
     Bundle,
     Cell,
@@ -32,6 +33,7 @@ from edgebench.schema import (
     Measurement,
     MeterSpec,
     Mode,
+    ModeSpec,
     Progress,
     Record,
     Role,

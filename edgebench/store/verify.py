@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebench.analysis import energy, metrics
-from edgebench.bundle.export import scores_of
+from edgebench.analysis import energy, metrics, summary
+from edgebench.analysis.metrics import scores_of
 from edgebench.errors import EdgebenchError
-from edgebench.run import record as record_
-from edgebench.run.plan import MODES
-from edgebench.schema import METHOD, Energy, Measurement, Progress, Record
+from edgebench.schema import METHOD, MODES, Energy, Measurement, Progress, Record
 from edgebench.store import records
 
 TOLERANCE = 1e-9
@@ -63,7 +61,7 @@ def _pairs(record: Record, measurement: Measurement, labels: Any) -> tuple[dict[
     """Return the written and the computed numbers by name."""
     cell = record.cell
     agreement = record.accuracy.host_agreement if record.accuracy else None
-    found: dict[str, Any] = record_.derived(cell, measurement, MODES[cell.mode].min_samples, agreement, record.bundle_details)
+    found: dict[str, Any] = summary.derived(cell, measurement, MODES[cell.mode].min_samples, agreement, record.bundle_details)
     stored: dict[str, Any] = {name: getattr(record, name) for name in found}
     for name, own, again in _energies(record, measurement):
         stored[name], found[name] = own, again
@@ -77,7 +75,7 @@ def _pairs(record: Record, measurement: Measurement, labels: Any) -> tuple[dict[
 
 def _energies(record: Record, measurement: Measurement) -> Iterator[tuple[str, Energy, Energy]]:
     """Integrate every rail's power again."""
-    trials = record_.counted(record.cell, measurement.trials)
+    trials = summary.counted(record.cell, measurement.trials)
     windows = [window for trial in trials for window in trial.windows]
     for own in (record.energy, *record.rails):
         for trace in measurement.power.traces:

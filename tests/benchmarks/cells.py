@@ -13,11 +13,10 @@ from pathlib import Path
 import edgebench
 from edgebench.config import read_target
 from edgebench.run.compare import interleaved
-from edgebench.run.plan import ModeSpec
 from edgebench.run.prepare import tie_bundle
 from edgebench.run.record import Subject
 from edgebench.run.session import Session, run_job
-from edgebench.schema import Measurement, Scenario, Trial
+from edgebench.schema import Measurement, ModeSpec, Scenario, Trial
 
 DOUBLES = Path(__file__).parent.parent / "doubles"
 TARGET = """

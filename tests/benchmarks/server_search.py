@@ -17,9 +17,8 @@ from scipy import optimize
 
 from edgebench.analysis import stats
 from edgebench.device.measure import Pass
-from edgebench.run.plan import ModeSpec
 from edgebench.run.session import run_job
-from edgebench.schema import Scenario
+from edgebench.schema import ModeSpec, Scenario
 
 MODE = ModeSpec(trials=5, min_samples=4000, min_seconds=8, cap_seconds=60, window_seconds=0.2)
 """4 000 queries a rate: with 1 000, p99 of one queue alone scatters the rate by 10 %."""

@@ -1,0 +1,61 @@
+"""What a record says of its samples: summary, throughput, verdict. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgebench.analysis import metrics, stats, verdict
+from edgebench.analysis.processor import may_lose
+from edgebench.schema import (
+    Cell,
+    Measurement,
+    Task,
+    Trial,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+Labels = NDArray[np.int64]
+
+
+def hits(task: Task, scores: metrics.Scores, labels: Labels) -> NDArray[np.bool_]:
+    """Say of each sample whether it is decided rightly; scores: [n, classes]."""
+    return np.asarray(metrics.decisions(task, scores) == labels)
+
+
+def counted(cell: Cell, trials: Sequence[Trial]) -> Sequence[Trial]:
+    """Return the trials that the latency is about: offline, those of the batch size with the highest throughput."""
+    return stats.fastest_batch(trials) if cell.scenario.kind == "offline" else trials
+
+
+def derived(
+    cell: Cell, measurement: Measurement, min_samples: int, host_agreement: float | None, details: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Compute what a record says of its samples; ValueError where they are no measurement. `details` are the bundle's."""
+    trials = counted(cell, measurement.trials)
+    summary = stats.summarize(trials)
+    serving = None
+    if cell.scenario.bound_ms is not None:
+        serving = stats.server(trials, cell.scenario.bound_ms * 1e6)
+    return {
+        "latency": summary,
+        "throughput": stats.throughput(measurement.trials) if cell.scenario.kind == "offline" else (),
+        "server": serving,
+        "sustained": stats.sustained(trials[0]) if cell.mode == "sustained" else None,
+        "verdict": verdict.judge(
+            cell,
+            summary,
+            trials,
+            measurement.conditions,
+            min_samples,
+            host_agreement,
+            serving,
+            may_lose(details, cell.runtime, measurement.environment),
+        ),
+    }

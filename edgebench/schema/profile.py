@@ -1,0 +1,105 @@
+"""What to build and measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import (
+    Field,
+    field_validator,
+    model_validator,
+)
+
+from edgebench.schema.base import NAME, Frozen, Role
+from edgebench.schema.cell import Scenario
+from edgebench.schema.model import DatasetRef
+from edgebench.schema.target import Target
+
+
+class Variant(Frozen):
+    """One format in several precisions."""
+
+    format: str
+    precisions: tuple[str, ...]
+
+
+class ModelPlan(Frozen):
+    """A model that a profile wants: made by a recipe, or read from a checkpoint."""
+
+    name: str = Field(pattern=NAME)
+    architecture: str
+    role: Role = "baseline"
+    recipe: str | None = Field(None, description="null where `checkpoint` names a file")
+    teacher: str | None = Field(None, description="name of a model in the same profile")
+    checkpoint: str | None = None
+    options: dict[str, Any] = Field({}, description="the recipe's own options")
+
+
+class InputPlan(Frozen):
+    """What the networks of a profile see."""
+
+    size: int = Field(gt=0)
+    channels: Literal[1, 3] = 3
+    mean: tuple[float, ...] | None = Field(None, description="per channel, of values 0…1; null: the training split's own")
+    std: tuple[float, ...] | None = Field(None, description="likewise; what a checkpoint was trained with")
+
+    @model_validator(mode="after")
+    def _one_value_a_channel(self) -> InputPlan:
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and (len(values) != self.channels or (name == "std" and min(values) <= 0)):
+                raise ValueError(f"{name} wants {self.channels} values, those of std above 0")
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together")
+        return self
+
+
+class CalibrationPlan(Frozen):
+    """How INT8 ranges are chosen."""
+
+    samples: int = Field(256, ge=1, description="of the training split")
+    method: str | None = Field(None, description="min-max, entropy or percentile; null: as the exporter usually does")
+    percentile: float = Field(99.99, gt=50, le=100, description="for the method of that name")
+
+
+class Goals(Frozen):
+    """What a result must hold to count."""
+
+    threshold: float | None = Field(None, ge=0, le=1, description="least headline metric, as a share of 1")
+    max_degradation: float | None = Field(0.01, ge=0, le=1, description="most that the headline metric may lose against torch")
+    percent_max_degradation: float | None = Field(None, ge=0, le=100, description="in percent of the torch model's metric")
+    min_mapped: float = Field(0.9, ge=0, le=1, description="least share of the operators that an Edge TPU must take")
+
+
+class Profile(Frozen):
+    """What to build and measure."""
+
+    name: str = Field(pattern=NAME)
+    description: str = ""
+    dataset: DatasetRef
+    input: InputPlan
+    models: tuple[ModelPlan, ...] = Field(min_length=1)
+    variants: tuple[Variant, ...] = Field(min_length=1)
+    targets: tuple[str, ...] = ("cpu",)
+    scenario: Scenario = Field(default_factory=Scenario)
+    calibration: CalibrationPlan = Field(default_factory=CalibrationPlan)
+    goals: Goals = Field(default_factory=Goals)
+
+    @field_validator("models")
+    @classmethod
+    def _names_are_unique(cls, models: tuple[ModelPlan, ...]) -> tuple[ModelPlan, ...]:
+        names = [model.name for model in models]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"two models are called {', '.join(doubled)}")
+        return models
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One combination that a profile asks for, before there is a bundle for it."""
+
+    model: ModelPlan
+    format: str
+    precision: str
+    target: Target

@@ -1,0 +1,164 @@
+"""The seams: what exporters, transports and mixers have to offer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from edgebench.schema.base import Layout
+from edgebench.schema.bundle import Finish, Limits
+from edgebench.schema.model import Model, TensorSpec
+
+
+@dataclass(frozen=True)
+class Network:
+    """A torch network ready to export, with the model that it is."""
+
+    model: Model
+    module: Any
+    macs: int | None
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """All that an exporter may know."""
+
+    network: Network
+    precision: str
+    limits: Limits
+    calibration: Any
+    """float32 calibration inputs [n, c, h, w], or None."""
+    dynamic_batch: bool = False
+    calibration_method: str = "min-max"
+    percentile: float | None = None
+    """For the method of that name: share of the values inside the range, in percent."""
+    recipe: Mapping[str, Any] | None = None
+    """Mixed precision: `blocks`, each with its `nodes` and its `choice`; None: every node computes in floating point."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Nodes of a graph that change precision together."""
+
+    name: str
+    operators: Mapping[str, int]
+    """How many of each type."""
+    nodes: tuple[str, ...]
+
+
+class Mixer(Protocol):
+    """Writes one network in many mixtures of precision; made by an exporter's `mixer(request, folder)`."""
+
+    def blocks(self, by: str) -> Sequence[Block]:
+        """Divide what can be quantized into blocks: by `block` (parts of the torch network) or by `node`."""
+
+    def write(self, choices: Mapping[str, str], path: Path) -> None:
+        """Write the file with a choice by node: `int8`, `int8-weights` (computes in float32) or `fp32`; else int8-weights."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an exporter wrote into the folder it was given."""
+
+    entry: str
+    runtime: str
+    input: TensorSpec
+    output: TensorSpec
+    layout: Layout
+    details: Mapping[str, Any]
+    finish: Finish | None = None
+    host: tuple[str, str] | None = None
+    """Runtime and file that stand in on the exporting host, where the bundle's own cannot run there."""
+    evaluate: Callable[[Any], Any] | None = None
+    """float32 inputs [n, c, h, w] → scores [n, classes], where no runtime of the agent can run the file on the host."""
+    evaluator: str = ""
+    """What `evaluate` is."""
+
+
+class Exporter(Protocol):
+    """A module `exporters/<format>.py`."""
+
+    PRECISIONS: tuple[str, ...]
+    REQUIRES: tuple[tuple[str, str], ...]
+    """(module, extra) pairs that must be importable."""
+    CALIBRATES: Mapping[str, tuple[str, ...]]
+    """Precisions that want calibration samples, and the methods that choose their ranges, the usual one first."""
+    DYNAMIC_BATCH: bool
+    """Whether its files can take any batch size."""
+
+    def preflight(self, request: ExportRequest) -> None:
+        """Raise `ExportError` with the layer's name for what this format cannot express, within seconds."""
+
+    def export(self, request: ExportRequest, folder: Path) -> Exported:
+        """Write the model file into `folder`."""
+
+    def tools(self) -> dict[str, str]:
+        """Versions of the tools that decide what the file looks like."""
+
+
+class Stream(Protocol):
+    """A running program on a device: lines out, one job in."""
+
+    def lines(self, silence_seconds: float) -> Iterator[str]:
+        """Yield its lines; `TransportError` after so long a silence."""
+
+    def stop(self) -> None:
+        """End the program and everything that it started."""
+
+    def stderr(self) -> str:
+        """Return the end of what it wrote to its standard error."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """How to connect to devices."""
+
+    root: Path
+    """Cache folder of a local device."""
+    accept_new_host_key: bool = False
+    """Trust a device that was never seen before; a changed key is refused all the same."""
+    reconnect_seconds: float = 60.0
+    """How long to look for a device that was lost."""
+    interrupted: threading.Event = field(default_factory=threading.Event)
+    """Set where nobody waits any longer."""
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Asks that a program outlives the connection: it goes on, and its output is kept on the device."""
+
+    name: str
+    """The same program has the same name: hexadecimal."""
+    resume: bool = False
+    """Take up what an earlier connection started under this name, if there is anything."""
+
+
+class Transport(Protocol):
+    """A way to a device: `targets/transports/<name>.py` makes one with `connect(target, link)`."""
+
+    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Stream:
+        """Start the device's Python with these arguments; an environment made by `setup` goes first."""
+
+    def push(self, source: Path | bytes, destination: str, sent: Callable[[int, int], None]) -> str:
+        """Bring a file below the device's cache folder, whole or not at all; returns its path there.
+
+        Names carry the hash of the content: a file that is there is not sent
+        again. `sent` hears of bytes sent and bytes in all.
+        """
+
+    def close(self) -> None:
+        """End the connection; programs that are kept go on."""
+
+
+class Progress(Protocol):
+    """Hears how long work goes on."""
+
+    def __call__(self, what: str, done: float, total: float, lane: str = "") -> None:
+        """Take what is being done, how much of it is done, how much there is; lanes go on side by side.
+
+        What stands in brackets at the end of `what` changes as it goes on. Where there is nothing to do (0 of 0), `what`
+        says something of all that follows.
+        """
