@@ -1,22 +1,24 @@
-"""The command line with a mode quick that takes tenths of a second: `python tests/brief.py run …`; in tests, `shorten`."""
+"""The command line with a mode quick that takes tenths of a second: `python tests/brief.py run …`; in tests, `quick`."""
 
 from __future__ import annotations
 
 from edgebench.device import measure
 from edgebench.schema import cell
 
-QUICK = cell.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.2, window_seconds=0.01)
-WARMUP_SECONDS = 0.02
+WHOLE = (cell.MODES["quick"], cell.WARMUP_SECONDS)
+"""The mode quick as users have it: how long it measures, and how long it warms up."""
+BRIEF = (cell.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.2, window_seconds=0.01), 0.02)
+"""What it does, and in which order, stays; it takes as little time as it can."""
 
 
-def shorten() -> None:
-    """Let the mode quick measure as briefly as it can; what it does, and in which order, stays."""
-    cell.MODES["quick"] = QUICK
-    vars(measure)["WARMUP_SECONDS"] = WARMUP_SECONDS  # a name that the module has imported
+def quick(spec: cell.ModeSpec, warmup_seconds: float) -> None:
+    """Let the mode quick be that from now on."""
+    cell.MODES["quick"] = spec
+    vars(measure)["WARMUP_SECONDS"] = warmup_seconds  # a name that the module has imported
 
 
 if __name__ == "__main__":
     from edgebench.cli import main
 
-    shorten()
+    quick(*BRIEF)
     main()

@@ -34,7 +34,7 @@ with contextlib.suppress(ImportError):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: what tests start must hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-brief.shorten()
+brief.quick(*brief.BRIEF)
 CACHE = tempfile.TemporaryDirectory(prefix="edgebench-cache-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # indexes of the tests' folders
 os.environ["XDG_STATE_HOME"] = CACHE.name  # which exported programs the tests wrote
@@ -93,6 +93,14 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture
+def whole_quick() -> Iterator[None]:
+    """Let the mode quick take as long as it does for users, where a test needs time for something to happen within it."""
+    brief.quick(*brief.WHOLE)
+    yield
+    brief.quick(*brief.BRIEF)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import brief
 import pytest
 from conftest import Devices
 from remote import AS_ROOT, fill, runs
@@ -29,6 +28,7 @@ from edgebench.run.session import RunResult
 from edgebench.schema import Measurement, Record
 from edgebench.store import records
 
+pytestmark = pytest.mark.usefixtures("whole_quick")
 BRIEF = {"precision": 0.5, "warmup_seconds": 0}
 DOUBLES = Path(__file__).parent / "doubles"
 
@@ -174,7 +174,7 @@ def test_an_agent_that_stalls_fails_the_cell(
 @contextlib.contextmanager
 def started(bundles: Sequence[Path], *targets: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the command line as a program of its own."""
-    command = [sys.executable, brief.__file__, "run", *map(str, bundles), "--half-width", "0.5"]
+    command = [sys.executable, "-m", "edgebench", "run", *map(str, bundles), "--half-width", "0.5"]
     command += [part for target in targets for part in ("--target", target)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
@@ -240,7 +240,7 @@ def test_a_host_that_is_killed_takes_its_run_up_again(here: Path, sshd: Devices,
     [folder] = runs(device)
     time.sleep(0.5)
     assert any(".pyz" in line for line in device.strays())
-    command = [sys.executable, brief.__file__, "run", str(tiny_bundles["onnx", "fp32"]), "--half-width", "0.5"]
+    command = [sys.executable, "-m", "edgebench", "run", str(tiny_bundles["onnx", "fp32"]), "--half-width", "0.5"]
     subprocess.run([*command, "--target", "board.yaml", "--resume"], check=True, capture_output=True, timeout=100)
     [(_, record)] = records.read_all(Path("results"))
     check_whole(record)
