@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Without --no-compile half of the installation is spent on modules that nobody imports.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo
 PROFILE := digits
@@ -80,11 +81,11 @@ results: $(VENV)/.demo
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing edgebench with torch, TFLite and reports into $(VENV) (some minutes)"
-	$(PIP) install -c constraints.txt -e '.[tflite,report]'
+	$(PIP) install --no-compile -c constraints.txt -e '.[tflite,report]'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.demo
-	$(PIP) install -c constraints.txt -e '.[dev]'
+	$(PIP) install --no-compile -c constraints.txt -e '.[dev]'
 	touch $@
 
 clean:
