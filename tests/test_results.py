@@ -565,7 +565,7 @@ def test_samples_are_there_before_the_record_that_names_them(here: Path, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("edgebench.merge.write_json", killed)
+        patch.setattr("edgebench.store.merge.write_json", killed)
         with pytest.raises(KeyboardInterrupt):
             leaderboard.merge([Path("theirs")])
     [samples] = [path for path in Path("results").rglob("*") if path.is_file()]
