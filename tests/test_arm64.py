@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sshd import Sshd
 
 from edgebench import api
+from edgebench.analysis import processor
 from edgebench.schema import Record
 from edgebench.store import records
 
@@ -123,4 +124,5 @@ def compare(there: Record, far: NDArray[Any], here: Record, near: NDArray[Any]) 
     if there.cell.precision == "fp32":
         assert np.allclose(far, near, rtol=0, atol=FLOAT_ERROR)
     elif there.cell.format == "tflite":  # ONNX Runtime rounds some sums otherwise on arm64, by a step of the quantization
-        assert np.array_equal(far, near)
+        steps = 2 if processor.saturates(here.environment) else 0  # XNNPACK's kernels for AVX2 without VNNI round otherwise
+        assert np.abs(far - near).max() <= 1.01 * steps * np.diff(np.unique(near)).min()
