@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.schema import Task
-
-if TYPE_CHECKING:
-    pass
-
 
 HEADLINE = {"multi-class": "accuracy", "binary": "accuracy", "ordinal": "accuracy", "multi-label": "auroc"}
 """The metric that ranks models of a task."""

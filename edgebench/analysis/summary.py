@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,6 @@ from edgebench.schema import (
     Task,
     Trial,
 )
-
-if TYPE_CHECKING:
-    pass
-
 
 Labels = NDArray[np.int64]
 
