@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from edgebench import plugins
 from edgebench.agent import facts
 from edgebench.analysis.processor import fitted
-from edgebench.bundle.export import Order, accepted, build_bundle, check_goals, exporter
+from edgebench.bundle.export import Order, accepted, build_bundle, exporter
+from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_dataset, read_profile, read_target, read_values
 from edgebench.data import Dataset, open_images

@@ -17,8 +17,10 @@ import edgebench
 from edgebench import config
 from edgebench.agent import preprocess
 from edgebench.bundle import export
-from edgebench.bundle.export import Order, calibration_of, check_goals
+from edgebench.bundle.export import Order, calibration_of
+from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
+from edgebench.bundle.parity import torch_outputs
 from edgebench.data import Dataset, Split, open_images
 from edgebench.errors import ExportError, InputError
 from edgebench.exporters._shared import calibration
@@ -156,7 +158,7 @@ def test_min_max_of_a_tflite_file_is_the_extremes_of_its_samples(here: Path) -> 
     data = open_images(DatasetRef(name="digits"))
     drawn = np.sort(export.drawn_samples(len(data.read("train")), 4))
     _, network = open_source(Source("tinynet:net", name="tiny", size=16, channels=1), data)
-    scores = export.torch_outputs(network(), data.read("train").images[drawn])
+    scores = torch_outputs(network(), data.read("train").images[drawn])
     assert bundle.output.scale == pytest.approx((max(scores.max(), 0) - min(scores.min(), 0)) / 255, rel=0.01)
 
 

@@ -17,7 +17,7 @@ from conftest import Cli
 from coral import NETS, compiler_on_path, export, exporting, program
 
 from edgebench import api
-from edgebench.bundle.export import check_goals
+from edgebench.bundle.goals import check_goals
 from edgebench.config import read_target
 from edgebench.errors import ExportError, MissingTool
 from edgebench.exporters._edgetpu import compiler

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from edgebench import api, models
-from edgebench.bundle import export as export_
+from edgebench.bundle import parity as parity_
+from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_dataset
 from edgebench.data import open_images
@@ -197,33 +198,33 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
     reference = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
     outputs = reference.copy()
     outputs[:2] = outputs[:2, ::-1]
-    parity = export_.compare(model, reference, outputs, None, "synthetic")
+    parity = parity_.compare(model, reference, outputs, None, "synthetic")
     assert parity.top1_agreement == pytest.approx(0.99)
     with pytest.raises(ExportError, match=r"1\.0 % of 200 samples"):
-        export_.check_agreement("tiny", model, parity)
+        parity_.check_agreement("tiny", model, parity)
     reference[:2, 9] = reference[:2, 0] * 0.999 + reference[:2, 1] * 0.999
-    tied = export_.compare(model, reference, outputs, None, "synthetic")
+    tied = parity_.compare(model, reference, outputs, None, "synthetic")
     assert tied.top1_agreement == pytest.approx(0.99)
     assert tied.near_ties == 1
     trained = model.model_copy(update={"lineage": model.lineage.model_copy(update={"recipe": "train"})})
-    assert export_.gate(model, tied) == pytest.approx(0.995)
-    assert export_.gate(trained, tied) == pytest.approx(0.99)
-    export_.check_agreement("tiny", model, tied)
+    assert parity_.gate(model, tied) == pytest.approx(0.995)
+    assert parity_.gate(trained, tied) == pytest.approx(0.99)
+    parity_.check_agreement("tiny", model, tied)
     with pytest.raises(ExportError, match="parity gate"):
-        export_.check_agreement("tiny", trained, tied)
+        parity_.check_agreement("tiny", trained, tied)
     outputs[0, 0] = np.nan
     with pytest.raises(ExportError, match="not finite"):
-        export_.compare(model, reference, outputs, None, "synthetic")
+        parity_.compare(model, reference, outputs, None, "synthetic")
     with pytest.raises(ExportError, match="shape"):
-        export_.compare(model, reference, outputs[:, :3], None, "synthetic")
+        parity_.compare(model, reference, outputs[:, :3], None, "synthetic")
 
 
 def test_a_quantized_file_that_loses_too_much_is_refused(here: Path) -> None:
     bundle = export("onnx", "int8").bundle
     lossy = bundle.model_copy(update={"parity": bundle.parity.model_copy(update={"metric_drop": 0.02})})
-    export_.check_goals(lossy, Goals(max_degradation=0.02))
+    check_goals(lossy, Goals(max_degradation=0.02))
     with pytest.raises(ExportError, match=r"loses 2\.0 points of accuracy.*1\.0 are allowed"):
-        export_.check_goals(lossy, Goals())
+        check_goals(lossy, Goals())
     assert isinstance(lossy.parity, Parity)
 
 
@@ -271,11 +272,11 @@ def test_random_networks_keep_activations_in_range(here: Path) -> None:
     """Without settled batch norms a deep random MobileNet returns numbers of 1e-11 or so."""
     data = open_images(read_dataset("digits"))
     _, network = open_source(Source("mobilenet_v3_small", size=32, channels=1), data)
-    assert np.abs(export_.torch_outputs(network(), data.read("test").images[:8])).max() > 1e-3
+    assert np.abs(parity_.torch_outputs(network(), data.read("test").images[:8])).max() > 1e-3
 
 
 def test_random_networks_score_something(here: Path) -> None:
     """torchvision's vision transformers begin with a head of zeros, which any file would agree with."""
     _, network = open_source(Source("vit_b_16", size=16, channels=1, classes=10), None)
-    scores = export_.torch_outputs(network(), np.zeros((2, 16, 16, 1), np.uint8))
+    scores = parity_.torch_outputs(network(), np.zeros((2, 16, 16, 1), np.uint8))
     assert scores.std() > 0.01

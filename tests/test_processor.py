@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from edgebench import api
 from edgebench.agent import facts
 from edgebench.analysis import processor, verdict
-from edgebench.bundle import export
+from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_target
 from edgebench.errors import ExportError
@@ -197,7 +197,7 @@ def test_a_goal_that_the_runtime_alone_misses_is_said_to_be_the_runtimes(eight: 
     lost = run.model_copy(update={"metric": 0.5, "metric_drop": 0.3, "saturates": True})
     parity = bundle.parity.model_copy(update={"metric": 0.8, "metric_drop": 0.0, "as_run": lost})
     with pytest.raises(ExportError, match=r"as onnxruntime runs it on this processor, while the file itself has accuracy 80.0 %"):
-        export.check_goals(bundle.model_copy(update={"parity": parity}), Goals())
+        check_goals(bundle.model_copy(update={"parity": parity}), Goals())
 
 
 def test_7_bits_are_written_where_the_processor_wants_them_and_said(

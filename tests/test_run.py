@@ -234,11 +234,10 @@ def test_a_model_that_cannot_be_made_fails_its_cells_only(here: Path, cli: Cli) 
 
 def test_a_quantized_model_that_loses_too_much_is_a_failed_row(here: Path, cli: Cli) -> None:
     Path("small.yaml").write_text((PROFILE % "digits").replace("max_degradation: 0.5", "max_degradation: 0"))
-    from edgebench.bundle import export
+    from edgebench.bundle.parity import compare
 
-    compare = export.compare
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export, "compare", lambda *given: compare(*given).model_copy(update={"metric_drop": 0.03}))
+        patch.setattr("edgebench.bundle.export.compare", lambda *given: compare(*given).model_copy(update={"metric_drop": 0.03}))
         code, out, _ = cli("run", "small.yaml", "--only", "model=teacher,format=onnx")
     assert code == 1
     assert "loses 3.0 points" in " ".join(out.split())

@@ -20,6 +20,7 @@ from edgebench import api, plugins
 from edgebench.analysis import metrics
 from edgebench.bundle import export
 from edgebench.bundle.export import Order, build_bundle
+from edgebench.bundle.parity import gate
 from edgebench.config import read_dataset, read_target
 from edgebench.data import Dataset, open_images
 from edgebench.device import deploy, doctor, measure
@@ -82,7 +83,7 @@ def attempt(network: Network, data: Dataset, variant: tuple[str, str], here: Pat
     assert parity.samples == FEW
     assert parity.cosine > 0, "scores of zero agree with anything"
     if precision in ("fp32", "fp16"):
-        assert export.gate(bundle.model, parity) >= 0.995
+        assert gate(bundle.model, parity) >= 0.995
         assert parity.cosine > {"fp32": 0.999, "fp16": 0.99}[precision]
     where = ran(folder, bundle, target, data, patch)
     size = f"{bundle.size_bytes / 2**20:.1f} MiB"

@@ -6,60 +6,39 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgebench import plugins
-from edgebench.agent import facts, preprocess
-from edgebench.analysis import metrics, processor
+from edgebench.agent import preprocess
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
-from edgebench.device import deploy, measure
+from edgebench.bundle.parity import check_agreement, compare, compare_run, parity_samples, torch_outputs
+from edgebench.bundle.predict import Array, predictions
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
 from edgebench.schema import (
     BUNDLE_SCHEMA,
-    MODES,
     Accepts,
-    AsRun,
     Bundle,
     Calibration,
     CalibrationPlan,
     Exported,
     Exporter,
     ExportRequest,
-    Goals,
-    Link,
-    Measurement,
     Model,
     Network,
     Parity,
     Progress,
-    Scenario,
     Target,
 )
 from edgebench.trust import is_own, programs, remember
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
-
-from edgebench.analysis.metrics import scores_of
-
-PARITY_SAMPLES = 256
-
-
-MIN_AGREEMENT = 0.995
-
-
-NEAR_TIE = 0.01
-
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -309,198 +288,3 @@ def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict
         tools=tools,
         key=key,
     )
-
-
-def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array | None, tuple[int, ...], str]:
-    """Choose samples of the test split, or make noise where there is no data set (and say so)."""
-    if dataset is None:
-        spec = model.preprocessing
-        shape = (64, spec.height, spec.width, spec.channels)
-        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), None, (), "synthetic"
-    test = dataset.read("test")
-    count = min(PARITY_SAMPLES, len(test))
-    chosen = np.sort(np.random.default_rng(0).choice(len(test), count, replace=False))
-    return test.images[chosen], test.labels[chosen], tuple(int(index) for index in chosen), "test"
-
-
-_last_reference: dict[tuple[str, str], Array] = {}
-
-
-def torch_outputs(network: Network, images: Array) -> Array:
-    """Run the torch network itself; returns float32 logits [n, classes].
-
-    The last network's outputs are kept: a model is exported in several precisions in a row.
-    """
-    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-    key = (network.model.model_dump_json(), digest)
-    if key not in _last_reference:
-        _last_reference.clear()
-        _last_reference[key] = _torch_outputs(network, images)
-    return _last_reference[key]
-
-
-def _torch_outputs(network: Network, images: Array) -> Array:
-    import torch
-
-    spec = network.model.preprocessing.model_dump()
-    rows = []
-    with torch.no_grad():
-        for image in images:
-            rows.append(network.module(torch.from_numpy(preprocess.apply(image[None], spec))).float().numpy())
-    return np.concatenate(rows)
-
-
-def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Array:
-    """Run a bundle through the agent on this computer; returns float32 scores [n, classes]."""
-    [outputs] = predictions(folder, bundle, images, target, [{}])
-    return outputs
-
-
-def predictions(folder: Path, bundle: Bundle, images: Array, target: Target, ways: Sequence[Mapping[str, Any]]) -> list[Array]:
-    """Run a bundle on this computer once for each set of runtime options; float32 scores [n, classes] of each."""
-    host = target.model_copy(update={"transport": "local", "host": None, "python": None})
-    with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
-        transport = deploy.connect(host, Link(Path(root)))
-        deployed = deploy.deploy(host, transport, folder, bundle, images)
-        cells = [measure.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario(), options) for options in ways]
-        batch = 4 if bundle.dynamic_batch else 1
-        passes = [measure.Pass("accuracy", batch=batch, cell=cell) for cell in range(len(cells))]
-        job = measure.job(cells, passes, MODES["quick"], Scenario())
-        measured = measure.measure(transport, deployed.agent, job, lambda _: None)
-    return [_predicted(bundle, each) for each in measured]
-
-
-def _predicted(bundle: Bundle, measurement: Measurement) -> Array:
-    if measurement.failure is not None or measurement.predictions is None:
-        failure = measurement.failure
-        reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
-        raise ExportError(f"{bundle.name}: the exported file does not run: {reason}")
-    return scores_of(measurement.predictions.values, measurement.predictions.columns)
-
-
-def compare(model: Model, reference: Array, outputs: Array, labels: Array | None, source: str) -> Parity:
-    """Compare a file's scores with the torch network's on the same samples."""
-    if outputs.shape != reference.shape or not np.isfinite(outputs).all():
-        what = "values that are not finite" if outputs.shape == reference.shape else f"shape {list(outputs.shape)}"
-        raise ExportError(f"{model.name}: the exported file returns {what}; the torch model returns {list(reference.shape)}")
-    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(outputs, axis=1)
-    cosines = (reference * outputs).sum(axis=1) / np.maximum(norms, 1e-30)
-    metric = drop = None
-    if labels is not None:
-        headline = metrics.HEADLINE[model.task]
-        before, after = (metrics.evaluate(model.task, labels, scores).get(headline) for scores in (reference, outputs))
-        metric = after
-        drop = before - after if before is not None and after is not None else None
-    return Parity(
-        samples=len(reference),
-        source=source,
-        max_abs=float(np.abs(reference - outputs).max()),
-        cosine=float(cosines.min()),
-        top1_agreement=metrics.agreement(model.task, reference, outputs),
-        near_ties=_near_ties(model, reference, outputs),
-        metric=metric,
-        metric_drop=drop,
-    )
-
-
-def compare_run(model: Model, reference: Array, written: Array, run: Array, labels: Array | None) -> AsRun:
-    """Compare what the runtime makes of a file with what the file says, and with the labels; scores [n, classes]."""
-    compared = compare(model, reference, run, labels, "")
-    return AsRun(
-        top1_agreement=metrics.agreement(model.task, written, run),
-        max_abs=float(np.abs(written - run).max()),
-        metric=compared.metric,
-        metric_drop=compared.metric_drop,
-        saturates=processor.saturates(facts.environment()),
-    )
-
-
-def _near_ties(model: Model, reference: Array, outputs: Array) -> int | None:
-    """Count the other decisions between classes whose reference scores lie within 1 % of the sample's range."""
-    if model.task == "multi-label":
-        return None
-    rows = np.arange(len(reference))
-    before, after = reference.argmax(axis=1), outputs.argmax(axis=1)
-    margin = reference[rows, before] - reference[rows, after]
-    close = margin < NEAR_TIE * (reference.max(axis=1) - reference.min(axis=1))
-    return int(((before != after) & close).sum())
-
-
-def gate(model: Model, parity: Parity) -> float:
-    """Return the agreement that the gate judges: top-1, and for random weights near-ties count as agreement.
-
-    Random weights decide by chance, often between scores that any rounding
-    swaps; whether the file computes the same still shows in all other samples.
-    """
-    forgiven = (parity.near_ties or 0) if model.lineage.recipe == "random-weights" else 0
-    return parity.top1_agreement + forgiven / parity.samples
-
-
-def check_agreement(name: str, model: Model, parity: Parity) -> None:
-    """Refuse a float file that decides otherwise than the torch model."""
-    if gate(model, parity) < MIN_AGREEMENT - 1e-9:
-        raise ExportError(
-            f"{name}: parity gate: decides {100 * (1 - parity.top1_agreement):.1f} % of {parity.samples} samples otherwise than "
-            f"the torch model ({100 * (1 - MIN_AGREEMENT):.1f} % are allowed; max |Δ| {parity.max_abs:.3g}, "
-            f"cosine {parity.cosine:.5f}); use a wider precision"
-        )
-
-
-def check_goals(bundle: Bundle, goals: Goals) -> None:
-    """Refuse a file that is less accurate than it must be, or that an Edge TPU would take too little of.
-
-    Accuracy is the headline metric on the parity samples, of the file as it is
-    written and of what this computer's runtime makes of it, where it is the
-    target; a bundle that was made without labels has none, and passes.
-    """
-    _check_mapped(bundle, goals)
-    parity, as_run = bundle.parity, bundle.parity.as_run
-    wrong = _missed(bundle, goals, parity.metric, parity.metric_drop)
-    if wrong is not None:
-        raise ExportError(
-            f"{bundle.name}: {wrong}; use more calibration samples, another --calibration or precision, "
-            "or let `edgebench quantize --search` find the nodes that should stay in floating point"
-        )
-    wrong = None if as_run is None else _missed(bundle, goals, as_run.metric, as_run.metric_drop)
-    if wrong is not None and as_run is not None:
-        assert parity.metric is not None
-        name = metrics.HEADLINE[bundle.model.task]
-        why = f": {processor.SATURATE}; {processor.REMEDY}" if as_run.saturates else ""
-        raise ExportError(
-            f"{bundle.name}: {wrong} as {bundle.runtime} runs it on this processor, "
-            f"while the file itself has {name} {100 * parity.metric:.1f} %{why}"
-        )
-
-
-def _missed(bundle: Bundle, goals: Goals, metric: float | None, drop: float | None) -> str | None:
-    """Say which goal a metric misses, and by how much; None where it holds all."""
-    if metric is None or drop is None:
-        return None
-    rounding = 1e-9  # 0.9 − 0.89 is more than 0.01
-    name, points = metrics.HEADLINE[bundle.model.task], 100 * drop
-    if goals.threshold is not None and metric < goals.threshold - rounding:
-        return f"{name} {100 * metric:.1f} %, {100 * goals.threshold:.1f} % are wanted (threshold)"
-    if bundle.precision in ("fp32", "fp16"):
-        return None  # the parity gate has judged these
-    if goals.max_degradation is not None and drop > goals.max_degradation + rounding:
-        allowed = 100 * goals.max_degradation
-        return f"loses {points:.1f} points of {name} against the torch model, {allowed:.1f} are allowed (max_degradation)"
-    if goals.percent_max_degradation is not None and 100 * drop > goals.percent_max_degradation * (metric + drop) + rounding:
-        share, allowed = 100 * drop / (metric + drop), goals.percent_max_degradation
-        return f"loses {share:.1f} % of the torch model's {name}, {allowed:g} are allowed (percent_max_degradation)"
-    return None
-
-
-def _check_mapped(bundle: Bundle, goals: Goals) -> None:
-    placement = bundle.details.get("placement")
-    if placement is not None and placement["operators_share"] < goals.min_mapped:
-        raise ExportError(
-            f"{bundle.name}: only {100 * placement['operators_share']:.0f} % of the operators run on the accelerator, "
-            f"{100 * goals.min_mapped:.0f} are wanted (min_mapped); {_stays(placement)}"
-        )
-
-
-def _stays(placement: Mapping[str, Any]) -> str:
-    """Name the first operators that stay on the processor, with their layers and why."""
-    rows = [f"{row['operator']} at {row['layer']}: {row['status']}" for row in placement.get("cpu", ())]
-    return "; ".join(rows[:2]) or "`edgebench diagnose` names the others"

@@ -52,7 +52,7 @@ def command(
 ) -> None:
     """Export in INT8 and measure it beside float32 on the target; or search which nodes should stay in float."""
     from edgebench import api
-    from edgebench.bundle.export import check_goals
+    from edgebench.bundle.goals import check_goals
     from edgebench.config import read_target
     from edgebench.schema import Goals
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from edgebench.analysis import metrics, stats
 from edgebench.analysis.metrics import scores_of
-from edgebench.bundle.export import Array, Order, drawn_samples
+from edgebench.bundle.export import Order, drawn_samples
 from edgebench.bundle.manifest import list_files, write_manifest
+from edgebench.bundle.predict import Array
 from edgebench.data import Dataset, Split
 from edgebench.device.measure import Pass
 from edgebench.errors import InputError, MeasureError

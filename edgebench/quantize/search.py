@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.analysis.metrics import HEADLINE
-from edgebench.bundle.export import Order, build_bundle, calibration_of, exporter, order_key, predict, request_of
+from edgebench.bundle.export import Order, build_bundle, calibration_of, exporter, order_key, request_of
 from edgebench.bundle.manifest import read_bundle
+from edgebench.bundle.predict import predict
 from edgebench.errors import BundleError, ExportError, InputError
 from edgebench.files import sha256_json
 from edgebench.quantize.bench import Bench, Found, Rival, Tried, headline, held_out, rivals

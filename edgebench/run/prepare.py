@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgebench.bundle.export import Order, build_bundle, check_goals, exporter, find_bundle, order_key
+from edgebench.bundle.export import Order, build_bundle, exporter, find_bundle, order_key
+from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.bundle.preflight import BEGIN_SECONDS, Pace, foresee, pace, training_seconds, untrained
 from edgebench.config import read_dataset
