@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgebench.device import measure
+from edgebench.device import job
 from edgebench.schema import cell
 
 WHOLE = (cell.MODES["quick"], cell.WARMUP_SECONDS)
@@ -14,7 +14,7 @@ BRIEF = (cell.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.
 def quick(spec: cell.ModeSpec, warmup_seconds: float) -> None:
     """Let the mode quick be that from now on."""
     cell.MODES["quick"] = spec
-    vars(measure)["WARMUP_SECONDS"] = warmup_seconds  # a name that the module has imported
+    vars(job)["WARMUP_SECONDS"] = warmup_seconds  # a name that the module has imported
 
 
 if __name__ == "__main__":

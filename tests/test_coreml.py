@@ -20,6 +20,7 @@ from edgebench.analysis import metrics
 from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
 from edgebench.device import deploy, measure
+from edgebench.device import job as job_
 from edgebench.errors import ExportError
 from edgebench.schema import MODES, ExportRequest, Limits, Link, Measurement, Network, Scenario
 
@@ -326,15 +327,15 @@ def test_nothing_of_coremltools_reaches_the_screen(here: Path) -> None:
 # ---------------------------------------------------------------- on the device
 
 
-def cell(result: Any, passes: list[measure.Pass], **options: Any) -> Measurement:
+def cell(result: Any, passes: list[job_.Pass], **options: Any) -> Measurement:
     """Run passes of a bundle through the agent, on what its target says; two classes of images are enough."""
     target = read_target("phone.yaml", None)
     images = images_of(result)
     transport = deploy.connect(target, Link(Path("device")))
     there = deploy.deploy(target, transport, result.folder, result.bundle, images)
     scenario = Scenario(warmup_seconds=0.2)
-    asked = measure.cell_job(result.bundle, target.accepts[0].runtime, there, images.shape, scenario, options)
-    [found] = measure.measure(transport, there.agent, measure.job([asked], passes, MODES["quick"], scenario), lambda _: None)
+    asked = job_.cell_job(result.bundle, target.accepts[0].runtime, there, images.shape, scenario, options)
+    [found] = measure.measure(transport, there.agent, job_.job([asked], passes, MODES["quick"], scenario), lambda _: None)
     return found
 
 
@@ -346,7 +347,7 @@ def test_a_mac_predicts_what_the_exporting_host_computed(here: Path) -> None:
     result = export(precision="fp16", runtime="mac")
     with np.load(result.folder / "parity.npz") as saved:
         expected = saved["outputs"]
-    found = cell(result, [measure.Pass("accuracy"), measure.Pass("profile"), measure.Pass("trial")], compute_units="CPU_AND_NE")
+    found = cell(result, [job_.Pass("accuracy"), job_.Pass("profile"), job_.Pass("trial")], compute_units="CPU_AND_NE")
     assert found.failure is None
     assert found.predictions is not None
     scores = metrics.scores_of(found.predictions.values, found.predictions.columns)
@@ -364,7 +365,7 @@ def test_a_mac_predicts_what_the_exporting_host_computed(here: Path) -> None:
 
 
 def test_apples_own_benchmarker_takes_the_samples_where_that_is_wanted(here: Path) -> None:
-    found = cell(export(limits="input: tensor", runtime="mac"), [measure.Pass("trial")], benchmarker=True)
+    found = cell(export(limits="input: tensor", runtime="mac"), [job_.Pass("trial")], benchmarker=True)
     assert found.failure is None
     [trial] = found.trials
     assert len(trial.samples_ns) >= MODES["quick"].min_samples
@@ -373,7 +374,7 @@ def test_apples_own_benchmarker_takes_the_samples_where_that_is_wanted(here: Pat
 
 
 def test_without_a_mac_a_cell_says_so(here: Path) -> None:
-    found = cell(export(), [measure.Pass("accuracy")])
+    found = cell(export(), [job_.Pass("accuracy")])
     assert found.failure is not None
     assert found.failure.stage == "load"
     assert "Core ML is a part of macOS, this is linux; choose a Mac" in found.failure.reason

@@ -21,7 +21,8 @@ from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
 from edgebench.device import deploy, measure
-from edgebench.device.measure import Pass
+from edgebench.device import job as job_
+from edgebench.device.job import Pass
 from edgebench.errors import ExportError
 from edgebench.exporters._edgetpu.graph import read
 from edgebench.exporters._edgetpu.versions import HIGHEST
@@ -65,8 +66,8 @@ def measured(folder: Path, **options: Any) -> Measurement:
     images = open_images(read_dataset("digits")).read("test").images[:IMAGES]
     transport = deploy.connect(device, Link(Path("device")))
     deployed = deploy.deploy(device, transport, folder, made, images)
-    cell = measure.cell_job(made, "edgetpu", deployed, images.shape, Scenario(), options)
-    job = measure.job([cell], [Pass("accuracy", batch=1)], MODES["quick"], Scenario())
+    cell = job_.cell_job(made, "edgetpu", deployed, images.shape, Scenario(), options)
+    job = job_.job([cell], [Pass("accuracy", batch=1)], MODES["quick"], Scenario())
     [found] = measure.measure(transport, deployed.agent, job, lambda _: None)
     return found
 

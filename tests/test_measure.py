@@ -17,6 +17,7 @@ import pytest
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_target
 from edgebench.device import deploy, measure
+from edgebench.device import job as job_
 from edgebench.errors import TransportError
 from edgebench.schema import Keep, Link, Measurement, MeterSpec, ModeSpec, Scenario
 
@@ -36,8 +37,8 @@ def run(
     transport = deploy.connect(device, Link(Path("device")))
     deployed = deploy.deploy(device, transport, folder, bundle, images)
     scenario = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **wishes})
-    cell = measure.cell_job(bundle, runtime, deployed, images.shape, scenario)
-    job = measure.job([cell], measure.all_passes(spec, scenario, bundle.dynamic_batch), spec, scenario, meters)
+    cell = job_.cell_job(bundle, runtime, deployed, images.shape, scenario)
+    job = job_.job([cell], job_.all_passes(spec, scenario, bundle.dynamic_batch), spec, scenario, meters)
     [found] = measure.measure(transport, deployed.agent, job, heard)
     return found
 

@@ -23,7 +23,7 @@ from sshd import Sshd
 from test_ssh import Bundles, board
 
 from edgebench import api
-from edgebench.device import measure
+from edgebench.device import events
 from edgebench.run.session import RunResult
 from edgebench.schema import Measurement, Record
 from edgebench.store import records
@@ -156,7 +156,7 @@ def test_an_agent_that_stalls_fails_the_cell(
     here: Path, sshd: Devices, tiny_bundles: Bundles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     device = sshd()
-    monkeypatch.setattr(measure, "SILENCE_SECONDS", 3.0)
+    monkeypatch.setattr(events, "SILENCE_SECONDS", 3.0)
 
     def stall() -> None:
         for line in device.strays():

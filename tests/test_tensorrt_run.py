@@ -27,7 +27,8 @@ from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.config import read_target
 from edgebench.data import open_dataset
 from edgebench.device import deploy, inspect, measure
-from edgebench.device.measure import Pass
+from edgebench.device import job as job_
+from edgebench.device.job import Pass
 from edgebench.errors import MeasureError
 from edgebench.schema import Finish, Link, Measurement, ModeSpec, Scenario
 
@@ -108,8 +109,8 @@ def measured(
     deployed = deploy.deploy(device, transport, folder, bundle, images)
     asked = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **scenario})
     options = {**device.accepts[0].options, **dict(options)}
-    cell = measure.cell_job(bundle, "tensorrt", deployed, images.shape, asked, options)
-    [found] = measure.measure(transport, deployed.agent, measure.job([cell], passes, BRIEF, asked), heard)
+    cell = job_.cell_job(bundle, "tensorrt", deployed, images.shape, asked, options)
+    [found] = measure.measure(transport, deployed.agent, job_.job([cell], passes, BRIEF, asked), heard)
     return found
 
 

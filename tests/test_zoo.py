@@ -24,6 +24,7 @@ from edgebench.bundle.parity import gate
 from edgebench.config import read_dataset, read_target
 from edgebench.data import Dataset, open_images
 from edgebench.device import deploy, doctor, measure
+from edgebench.device import job as job_
 from edgebench.errors import ExportError
 from edgebench.models.source import Source, open_source
 from edgebench.report.leaderboard import no_progress
@@ -124,9 +125,9 @@ def scores(folder: Path, bundle: Bundle, target: Target, data: Dataset) -> Any:
     images = data.read("test").images[:4]
     transport = deploy.connect(device, Link(folder.parent / "device"))
     deployed = deploy.deploy(device, transport, folder, bundle, images)
-    cell = measure.cell_job(bundle, accepts.runtime, deployed, images.shape, Scenario(), accepts.options)
-    passes = [*measure.first_passes(bundle, 0), measure.Pass("accuracy")]
-    job = measure.job([cell], passes, MODES["quick"], Scenario())
+    cell = job_.cell_job(bundle, accepts.runtime, deployed, images.shape, Scenario(), accepts.options)
+    passes = [*job_.first_passes(bundle, 0), job_.Pass("accuracy")]
+    job = job_.job([cell], passes, MODES["quick"], Scenario())
     [found] = measure.measure(transport, deployed.agent, job, lambda _: None)
     assert found.failure is None, found.failure
     assert found.predictions is not None

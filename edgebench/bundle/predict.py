@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgebench.analysis.metrics import scores_of
 from edgebench.device import deploy, measure
+from edgebench.device import job as job_
 from edgebench.errors import ExportError
 from edgebench.schema import MODES, Bundle, Link, Measurement, Scenario, Target
 
@@ -29,10 +30,10 @@ def predictions(folder: Path, bundle: Bundle, images: Array, target: Target, way
     with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
         transport = deploy.connect(host, Link(Path(root)))
         deployed = deploy.deploy(host, transport, folder, bundle, images)
-        cells = [measure.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario(), options) for options in ways]
+        cells = [job_.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario(), options) for options in ways]
         batch = 4 if bundle.dynamic_batch else 1
-        passes = [measure.Pass("accuracy", batch=batch, cell=cell) for cell in range(len(cells))]
-        job = measure.job(cells, passes, MODES["quick"], Scenario())
+        passes = [job_.Pass("accuracy", batch=batch, cell=cell) for cell in range(len(cells))]
+        job = job_.job(cells, passes, MODES["quick"], Scenario())
         measured = measure.measure(transport, deployed.agent, job, lambda _: None)
     return [_predicted(bundle, each) for each in measured]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -37,16 +36,8 @@ def inspect(transport: Transport, agent: str, target: Target) -> dict[str, Any]:
     """
     cache = posixpath.dirname(posixpath.dirname(agent))
     job = {"meters": [spec.model_dump(mode="json") for spec in target.meters], "cache": cache}
-    stream = transport.run([agent, "inspect"], json.dumps(job) + "\n")
-    try:
-        for event in measure.events(stream):
-            if event["event"] == "hello":
-                found = {key: value for key, value in event.items() if key != "event"}
-                return {**found, "skew_seconds": found["wall_s"] - time.time()}
-        reason = "the agent ended without a word" + measure.last_words(stream)
-        raise MeasureError("probe", reason, "check the target's python")
-    finally:
-        stream.stop()
+    found, came = measure.hello(transport, [agent, "inspect"], json.dumps(job) + "\n")
+    return {**found, "skew_seconds": found["wall_s"] - came}
 
 
 def differences(target: Target, found: Mapping[str, Any]) -> list[Difference]:

@@ -7,14 +7,15 @@ in force is replaced at the very end or not at all.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from packaging.utils import canonicalize_name
 
-from edgebench.device import deploy, measure, wheelhouse
+from edgebench.device import deploy, wheelhouse
+from edgebench.device.events import Event, ask
 from edgebench.device.wheelhouse import Interpreter, Wheel, Wheelhouse
 from edgebench.errors import InputError, MeasureError
 from edgebench.files import sha256_json
@@ -178,33 +179,26 @@ def _entry(wheel: Wheel, path: str) -> dict[str, Any]:
 def _one(
     transport: Transport, agent: str, target: Target, job: Mapping[str, Any], wanted: str, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Let the device do a job; returns the one event that is its answer."""
-    answer: dict[str, Any] | None = None
-    for event in _events(transport, agent, target, job):
+    """Let the device do a job; returns the one event that is its answer. `MeasureError` with its reason where it fails."""
+    python = ["--python", target.python] if target.python else []
+    answers: list[Event] = []
+
+    def take(event: Event) -> bool:
+        if event["event"] == "failed":
+            raise MeasureError("setup", f"{target.name}: {event['reason']}")
         if event["event"] == wanted:
-            answer = event
+            answers.append(event)
         elif progress is not None:
             _show(event, progress)
-    if answer is None:
-        raise MeasureError("setup", f"{target.name}: the agent gave no answer", "run again")
-    return answer
+        return bool(event["event"] == "done")
 
-
-def _events(transport: Transport, agent: str, target: Target, job: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Yield what the agent says until it is done; `MeasureError` with its reason where it fails."""
-    python = ["--python", target.python] if target.python else []
-    stream = transport.run([agent, "setup", *python], json.dumps(job) + "\n")
-    try:
-        for event in measure.events(stream):
-            if event["event"] == "failed":
-                raise MeasureError("setup", f"{target.name}: {event['reason']}")
-            if event["event"] == "done":
-                return
-            yield event
-        reason = f"{target.name}: the agent ended before it was done" + measure.last_words(stream)
+    words = ask(transport, [agent, "setup", *python], json.dumps(job) + "\n", take)
+    if words is not None:
+        reason = f"{target.name}: the agent ended before it was done{words}"
         raise MeasureError("setup", reason, "run again: it goes on from there")
-    finally:
-        stream.stop()
+    if not answers:
+        raise MeasureError("setup", f"{target.name}: the agent gave no answer", "run again")
+    return answers[-1]
 
 
 def _show(event: Mapping[str, Any], progress: Progress) -> None:

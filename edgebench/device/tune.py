@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from edgebench.device import measure
+from edgebench.device.events import Event, ask
 from edgebench.errors import InputError, MeasureError
 from edgebench.schema import Transport
 
@@ -31,19 +31,19 @@ def tune(
     if unknown:
         raise InputError(f"tuning: {unknown[0]}: only mode is known, with the number that `nvpmodel -q` prints")
     job = {"action": action, "state": state, "wanted": dict(wanted)}
-    stream = transport.run([agent, "tune"], json.dumps(job) + "\n")
-    rows: list[dict[str, Any]] | None = None
-    try:
-        for event in measure.events(stream):
-            if event["event"] == "tuned":
-                rows = list(event["knobs"])
-            elif event["event"] == "failed" and event.get("privilege"):
-                raise InputError(f"{event['reason']}; {remedy}")
-            elif event["event"] == "failed" and rows is None:
-                raise MeasureError("tune", str(event["reason"]))
-            if event["event"] in {"done", "failed"} and rows is not None:
-                return rows
-        reason = "the agent ended before it was done" + measure.last_words(stream)
+    tuned: list[Event] = []
+
+    def take(event: Event) -> bool:
+        if event["event"] == "tuned":
+            tuned.append(event)
+        elif event["event"] == "failed" and event.get("privilege"):
+            raise InputError(f"{event['reason']}; {remedy}")
+        elif event["event"] == "failed" and not tuned:
+            raise MeasureError("tune", str(event["reason"]))
+        return event["event"] in {"done", "failed"} and bool(tuned)
+
+    words = ask(transport, [agent, "tune"], json.dumps(job) + "\n", take)
+    if words is not None:
+        reason = f"the agent ended before it was done{words}"
         raise MeasureError("tune", reason, "run `edgebench tune restore` to put back what it changed")
-    finally:
-        stream.stop()
+    return list(tuned[-1]["knobs"])

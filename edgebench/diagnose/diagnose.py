@@ -18,7 +18,7 @@ from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.export import as_written
 from edgebench.bundle.manifest import read_bundle
 from edgebench.data import Dataset, Split
-from edgebench.device.measure import Pass
+from edgebench.device.job import Pass
 from edgebench.diagnose import kernel_rules, quantization_rules
 from edgebench.diagnose.findings import Arithmetic, Case, Finding
 from edgebench.diagnose.graph import Graph, Node, less_overhead, nodes_of

@@ -18,7 +18,7 @@ from edgebench.bundle.export import Order, drawn_samples
 from edgebench.bundle.manifest import list_files, write_manifest
 from edgebench.bundle.predict import Array
 from edgebench.data import Dataset, Split
-from edgebench.device.measure import Pass
+from edgebench.device.job import Pass
 from edgebench.errors import InputError, MeasureError
 from edgebench.files import sha256_json, write_json
 from edgebench.run.record import Subject

@@ -9,7 +9,7 @@ from typing import Any
 
 from edgebench.analysis import stats, summary
 from edgebench.analysis.metrics import scores_of
-from edgebench.device.measure import Pass, batches
+from edgebench.device.job import Pass, batches
 from edgebench.errors import InputError, MeasureError
 from edgebench.run import record as record_
 from edgebench.run.record import Subject

@@ -17,7 +17,9 @@ from edgebench.analysis.processor import fitted
 from edgebench.bundle.export import accepted
 from edgebench.config import read_values
 from edgebench.device import deploy, measure
+from edgebench.device import job as job_
 from edgebench.device.device import Device
+from edgebench.device.events import Heard
 from edgebench.errors import EdgebenchError, MeasureError, TransportError, UntrustedFile
 from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
@@ -346,7 +348,7 @@ def _done(session: Session, subject: Subject) -> Record | None:
 def _measure_one(session: Session, subject: Subject, before: float, total: float) -> Record:
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
     scenario = subject.cell.scenario
-    passes = measure.all_passes(session.spec, scenario, subject.bundle.dynamic_batch)
+    passes = job_.all_passes(session.spec, scenario, subject.bundle.dynamic_batch)
     lane, begin, idle = subject.cell.target, time.monotonic(), 0.0
     session.report(label, before, total, lane)
 
@@ -373,8 +375,8 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
 def run_job(
     session: Session,
     subjects: Sequence[Subject],
-    passes: Sequence[measure.Pass],
-    heard: measure.Heard,
+    passes: Sequence[job_.Pass],
+    heard: Heard,
     meters: Sequence[MeterSpec] | None = None,
     spec: ModeSpec | None = None,
 ) -> list[Measurement]:
@@ -394,10 +396,10 @@ def run_job(
             return [measure.failed(lost) for _ in subjects]
         scenario = subject.cell.scenario
         cell = subject.cell
-        cells.append(measure.cell_job(subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options))
+        cells.append(job_.cell_job(subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options))
     if meters is None:
         each = session.meters or [spec for subject in subjects for spec in subject.meters]
         meters = list({(spec.name, str(spec.options)): spec for spec in each}.values())
-    first_of_all = [each for index, subject in enumerate(subjects) for each in measure.first_passes(subject.bundle, index)]
-    job = measure.job(cells, [*first_of_all, *passes], spec or session.spec, first.cell.scenario, meters)
+    first_of_all = [each for index, subject in enumerate(subjects) for each in job_.first_passes(subject.bundle, index)]
+    job = job_.job(cells, [*first_of_all, *passes], spec or session.spec, first.cell.scenario, meters)
     return measure.measure(transport, deployed.agent, job, heard, session.resume)

@@ -15,7 +15,7 @@ from cells import arguments, bundle, checked, session, subject, verdict, workpla
 from scipy import signal
 
 from edgebench.analysis import stats
-from edgebench.device.measure import Pass
+from edgebench.device.job import Pass
 from edgebench.run.session import run_job
 
 Draw = Callable[[np.random.Generator], np.ndarray]

@@ -13,7 +13,7 @@ import numpy as np
 from cells import arguments, bundle, checked, pairs, session, subject, verdict, workplace
 
 from edgebench.analysis import stats
-from edgebench.device.measure import Pass
+from edgebench.device.job import Pass
 from edgebench.run.session import run_job
 
 

@@ -22,7 +22,7 @@ from cells import TINY, arguments, bundle, checked, session, subject, verdict, w
 from edgebench.agent import rt_onnxruntime, rt_tflite
 from edgebench.agent.loop import Loop, calls_per_sample, warm_up
 from edgebench.bundle.manifest import read_bundle
-from edgebench.device.measure import Pass
+from edgebench.device.job import Pass
 from edgebench.run.session import run_job
 from edgebench.schema import Scenario
 

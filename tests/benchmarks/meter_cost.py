@@ -14,7 +14,7 @@ import numpy as np
 from cells import arguments, bundle, checked, progress, session, subject, workplace
 
 from edgebench.analysis import stats
-from edgebench.device.measure import Pass
+from edgebench.device.job import Pass
 from edgebench.run.session import run_job
 from edgebench.schema import MeterSpec
 

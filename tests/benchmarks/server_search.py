@@ -16,7 +16,7 @@ from cells import arguments, bundle, checked, session, subject, verdict, workpla
 from scipy import optimize
 
 from edgebench.analysis import stats
-from edgebench.device.measure import Pass
+from edgebench.device.job import Pass
 from edgebench.run.session import run_job
 from edgebench.schema import ModeSpec, Scenario
 

@@ -1,0 +1,108 @@
+"""What a device is asked to measure: cells, and the passes over them."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from edgebench.device.deploy import Deployed
+from edgebench.errors import MeasureError
+from edgebench.schema import WARMUP_SECONDS, Bundle, MeterSpec, ModeSpec, Scenario
+
+PROTOCOL = 2
+BUFFERS = 32
+TIMEOUT = "finish_timeout"
+"""The option that gives the step which a device takes once other seconds than the bundle says."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One process of a job: what it does, for which of the job's cells, and with how many images a query."""
+
+    name: str
+    trial: int = 0
+    batch: int = 1
+    cell: int = 0
+
+
+def cell_job(
+    bundle: Bundle,
+    runtime: str,
+    deployed: Deployed,
+    shape: Sequence[int],
+    scenario: Scenario,
+    options: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """Write one cell's part of a job; shape: [n, h, w, c] of the evaluation images, `options` of the runtime."""
+    return {
+        "runtime": runtime,
+        "path": deployed.model,
+        "bundle": bundle.sha256,
+        "precision": bundle.precision,
+        "finish": _finish(bundle, options),
+        "options": {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None},
+        "files": list(deployed.files),
+        "input": bundle.input.model_dump(mode="json"),
+        "output": bundle.output.model_dump(mode="json"),
+        "preprocessing": bundle.preprocessing.model_dump(mode="json"),
+        "dynamic_batch": bundle.dynamic_batch,
+        "evaluation": {"path": deployed.evaluation, "count": shape[0], "shape": list(shape[1:])},
+        "buffers": random.Random(0).sample(range(shape[0]), min(BUFFERS, shape[0])),
+        "threads": scenario.threads,
+        "affinity": scenario.affinity,
+        "scenario": scenario.model_dump(mode="json"),
+    }
+
+
+def _finish(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Write the step that the device takes once."""
+    if bundle.finish is None:
+        return None
+    seconds = options.get(TIMEOUT, bundle.finish.timeout_seconds)
+    if not isinstance(seconds, int | float) or not seconds > 0:
+        raise MeasureError("finish", f"option {TIMEOUT}: {seconds!r} is no number of seconds", "give one, for instance 7200")
+    return {**bundle.finish.model_dump(mode="json"), "timeout_seconds": seconds}
+
+
+def job(
+    cells: Sequence[Mapping[str, Any]],
+    passes: Sequence[Pass],
+    mode: ModeSpec,
+    scenario: Scenario,
+    meters: Sequence[MeterSpec] = (),
+) -> dict[str, Any]:
+    """Write a job: its cells, and the passes in the order in which they run."""
+    warmup = WARMUP_SECONDS if scenario.warmup_seconds is None else scenario.warmup_seconds
+    return {
+        "protocol": PROTOCOL,
+        "cells": list(cells),
+        "passes": [dataclasses.asdict(each) for each in passes],
+        "mode": {**dataclasses.asdict(mode), "warmup_seconds": warmup},
+        "meters": [spec.model_dump(mode="json") for spec in meters],
+    }
+
+
+def all_passes(mode: ModeSpec, scenario: Scenario, dynamic_batch: bool) -> list[Pass]:
+    """List a cell's processes: accuracy, memory, then the trials; an offline trial takes each batch size in turn."""
+    sizes = batches(scenario, dynamic_batch)
+    trials = [Pass("trial", index, batch) for index in range(mode.trials) for batch in sizes]
+    last = [Pass("loadgen", 0, max(sizes))] if scenario.loadgen else []
+    return [Pass("accuracy"), Pass("memory", 0, max(sizes)), *trials, *last]
+
+
+def first_passes(bundle: Bundle, cell: int = 0) -> list[Pass]:
+    """List what must go before a bundle's first inference on a device."""
+    return [Pass("finish", cell=cell)] if bundle.finish is not None else []
+
+
+def batches(scenario: Scenario, dynamic_batch: bool) -> list[int]:
+    """Return how many images a query holds; offline tries several where the bundle takes any batch."""
+    if scenario.kind == "multi-stream":
+        return [scenario.streams]
+    if scenario.kind == "offline":
+        return sorted(set(scenario.batches)) if dynamic_batch else [1]
+    return [1]
