@@ -59,7 +59,7 @@ wheel: $(VENV)/.dev
 	tests/wheel.sh $(PYTHON) build/wheel/*.whl
 
 schema: $(VENV)/.dev
-	$(BIN)/python -c "import json; from edgebench import store; print(json.dumps(store.json_schema(), indent=1, ensure_ascii=False))" >docs/record.schema.json
+	$(BIN)/python -c "import json; from edgebench.store import records; print(json.dumps(records.json_schema(), indent=1, ensure_ascii=False))" >docs/record.schema.json
 
 # Old interpreters with the runtimes that real boards have; tests that need them are skipped without.
 twins: build/twins/py36/.done build/twins/py37/.done

@@ -19,11 +19,25 @@ from edgebench.data import Dataset, open_images
 from edgebench.errors import InputError
 from edgebench.models.source import Source, open_source
 from edgebench.recipes import Job, make_model
-from edgebench.report.leaderboard import RESULTS, no_progress
 from edgebench.run.prepare import prepare_bundles, prepare_profile, tie_bundle
 from edgebench.run.session import RunResult, Session, measure_all
-from edgebench.schema import Bundle, CalibrationPlan, Goals, InputPlan, MeterSpec, Mode, Noise, Progress, Role, Scenario, Target
+from edgebench.schema import (
+    Bundle,
+    CalibrationPlan,
+    Goals,
+    InputPlan,
+    MeterSpec,
+    Mode,
+    Noise,
+    Progress,
+    Role,
+    Scenario,
+    Target,
+    no_progress,
+)
 from edgebench.store import records
+from edgebench.store.layout import RESULTS
+from edgebench.store.noise import save_noise
 from edgebench.trust import is_own
 
 if TYPE_CHECKING:
@@ -354,7 +368,7 @@ def noise(
         trust=trust,
     ) as session:
         found = compare_.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
-        return records.save_noise(session.results, found), found
+        return save_noise(session.results, found), found
 
 
 def _any_bundle(target: Target, work: Path, trust: bool) -> Path:

@@ -17,7 +17,8 @@ from edgebench.errors import InputError, RecordError
 from edgebench.run import compare
 from edgebench.schema import ModeSpec, Noise, Record, Scenario
 from edgebench.schema import cell as cell_
-from edgebench.store.records import noise_floor, save, save_noise
+from edgebench.store.noise import noise_floor, save_noise
+from edgebench.store.records import save
 
 BRIEF = ModeSpec(trials=3, min_samples=20, min_seconds=0.1, cap_seconds=0.3, window_seconds=0.05)
 

@@ -39,7 +39,7 @@ from edgebench.schema import (
     Trial,
     Window,
 )
-from edgebench.store import records
+from edgebench.store import layout, records
 
 Array = NDArray[Any]
 RECORDS = Path(__file__).parent.parent / "results" / "records" / "cpu"
@@ -72,7 +72,7 @@ def a_trial(index: int, begin: float, windows: list[list[int]], seconds: float =
 def kept(measurement: Measurement, labels: Array | None = None, **changes: Any) -> Evidence:
     """Keep a measurement as `edgebench run` does, and read what is behind it."""
     record = records.save(Path("results"), make_record(**changes), measurement, labels)
-    path = Path("results") / "records" / f"{records.stem(record)}.json"
+    path = Path("results") / "records" / f"{layout.stem(record)}.json"
     return gather(path, records.read_record(path), None, "not at hand")
 
 
@@ -377,7 +377,7 @@ def test_a_data_set_that_is_here_needs_no_network(here: Path) -> None:
 @pytest.mark.parametrize("damage", ["changed", "removed", "no zip", "empty zip", "without facts", "samples of zero"])
 def test_damaged_readings_are_reasons_and_stop_nothing(here: Path, damage: str) -> None:
     record = records.save(Path("results"), make_record(), make_measurement())
-    path = Path("results") / "records" / f"{records.stem(record)}.json"
+    path = Path("results") / "records" / f"{layout.stem(record)}.json"
     assert record.samples is not None
     samples = path.parent / record.samples.file
     arrays = records.read_samples(path, record)

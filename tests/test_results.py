@@ -28,7 +28,8 @@ from edgebench.schema import (
     Paired,
     Scenario,
 )
-from edgebench.store import records
+from edgebench.store import layout, records
+from edgebench.store import noise as noise_
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,7 +41,7 @@ def save(folder: str, model: str = "net", version: str = "b", samples: int = 100
     cell = make_cell(model, bundle_sha256=version * 64, **changes.pop("cell", {}))
     record = make_record(cell=cell, **changes)
     records.save(Path(folder), record, make_measurement(samples))
-    return Path(folder) / records.place(record)
+    return Path(folder) / layout.place(record)
 
 
 def change(path: Path, **values: Any) -> None:
@@ -384,7 +385,7 @@ def noise(folder: str, started_at: str = OLDER, device: str = "d" * 64, floor: f
         ratios=(1.0, 1.01),
         floor=floor,
     )
-    return records.save_noise(Path(folder), found)
+    return noise_.save_noise(Path(folder), found)
 
 
 def test_records_of_several_people_come_together(here: Path, cli: Cli) -> None:
@@ -411,7 +412,7 @@ def test_of_two_measurements_of_a_cell_the_newer_stays(here: Path, cli: Cli) -> 
     assert f"{old}: gives way to a newer one" in out
     noise("old", NEWER, floor=0.5), noise("new", OLDER, floor=0.1)
     assert leaderboard.merge([Path("old"), Path("new")]).counts["older"] == 2
-    kept = records.read_noise(Path("results"), "cpu", "d" * 64, "quick")
+    kept = noise_.read_noise(Path("results"), "cpu", "d" * 64, "quick")
     assert kept is not None
     assert kept.floor == 0.5
 
@@ -570,7 +571,7 @@ def test_samples_are_there_before_the_record_that_names_them(here: Path, monkeyp
             leaderboard.merge([Path("theirs")])
     [samples] = [path for path in Path("results").rglob("*") if path.is_file()]
     age(samples)
-    assert samples.name.endswith(records.SAMPLES)
+    assert samples.name.endswith(layout.SAMPLES)
     assert leaderboard.merge([Path("theirs")]).counts["new"] == 1
     assert time.time() - samples.stat().st_mtime < 60  # a prune beside it would have left it alone
     assert len(records.read_all(Path("results"))) == 1

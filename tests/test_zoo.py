@@ -27,8 +27,7 @@ from edgebench.device import deploy, doctor, measure
 from edgebench.device import job as job_
 from edgebench.errors import ExportError
 from edgebench.models.source import Source, open_source
-from edgebench.report.leaderboard import no_progress
-from edgebench.schema import MODES, Accepts, Bundle, CalibrationPlan, Expected, Link, Network, Scenario, Target
+from edgebench.schema import MODES, Accepts, Bundle, CalibrationPlan, Expected, Link, Network, Scenario, Target, no_progress
 
 pytestmark = pytest.mark.slow
 ZOO = ("vit_b_16", "efficientnet_b0", "mobilenet_v2", "mobilenet_v3_small", "resnet18")  # the longest first

@@ -27,7 +27,7 @@ from edgebench.run.compare import interleaved
 from edgebench.run.record import Subject
 from edgebench.run.session import Session, run_job, subject_of
 from edgebench.schema import Bundle, Comparison, Measurement, Scenario
-from edgebench.store import records
+from edgebench.store.noise import noise_floor
 
 NO_PROFILER = "has no profiler"
 COSTLIEST = 5
@@ -213,7 +213,7 @@ def diagnose(session: Session, subject: Subject, reference: Subject | None) -> D
     medians = [stats.medians(found.trials) for found in measured]
     comparison = None
     if reference is not None:
-        floor = records.noise_floor(session.results, subject.cell)
+        floor = noise_floor(session.results, subject.cell)
         comparison = stats.compare(medians[1], medians[0], paired=True, floor=floor)
     runtime = subject.cell.runtime_version
     machine = str(measured[0].environment.get("machine", ""))

@@ -24,7 +24,7 @@ from edgebench.files import sha256_json, write_json
 from edgebench.run.record import Subject
 from edgebench.run.session import Session, forget, run_job, subject_of
 from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target, Task
-from edgebench.store import records
+from edgebench.store.noise import noise_floor
 
 ROUNDS, EACH = 3, 6
 BRIEF = ModeSpec(trials=ROUNDS, min_samples=20, min_seconds=0.25, cap_seconds=5, window_seconds=0.1, adaptive=False)
@@ -252,7 +252,7 @@ def rivals(session: Session, subjects: Mapping[str, Subject], rounds: int) -> di
     heard = counter(session, label, 0, len(passes), 1)
     found = measured(run_job(session, cells, passes, heard, ()))
     medians = [stats.medians(each.trials) for each in found]
-    floor = records.noise_floor(session.results, cells[0].cell)
+    floor = noise_floor(session.results, cells[0].cell)
     rows = {}
     for index, (name, subject) in enumerate(subjects.items()):
         against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None

@@ -15,9 +15,8 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 from edgebench.errors import EdgebenchError, InputError
 from edgebench.files import inside
-from edgebench.report.leaderboard import no_progress
-from edgebench.schema import Progress
-from edgebench.store.snapshot import RECORDS
+from edgebench.schema import Progress, no_progress
+from edgebench.store.layout import RECORDS
 
 LOOPBACK = "127.0.0.1"
 KINDS = {".json": "application/json; charset=utf-8", ".npz": "application/octet-stream"}

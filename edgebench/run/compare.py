@@ -16,6 +16,8 @@ from edgebench.run.record import Subject
 from edgebench.run.session import Session, now, run_job
 from edgebench.schema import Comparison, Interval, LatencySummary, Measurement, Noise, Paired, Record, Verdict
 from edgebench.store import records
+from edgebench.store.layout import results_of
+from edgebench.store.noise import noise_floor
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
     label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
     one, other = _run(session, [first, second], [*once, *turns], label)
     sides = [_measured(subject, found, session) for subject, found in ((first, one), (second, other))]
-    floor = records.noise_floor(session.results, first.cell)
+    floor = noise_floor(session.results, first.cell)
     medians = [side.latency.trial_medians_ns for side in sides]
     latency = stats.compare(medians[0], medians[1], paired=True, floor=floor)
     return Suite((Compared(sides[0], sides[1], latency, _accuracy(first, one, second, other)),))
@@ -168,17 +170,12 @@ def _match(record: Record) -> tuple[str, ...]:
 
 
 def _pair(first: tuple[Path, Record], second: tuple[Path, Record]) -> Compared:
-    floors = [records.noise_floor(_results(path), record.cell) for path, record in (first, second)]
+    floors = [noise_floor(results_of(path), record.cell) for path, record in (first, second)]
     known = [floor for floor in floors if floor is not None]
     sides = [_side(record) for _, record in (first, second)]
     medians = [[value / side.latency.batch for value in side.latency.trial_medians_ns] for side in sides]
     latency = stats.compare(medians[0], medians[1], paired=False, floor=max(known) if known else None)
     return Compared(sides[0], sides[1], latency, _recorded_accuracy(first, second))
-
-
-def _results(path: Path) -> Path:
-    """Find the results folder of a record: results/records/TARGET/NAME.json."""
-    return path.parent.parent.parent
 
 
 def _side(record: Record) -> Side:

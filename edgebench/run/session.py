@@ -43,6 +43,7 @@ from edgebench.schema import (
     Target,
 )
 from edgebench.store import records as records_
+from edgebench.store.noise import meter_cost
 from edgebench.trust import check_bundle
 
 if TYPE_CHECKING:
@@ -364,7 +365,7 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
     [measurement] = run_job(session, [subject], passes, heard)
     age = time.monotonic() - begin
     seconds, started_at = age - idle, now(age)
-    cost = records_.meter_cost(session.results, subject.cell)
+    cost = meter_cost(session.results, subject.cell)
     meters = session.meters or subject.meters
     record = record_.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
     labels = subject.data.read("test").labels

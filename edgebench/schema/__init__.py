@@ -38,6 +38,7 @@ from edgebench.schema.protocols import (
     Progress,
     Stream,
     Transport,
+    no_progress,
 )
 from edgebench.schema.record import (
     Accuracy,
@@ -140,5 +141,6 @@ __all__ = [
     "Verdict",
     "VerdictWord",
     "Window",
+    "no_progress",
     "split_host",
 ]

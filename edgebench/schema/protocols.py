@@ -162,3 +162,7 @@ class Progress(Protocol):
         What stands in brackets at the end of `what` changes as it goes on. Where there is nothing to do (0 of 0), `what`
         says something of all that follows.
         """
+
+
+def no_progress(what: str, done: float, total: float, lane: str = "") -> None:
+    """Report nothing: the `Progress` of those who do not watch."""

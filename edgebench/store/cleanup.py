@@ -17,8 +17,8 @@ from edgebench.files import below, storage
 from edgebench.schema import Progress
 from edgebench.store import records
 from edgebench.store.index import Damaged, Where, open_index
+from edgebench.store.layout import NOISE, RECORDS, SAMPLES
 from edgebench.store.row import COMBINATION, Entry
-from edgebench.store.snapshot import NOISE, RECORDS
 
 Why = Literal["superseded", "failure", "samples", "temporary"]
 GRACE_SECONDS = 3600.0
@@ -243,7 +243,7 @@ def _left_behind(results: Path, named: Container[str], damaged: Iterable[Damaged
     for path in (path for folder in (RECORDS, NOISE) for path in below(results / folder)):
         name = path.relative_to(results).as_posix()
         why: Why = "temporary" if TEMPORARY.fullmatch(path.name) else "samples"
-        forgotten = name.endswith(records.SAMPLES) and name not in named and os.path.dirname(name) not in doubtful
+        forgotten = name.endswith(SAMPLES) and name not in named and os.path.dirname(name) not in doubtful
         if (why == "temporary" or forgotten) and _is_left(path):
             yield Going(name, why, path.lstat().st_size)
 

@@ -14,8 +14,8 @@ from edgebench.files import below
 from edgebench.schema import Progress, Record
 from edgebench.store import records
 from edgebench.store.index import Damaged, Where, open_index
+from edgebench.store.layout import RECORDS, is_record
 from edgebench.store.row import Entry
-from edgebench.store.snapshot import RECORDS, is_record
 
 KEY = re.compile(r"[0-9a-f]{4,64}")
 IN_NAME = 10

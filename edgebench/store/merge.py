@@ -15,9 +15,10 @@ from typing import Any, Literal, NamedTuple
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import below, sha256_file, storage, write_atomic, write_json
 from edgebench.schema import RECORD_SCHEMA, Noise, Progress, Record
-from edgebench.store import records
+from edgebench.store import layout, records
 from edgebench.store.index import open_index
-from edgebench.store.snapshot import NOISE, RECORDS, is_record
+from edgebench.store.layout import NOISE, RECORDS, is_record
+from edgebench.store.noise import read_noise_file
 
 State = Literal["new", "newer", "older", "same", "refused"]
 STATES: tuple[State, ...] = ("new", "newer", "older", "same", "refused")
@@ -154,8 +155,8 @@ def _record(path: Path) -> Offer:
     record = records.migrated(path, content)
     if not HASH.fullmatch(record.key):
         raise RecordError(f"{path}: its key {record.key[:80]!r} is no sha256; ask whoever measured it for the original")
-    place = records.place(record)
-    right = record.samples and records.samples_name(Path(place).name, record.samples.sha256)
+    place = layout.place(record)
+    right = record.samples and layout.samples_name(Path(place).name, record.samples.sha256)
     if record.samples and record.samples.file != right:
         named = record.samples.file[:200]
         raise RecordError(f"{path}: its samples are called {named!r} and not {right}; ask whoever measured it for the original")
@@ -163,10 +164,10 @@ def _record(path: Path) -> Offer:
 
 
 def _noise(path: Path) -> Offer:
-    content, noise = records.read_noise_file(path)
+    content, noise = read_noise_file(path)
     if not HASH.fullmatch(noise.device):
         raise RecordError(f"{path}: its device {noise.device[:80]!r} is no sha256; ask whoever measured it for the original")
-    return Offer(path, records.noise_place(noise.target, noise.device, noise.mode), content, noise)
+    return Offer(path, layout.noise_place(noise.target, noise.device, noise.mode), content, noise)
 
 
 # ---------------------------------------------------------------- what becomes of each

@@ -15,32 +15,14 @@ from pydantic import ValidationError
 
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import below, inside, is_sealed, seal, storage, write_atomic, write_json
-from edgebench.schema import RECORD_SCHEMA, Cell, Measurement, Noise, Record, Sidecar
+from edgebench.schema import RECORD_SCHEMA, Cell, Measurement, Record, Sidecar
 from edgebench.store import samples
-from edgebench.store.snapshot import NOISE, RECORDS, is_record
+from edgebench.store.layout import RECORDS, SAMPLES, is_record, place, samples_name
 
-SAMPLES = ".samples.npz"
 MOST_BYTES = 1 << 24
+"""What is longer is no record."""
 REFERENCES = ("tflite", "onnx", "torch")
 """Formats that can stand for a model in FP32; the last that was measured does."""
-"""What is longer is no record."""
-
-
-def stem(record: Record) -> str:
-    """Name a record's file; its cell's key tells apart what the readable part does not."""
-    cell = record.cell
-    parts = (cell.model, cell.format, cell.precision, cell.mode, record.key[:10])
-    return f"{cell.target}/" + ".".join(parts)
-
-
-def place(record: Record) -> str:
-    """Say where a record belongs below the folder of results; a failure stands beside its cell's result."""
-    return f"{RECORDS}/{stem(record)}{'.failed' if record.status == 'failed' else ''}.json"
-
-
-def samples_name(record_name: str, sha256: str) -> str:
-    """Name the file of a record's samples by their hash."""
-    return f"{record_name.removesuffix('.json')}.{sha256[:8]}{SAMPLES}"
 
 
 def save(results: Path, record: Record, measurement: Measurement | None, labels: NDArray[Any] | None = None) -> Record:
@@ -109,7 +91,7 @@ def read_sidecar(path: Path, record: Record) -> bytes:
     """Read the file of a record's samples and check it against the hash that the record carries."""
     assert record.samples is not None
     try:
-        content = _bytes_of(inside(path.parent, record.samples.file), record.samples.bytes)
+        content = bytes_of(inside(path.parent, record.samples.file), record.samples.bytes)
     except (OSError, InputError) as error:
         raise RecordError(
             f"{path}: its samples {record.samples.file} cannot be read ({error}); measure this cell again"
@@ -122,7 +104,7 @@ def read_sidecar(path: Path, record: Record) -> bytes:
     return content
 
 
-def _bytes_of(path: Path, most: int) -> bytes:
+def bytes_of(path: Path, most: int) -> bytes:
     """Read a plain file, and of a longer one so much that its hash cannot fit; whoever made it may have made a pipe."""
     if not path.is_file():
         raise FileNotFoundError(errno.ENOENT, "no such file", path.name)
@@ -166,7 +148,7 @@ def migrated(path: Path, content: dict[str, Any]) -> Record:
 def read_content(path: Path) -> dict[str, Any]:
     """Read a record as it is written, in whatever schema, and check it against its hash."""
     try:
-        text = _bytes_of(path, MOST_BYTES)
+        text = bytes_of(path, MOST_BYTES)
         if len(text) > MOST_BYTES:
             raise ValueError("it is longer than any record")
         content = json.loads(text.decode())
@@ -230,47 +212,3 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a record."""
     schema: Mapping[str, Any] = Record.model_json_schema(by_alias=True)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-# ---------------------------------------------------------------- noise
-
-
-def noise_place(target: str, device: str, mode: str) -> str:
-    """Say where the noise of a device in a mode belongs below the folder of results."""
-    return f"{NOISE}/{target}.{device[:10]}.{mode}.json"
-
-
-def save_noise(results: Path, noise: Noise) -> Path:
-    """Write a target's own noise; a later one replaces it."""
-    path = results / noise_place(noise.target, noise.device, noise.mode)
-    write_json(path, seal(noise.model_dump(mode="json", by_alias=True)))
-    return path
-
-
-def read_noise(results: Path, target: str, device: str, mode: str) -> Noise | None:
-    """Read the noise that was measured on a device in a mode, or None."""
-    path = results / noise_place(target, device, mode)
-    return read_noise_file(path)[1] if path.exists() else None
-
-
-def read_noise_file(path: Path) -> tuple[dict[str, Any], Noise]:
-    """Read one noise measurement, as it is written and as what it is, and check it against its hash."""
-    try:
-        content = json.loads(_bytes_of(path, MOST_BYTES))
-        if not isinstance(content, dict) or not is_sealed(content):
-            raise ValueError("its hash differs")
-        return content, Noise.model_validate(content)
-    except (OSError, ValueError, RecursionError) as error:
-        raise RecordError(f"{path}: not a readable noise measurement ({error}); delete it and run `edgebench noise`") from error
-
-
-def noise_floor(results: Path, cell: Cell) -> float | None:
-    """Return the shift that a cell's device shows by itself, where that was measured."""
-    noise = read_noise(results, cell.target, cell.device, cell.mode)
-    return None if noise is None else noise.floor
-
-
-def meter_cost(results: Path, cell: Cell) -> float | None:
-    """Return the share by which power meters lengthen an inference on a cell's device, where that was measured."""
-    noise = read_noise(results, cell.target, cell.device, cell.mode)
-    return None if noise is None or noise.meter_cost is None else noise.meter_cost.value

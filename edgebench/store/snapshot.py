@@ -1,4 +1,4 @@
-"""What lies in a folder of records; it stands alone, to run beside an edgebench that is still starting."""
+"""What lies in a folder of records; it needs little, to run beside an edgebench that is still starting."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-RECORDS, NOISE = "records", "noise"
+from edgebench.store.layout import RECORDS, is_record
+
 Digests = dict[str, str]
-
-
-def is_record(file: str) -> bool:
-    """Say whether a file of such a name is a record; what is hidden is only being written."""
-    return file.endswith(".json") and not file.startswith(".")
+ALONE = "import sys; sys.path.append(sys.argv[1]); from edgebench.store import snapshot; snapshot.write(sys.argv[2])"
+"""Neither what is installed nor what is set decides what this loads, and nothing but the standard library and this package."""
 
 
 @dataclass
@@ -100,7 +99,7 @@ def escaped(name: str) -> str:
 @contextmanager
 def begun(results: str) -> Iterator[Callable[[], Digests]]:
     """Start looking in another process; what is yielded waits for what it found. It does not outlive the block."""
-    alone = [sys.executable, "-I", "-S", __file__, results]
+    alone = [sys.executable, "-I", "-S", "-c", ALONE, str(Path(__file__).parents[2]), results]
     try:
         process = subprocess.Popen(alone, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     except OSError:
@@ -118,5 +117,6 @@ def begun(results: str) -> Iterator[Callable[[], Digests]]:
             process.kill()
 
 
-if __name__ == "__main__":
-    json.dump(digests(sys.argv[1]), sys.stdout)
+def write(results: str) -> None:
+    """Print what lies in each folder as JSON."""
+    json.dump(digests(results), sys.stdout)
