@@ -350,7 +350,7 @@ def noise(
 
     Without a bundle it takes one of those that were exported or made by a run.
     """
-    from edgebench.run import compare as compare_
+    from edgebench.run import noise as noise_
 
     [device] = read_devices([target])
     folder = Path(bundle) if bundle else _any_bundle(device, Path(work), trust)
@@ -367,7 +367,7 @@ def noise(
         accept_new_host_key=accept_new_host_key,
         trust=trust,
     ) as session:
-        found = compare_.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
+        found = noise_.measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
         return save_noise(session.results, found), found
 
 

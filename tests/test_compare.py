@@ -14,7 +14,7 @@ from test_measure import Bundles
 
 from edgebench import api
 from edgebench.errors import InputError, RecordError
-from edgebench.run import compare
+from edgebench.run.interleave import interleaved
 from edgebench.schema import ModeSpec, Noise, Record, Scenario
 from edgebench.schema import cell as cell_
 from edgebench.store.noise import noise_floor, save_noise
@@ -61,8 +61,8 @@ def noise(floor: float, **changes: Any) -> Noise:
 
 
 def test_trials_are_interleaved_a_b_b_a() -> None:
-    assert [each.cell for each in compare.interleaved(4)] == [0, 1, 1, 0, 0, 1, 1, 0]
-    assert [each.trial for each in compare.interleaved(2)] == [0, 0, 1, 1]
+    assert [each.cell for each in interleaved(2, 4)] == [0, 1, 1, 0, 0, 1, 1, 0]
+    assert [each.trial for each in interleaved(2, 2)] == [0, 0, 1, 1]
 
 
 def test_a_bundle_is_faster_than_a_slower_one(

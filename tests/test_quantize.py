@@ -23,6 +23,7 @@ from edgebench.quantize import bench
 from edgebench.quantize import search as search_
 from edgebench.quantize.bench import Found, Tried, held_out
 from edgebench.quantize.search import Result
+from edgebench.run.interleave import interleaved
 from edgebench.schema import Block, CalibrationPlan, DatasetRef, ModeSpec, cell
 
 NETWORK = """
@@ -389,8 +390,8 @@ def test_a_search_measures_on_the_device_itself(tmp_path: Path, sshd: Devices, m
 
 
 def test_trials_of_several_cells_go_there_and_back() -> None:
-    assert [each.cell for each in bench.in_turn(3, 2)] == [0, 1, 2, 2, 1, 0]
-    assert [each.trial for each in bench.in_turn(2, 2)] == [0, 0, 1, 1]
+    assert [each.cell for each in interleaved(3, 2)] == [0, 1, 2, 2, 1, 0]
+    assert [each.trial for each in interleaved(2, 2)] == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize(

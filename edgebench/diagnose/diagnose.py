@@ -23,9 +23,9 @@ from edgebench.diagnose import kernel_rules, quantization_rules
 from edgebench.diagnose.findings import Arithmetic, Case, Finding
 from edgebench.diagnose.graph import Graph, Node, less_overhead, nodes_of
 from edgebench.errors import BundleError, InputError, MeasureError
-from edgebench.run.compare import interleaved
-from edgebench.run.record import Subject
-from edgebench.run.session import Session, run_job, subject_of
+from edgebench.run.interleave import interleaved, run_passes
+from edgebench.run.plan import Subject
+from edgebench.run.session import Session, subject_of
 from edgebench.schema import Bundle, Comparison, Measurement, Scenario
 from edgebench.store.noise import noise_floor
 
@@ -208,7 +208,7 @@ def diagnose(session: Session, subject: Subject, reference: Subject | None) -> D
             raise
         profiled = []
     graphs = [_graph(each, found) for each, found in zip(subjects, profiled, strict=False)] or [Graph(())]
-    turns = interleaved(session.spec.trials) if reference is not None else [Pass("trial")]
+    turns = interleaved(2, session.spec.trials) if reference is not None else [Pass("trial")]
     measured = _run(session, subjects, turns, "measure")
     medians = [stats.medians(found.trials) for found in measured]
     comparison = None
@@ -273,19 +273,8 @@ def _untimed(graph: Graph) -> str:
 
 
 def _run(session: Session, subjects: Sequence[Subject], passes: Sequence[Pass], what: str) -> list[Measurement]:
-    label, done = f"{what} {subjects[0].bundle.name} on {subjects[0].cell.target}", 0
-    session.report(label, 0, len(passes))
-
-    def heard(event: Mapping[str, Any]) -> None:
-        nonlocal done
-        done += event["event"] == "finished"
-        session.report(label, done, len(passes))
-
-    found = run_job(session, subjects, passes, heard, meters=())
-    failure = found[0].failure
-    if failure is not None:
-        raise MeasureError(failure.stage, failure.reason, failure.remedy)
-    return found
+    label = f"{what} {subjects[0].bundle.name} on {subjects[0].cell.target}"
+    return run_passes(session, subjects, passes, label, meters=())
 
 
 def _graph(subject: Subject, found: Measurement) -> Graph:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from edgebench.bundle.manifest import list_files, write_manifest
 from edgebench.bundle.predict import Array
 from edgebench.data import Dataset, Split
 from edgebench.device.job import Pass
-from edgebench.errors import InputError, MeasureError
+from edgebench.errors import InputError
 from edgebench.files import sha256_json, write_json
-from edgebench.run.record import Subject
-from edgebench.run.session import Session, forget, run_job, subject_of
+from edgebench.run.interleave import Part, interleaved, run_passes
+from edgebench.run.plan import Subject
+from edgebench.run.session import Session, forget, subject_of
 from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target, Task
 from edgebench.store.noise import noise_floor
 
@@ -90,9 +91,9 @@ class Bench:
         first = self.subject(self.reference)
         same = key_of(self.reference)
         subjects = [first, *(first if key == same else self.subject(choices) for key, choices in mixtures.items())]
-        passes = [*(Pass("accuracy", cell=cell) for cell in range(len(subjects))), *in_turn(len(subjects), ROUNDS)]
-        heard = counter(self.session, label, begun, total, len(mixtures) / len(passes))
-        found = measured(run_job(self.session, subjects, passes, heard, (), BRIEF))
+        passes = [*(Pass("accuracy", cell=cell) for cell in range(len(subjects))), *interleaved(len(subjects), ROUNDS)]
+        part = Part(begun, len(mixtures), total)
+        found = run_passes(self.session, subjects, passes, label, (), BRIEF, part)
         base = stats.medians(found[0].trials)
         for key, subject, each in zip(mixtures, subjects[1:], found[1:], strict=True):
             self.known[key] = self._found(subject, each, base)
@@ -127,20 +128,6 @@ def key_of(choices: Choices) -> str:
     return sha256_json({name: choice for name, choice in choices.items() if choice != "int8-weights"})
 
 
-def in_turn(cells: int, rounds: int) -> list[Pass]:
-    """Order trials of several cells so that drift hits all alike: first to last, then last to first."""
-    orders = [range(cells) if index % 2 == 0 else range(cells - 1, -1, -1) for index in range(rounds)]
-    return [Pass("trial", index, cell=cell) for index, order in enumerate(orders) for cell in order]
-
-
-def measured(found: Sequence[Measurement]) -> Sequence[Measurement]:
-    """Raise `MeasureError` where a job failed."""
-    for each in found:
-        if each.failure is not None:
-            raise MeasureError(each.failure.stage, each.failure.reason, each.failure.remedy)
-    return found
-
-
 def predicted(measurement: Measurement) -> Array:
     """Return the scores [n, classes] of a job's accuracy pass."""
     assert measurement.predictions is not None
@@ -160,19 +147,6 @@ def divergence(reference: Array, scores: Array) -> float:
     """Return the mean relative distance of the scores [n, classes]."""
     norms = np.maximum(np.linalg.norm(reference, axis=1), 1e-30)
     return float((np.linalg.norm(scores - reference, axis=1) / norms).mean())
-
-
-def counter(session: Session, label: str, begun: float, total: float, step: float) -> Callable[[Mapping[str, Any]], None]:
-    """Report progress, a step for each process that a job has finished."""
-    done = begun
-    session.progress(label, done, total)
-
-    def heard(event: Mapping[str, Any]) -> None:
-        nonlocal done
-        done += step * (event["event"] == "finished")
-        session.progress(label, done, total)
-
-    return heard
 
 
 def held_out(order: Order, count: int) -> Dataset:
@@ -247,10 +221,9 @@ class Rival:
 def rivals(session: Session, subjects: Mapping[str, Subject], rounds: int) -> dict[str, Rival]:
     """Measure files in turn and judge them on their data; the first is what the others are compared with."""
     cells = list(subjects.values())
-    passes = [*(Pass("accuracy", cell=cell) for cell in range(len(cells))), *in_turn(len(cells), rounds)]
+    passes = [*(Pass("accuracy", cell=cell) for cell in range(len(cells))), *interleaved(len(cells), rounds)]
     label = f"compare {', '.join(subjects)} on {cells[0].cell.target}"
-    heard = counter(session, label, 0, len(passes), 1)
-    found = measured(run_job(session, cells, passes, heard, ()))
+    found = run_passes(session, cells, passes, label, ())
     medians = [stats.medians(each.trials) for each in found]
     floor = noise_floor(session.results, cells[0].cell)
     rows = {}

@@ -17,7 +17,7 @@ from edgebench.bundle.predict import predict
 from edgebench.errors import BundleError, ExportError, InputError
 from edgebench.files import sha256_json
 from edgebench.quantize.bench import Bench, Found, Rival, Tried, headline, held_out, rivals
-from edgebench.run.record import Subject
+from edgebench.run.plan import Subject
 from edgebench.run.session import Session, subject_of
 from edgebench.schema import Block, Bundle, Mixer, Network, Scenario, Target
 

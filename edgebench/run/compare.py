@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,10 @@ from edgebench.analysis.metrics import scores_of
 from edgebench.device.job import Pass, batches
 from edgebench.errors import InputError, MeasureError
 from edgebench.run import record as record_
-from edgebench.run.record import Subject
-from edgebench.run.session import Session, now, run_job
-from edgebench.schema import Comparison, Interval, LatencySummary, Measurement, Noise, Paired, Record, Verdict
+from edgebench.run.interleave import interleaved, run_passes
+from edgebench.run.plan import Subject
+from edgebench.run.session import Session, now
+from edgebench.schema import Comparison, LatencySummary, Measurement, Paired, Record, Verdict
 from edgebench.store import records
 from edgebench.store.layout import results_of
 from edgebench.store.noise import noise_floor
@@ -74,12 +75,6 @@ class Suite:
 # ---------------------------------------------------------------- by running
 
 
-def interleaved(trials: int, batch: int = 1) -> list[Pass]:
-    """Order the trials of two cells A B B A A B B A …, so that drift hits both alike."""
-    order = [(0, 1) if pair % 2 == 0 else (1, 0) for pair in range(trials)]
-    return [Pass("trial", index, batch, cell) for index, pair in enumerate(order) for cell in pair]
-
-
 def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
     """Measure two bundles in turn on one device, and compare them. `MeasureError` where one fails."""
     scenario = first.cell.scenario
@@ -87,35 +82,14 @@ def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
         raise InputError(f"compare runs single-stream, multi-stream and paced; compare records of the scenario {scenario.kind}")
     [batch] = batches(scenario, first.bundle.dynamic_batch)
     once = [Pass("accuracy", cell=cell) for cell in (0, 1)]
-    turns = interleaved(session.spec.trials, batch)
+    turns = interleaved(2, session.spec.trials, batch)
     label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
-    one, other = _run(session, [first, second], [*once, *turns], label)
+    one, other = run_passes(session, [first, second], [*once, *turns], label)
     sides = [_measured(subject, found, session) for subject, found in ((first, one), (second, other))]
     floor = noise_floor(session.results, first.cell)
     medians = [side.latency.trial_medians_ns for side in sides]
     latency = stats.compare(medians[0], medians[1], paired=True, floor=floor)
     return Suite((Compared(sides[0], sides[1], latency, _accuracy(first, one, second, other)),))
-
-
-def _run(session: Session, subjects: Sequence[Subject], passes: Sequence[Pass], label: str) -> list[Measurement]:
-    heard = _counter(session, label, len(passes))
-    found = run_job(session, subjects, passes, heard)
-    failure = found[0].failure
-    if failure is not None:
-        raise MeasureError(failure.stage, failure.reason, failure.remedy)
-    return found
-
-
-def _counter(session: Session, label: str, passes: int) -> Callable[[Mapping[str, Any]], None]:
-    done = 0
-    session.progress(label, 0, passes)
-
-    def heard(event: Mapping[str, Any]) -> None:
-        nonlocal done
-        done += event["event"] == "finished"
-        session.progress(label, done, passes)
-
-    return heard
 
 
 def _measured(subject: Subject, measurement: Measurement, session: Session) -> Side:
@@ -198,64 +172,3 @@ def _recorded_accuracy(first: tuple[Path, Record], second: tuple[Path, Record]) 
             return None
         hits.append(summary.hits(record.model.task, arrays["predictions"], arrays["labels"]))
     return stats.paired_difference(hits[0], hits[1])
-
-
-# ---------------------------------------------------------------- noise
-
-
-def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise:
-    """Compare a bundle with itself many times, interleaved as `compare` does; and measure what meters cost.
-
-    Interrupted after two comparisons or more, it returns the noise of those.
-    """
-    ratios: list[float] = []
-    names: tuple[str, ...] = ()
-    cost: Interval | None = None
-    try:
-        for index in range(comparisons):
-            label = f"measure the noise of {subject.cell.target}, comparison {index + 1} of {comparisons}"
-            one, other = _run(session, [subject, subject], interleaved(session.spec.trials), label)
-            middles = stats.medians(one.trials), stats.medians(other.trials)
-            ratios.append(stats.compare(*middles, paired=True, floor=None).ratio.value)
-        names, cost = _meter_cost(session, subject)
-    except KeyboardInterrupt:
-        if len(ratios) < 2:
-            raise
-    return Noise(
-        schema_version=1,
-        target=subject.cell.target,
-        device=subject.cell.device,
-        mode=session.mode,
-        bundle=subject.bundle.name,
-        bundle_sha256=subject.bundle.sha256,
-        scenario=subject.cell.scenario,
-        started_at=now(),
-        ratios=tuple(ratios),
-        floor=stats.noise_floor(ratios),
-        meters=names,
-        meter_cost=cost,
-    )
-
-
-def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], Interval | None]:
-    """Measure trials with the meters off and on, in turn; the share by which they lengthen an inference."""
-    off: list[float] = []
-    on: list[float] = []
-    names: set[str] = set()
-    meters = session.meters or subject.meters
-    for pair in range(session.spec.trials if meters else 0):
-        for metered in (False, True) if pair % 2 == 0 else (True, False):
-            label = f"measure the cost of metering, pair {pair + 1} of {session.spec.trials}"
-            session.progress(label, pair, session.spec.trials)
-            [found] = run_job(session, [subject], [Pass("trial", pair)], lambda _: None, meters if metered else ())
-            if found.failure is not None:
-                raise MeasureError(found.failure.stage, found.failure.reason, found.failure.remedy)
-            (on if metered else off).extend(stats.medians(found.trials))
-            names |= {trace.meter for trace in found.power.traces}
-        if not names:
-            return (), None  # none of them can be read here
-    if not names:
-        return (), None
-    ratio = stats.compare(off, on, paired=True, floor=None).ratio
-    low, high = (None if value is None else value - 1 for value in (ratio.low, ratio.high))
-    return tuple(sorted(names)), ratio.model_copy(update={"value": ratio.value - 1, "low": low, "high": high})

@@ -1,12 +1,36 @@
-"""Profile × targets → cells; which of them are done, and how long the rest will take."""
+"""Profile × targets → what is to be measured: slots, then cells with their bundles and data."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgebench.errors import InputError, UnknownName
 from edgebench.files import sha256_json
-from edgebench.schema import Cell, Profile, Slot, Target
+from edgebench.schema import Bundle, Cell, MeterSpec, Profile, Slot, Target
+
+if TYPE_CHECKING:
+    from edgebench.data import Dataset
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured: a cell, its bundle, and the data that it is judged on."""
+
+    cell: Cell
+    key: str
+    folder: Path
+    bundle: Bundle
+    data: Dataset
+    target: Target
+
+    @property
+    def meters(self) -> tuple[MeterSpec, ...]:
+        """Name the power meters that its device has for what it runs on."""
+        accepts = self.target.accepted(self.bundle.format, self.bundle.precision)
+        return (accepts.meters if accepts is not None else ()) or self.target.meters
 
 
 def cell_key(cell: Cell) -> str:

@@ -27,8 +27,7 @@ from edgebench.models import load_model, read_model
 from edgebench.models.source import Source, checkpoint_folder, import_checkpoint
 from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
 from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds, silent
-from edgebench.run.plan import matches, parse_only, slots
-from edgebench.run.record import Subject
+from edgebench.run.plan import Subject, matches, parse_only, slots
 from edgebench.run.session import RunResult, Session, measure_all, subject_of
 from edgebench.schema import Bundle, ModelPlan, Network, Profile, Scenario, Slot, Target
 from edgebench.trust import check_program

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from edgebench import __version__
 from edgebench.analysis import energy, metrics, stats
 from edgebench.analysis.metrics import scores_of
+from edgebench.analysis.summary import Labels, counted, derived, hits
+from edgebench.run.plan import Subject
 from edgebench.schema import (
     RECORD_SCHEMA,
     Accuracy,
-    Bundle,
     Cell,
     Energy,
     Failure,
@@ -29,32 +29,8 @@ from edgebench.schema import (
     Reason,
     Record,
     Role,
-    Target,
 )
 from edgebench.store import records
-
-if TYPE_CHECKING:
-    from edgebench.data import Dataset
-
-from edgebench.analysis.summary import Labels, counted, derived, hits
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What was measured: a cell, its bundle, and the data that it is judged on."""
-
-    cell: Cell
-    key: str
-    folder: Path
-    bundle: Bundle
-    data: Dataset
-    target: Target
-
-    @property
-    def meters(self) -> tuple[MeterSpec, ...]:
-        """Name the power meters that its device has for what it runs on."""
-        accepts = self.target.accepted(self.bundle.format, self.bundle.precision)
-        return (accepts.meters if accepts is not None else ()) or self.target.meters
 
 
 def make_record(

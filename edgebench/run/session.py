@@ -23,8 +23,7 @@ from edgebench.device.events import Heard
 from edgebench.errors import EdgebenchError, MeasureError, TransportError, UntrustedFile
 from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
-from edgebench.run.plan import cell_key
-from edgebench.run.record import Subject
+from edgebench.run.plan import Subject, cell_key
 from edgebench.schema import (
     MODES,
     Accepts,

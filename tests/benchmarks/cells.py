@@ -12,9 +12,9 @@ from pathlib import Path
 
 import edgebench
 from edgebench.config import read_target
-from edgebench.run.compare import interleaved
+from edgebench.run.interleave import interleaved
+from edgebench.run.plan import Subject
 from edgebench.run.prepare import tie_bundle
-from edgebench.run.record import Subject
 from edgebench.run.session import Session, run_job
 from edgebench.schema import Measurement, ModeSpec, Scenario, Trial
 
@@ -90,7 +90,7 @@ def pairs(opened: Session, first: Subject, second: Subject, comparisons: int) ->
     """Run so many comparisons, each its trials A B B A; stops the benchmark where a cell fails."""
     trials, found = opened.spec.trials, []
     for index in range(comparisons):
-        one, other = checked(run_job(opened, [first, second], interleaved(trials), lambda _: None))
+        one, other = checked(run_job(opened, [first, second], interleaved(2, trials), lambda _: None))
         found.append((list(one.trials), list(other.trials)))
         progress(f"comparison {index + 1} of {comparisons}")
     return found

@@ -18,7 +18,7 @@ from cells import REDUCED, TINY, arguments, bundle, checked, progress, session, 
 from edgebench.analysis import stats
 from edgebench.analysis import verdict as judging
 from edgebench.device.job import Pass
-from edgebench.run.record import Subject
+from edgebench.run.plan import Subject
 from edgebench.run.session import Session, run_job
 from edgebench.schema import Verdict
 

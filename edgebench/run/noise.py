@@ -1,0 +1,66 @@
+"""Measure the noise of a device: how far a bundle differs from itself, and what meters cost."""
+
+from __future__ import annotations
+
+from edgebench.analysis import stats
+from edgebench.device.job import Pass
+from edgebench.run.interleave import interleaved, run_passes, whole
+from edgebench.run.plan import Subject
+from edgebench.run.session import Session, now, run_job
+from edgebench.schema import Interval, Noise
+
+
+def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise:
+    """Compare a bundle with itself many times, interleaved as `compare` does; and measure what meters cost.
+
+    Interrupted after two comparisons or more, it returns the noise of those.
+    """
+    ratios: list[float] = []
+    names: tuple[str, ...] = ()
+    cost: Interval | None = None
+    try:
+        for index in range(comparisons):
+            label = f"measure the noise of {subject.cell.target}, comparison {index + 1} of {comparisons}"
+            one, other = run_passes(session, [subject, subject], interleaved(2, session.spec.trials), label)
+            middles = stats.medians(one.trials), stats.medians(other.trials)
+            ratios.append(stats.compare(*middles, paired=True, floor=None).ratio.value)
+        names, cost = _meter_cost(session, subject)
+    except KeyboardInterrupt:
+        if len(ratios) < 2:
+            raise
+    return Noise(
+        schema_version=1,
+        target=subject.cell.target,
+        device=subject.cell.device,
+        mode=session.mode,
+        bundle=subject.bundle.name,
+        bundle_sha256=subject.bundle.sha256,
+        scenario=subject.cell.scenario,
+        started_at=now(),
+        ratios=tuple(ratios),
+        floor=stats.noise_floor(ratios),
+        meters=names,
+        meter_cost=cost,
+    )
+
+
+def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], Interval | None]:
+    """Measure trials with the meters off and on, in turn; the share by which they lengthen an inference."""
+    off: list[float] = []
+    on: list[float] = []
+    names: set[str] = set()
+    meters = session.meters or subject.meters
+    for turn in interleaved(2, session.spec.trials) if meters else ():
+        if turn.trial and not names:
+            break  # none of them can be read here
+        label = f"measure the cost of metering, pair {turn.trial + 1} of {session.spec.trials}"
+        session.progress(label, turn.trial, session.spec.trials)
+        metered = turn.cell == 1
+        [found] = whole(run_job(session, [subject], [Pass("trial", turn.trial)], lambda _: None, meters if metered else ()))
+        (on if metered else off).extend(stats.medians(found.trials))
+        names |= {trace.meter for trace in found.power.traces}
+    if not names:
+        return (), None
+    ratio = stats.compare(off, on, paired=True, floor=None).ratio
+    low, high = (None if value is None else value - 1 for value in (ratio.low, ratio.high))
+    return tuple(sorted(names)), ratio.model_copy(update={"value": ratio.value - 1, "low": low, "high": high})
