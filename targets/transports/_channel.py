@@ -1,4 +1,4 @@
-"""A session over an SSH connection, with `_device.py` at its other end: JSON lines both ways."""
+"""A session over an SSH connection, with `_device/` at its other end: JSON lines both ways."""
 
 from __future__ import annotations
 
@@ -18,6 +18,20 @@ from edgebench.errors import TransportError
 from edgebench.targets.transports._program import Program
 
 LOADER = 'import base64,io,zlib;f=io.open(0,"rb",0,closefd=False);exec(zlib.decompress(base64.b64decode(f.readline())));main(f)'
+MODULES = ("messages", "checks", "state", "programs", "keeper", "runs", "files", "main")
+"""The files of the device's end, each after those that it imports."""
+START = """\
+import sys, types
+def module(name, source=""):
+    made = sys.modules[name] = types.ModuleType(name)
+    made.__package__ = "edgebench_device"
+    exec(compile(source, name, "exec"), vars(made))
+    return made
+module("edgebench_device")
+for name, source in %s:
+    main = getattr(module("edgebench_device." + name, source), "main", None)
+"""
+"""Makes modules of them on the device, where no file is written for it; leaves the last one's `main`."""
 BROKEN = 255
 """How the client ends where the connection is at fault, and not what ran at its other end."""
 
@@ -75,8 +89,9 @@ SAID: tuple[tuple[str, type[TransportError], str], ...] = (
 @lru_cache(maxsize=1)
 def _program() -> bytes:
     """Pack the device's end into one line."""
-    source = resources.files("edgebench.targets.transports").joinpath("_device.py").read_bytes()
-    return base64.b64encode(zlib.compress(source, 9)) + b"\n"
+    folder = resources.files("edgebench.targets.transports").joinpath("_device")
+    sources = [(name, folder.joinpath(f"{name}.py").read_text("utf-8")) for name in MODULES]
+    return base64.b64encode(zlib.compress((START % ascii(sources)).encode("ascii"), 9)) + b"\n"
 
 
 class Channel:

@@ -1,6 +1,6 @@
 """`ssh`: a device that is reached by the system's OpenSSH client, with the user's own configuration, keys and jump hosts.
 
-One multiplexed connection a device. What runs at its other end is `_device.py`;
+One multiplexed connection a device. What runs at its other end is `_device/`;
 the remote command is always the same text, and everything else travels as JSON.
 `EDGEBENCH_SSH` names another client or adds options: `ssh -F lab.config`.
 """
