@@ -30,10 +30,10 @@ print(found.failure, len(found.trials))
 """
 SINCE = (1, 29)
 """ONNX Runtime sends telemetry on Linux from this version on."""
-SILENT = """
-CI TF_BUILD GITHUB_ACTIONS GITLAB_CI CIRCLECI TRAVIS JENKINS_URL CODEBUILD_BUILD_ID BUILDKITE TEAMCITY_VERSION APPVEYOR
-BITBUCKET_BUILD_NUMBER
-""".split()
+SILENT = (
+    *("CI", "TF_BUILD", "GITHUB_ACTIONS", "GITLAB_CI", "CIRCLECI", "TRAVIS", "JENKINS_URL", "CODEBUILD_BUILD_ID"),
+    *("BUILDKITE", "TEAMCITY_VERSION", "APPVEYOR", "BITBUCKET_BUILD_NUMBER"),
+)
 """Where one of these is set, ONNX Runtime takes the computer for a build server, and is silent by itself."""
 
 
