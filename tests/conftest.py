@@ -7,6 +7,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ import pytest
 import sshd as bed
 
 from edgebench.cli import execute
+
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles torch again, in seconds
+sys.dont_write_bytecode = False
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
 if WORKER and hasattr(os, "sched_setaffinity"):  # a core for each worker, or their threads stand in each other's way
