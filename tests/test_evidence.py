@@ -109,12 +109,10 @@ def test_few_samples_are_all_drawn(here: Path) -> None:
 
 
 def test_the_density_is_that_of_gaussian_kernels() -> None:
-    from scipy.stats import gaussian_kde
-
     samples = np.sort(np.random.default_rng(0).normal(5e6, 1e5, 900))
     at, dense = timeline.density(samples, samples[0], samples[-1])
     width = 0.9 * min(samples.std(ddof=1), np.subtract(*np.quantile(samples, [0.75, 0.25])) / 1.34) * 900**-0.2
-    exact = gaussian_kde(samples, bw_method=width / samples.std(ddof=1))(at)
+    exact = np.exp(-(((at[:, None] - samples) / width) ** 2) / 2).sum(axis=1)
     assert dense == pytest.approx(exact / exact.max(), abs=1e-6)
     assert len(at) <= 40
 

@@ -246,7 +246,7 @@ def open_index(results: Path, progress: Progress, digests: Callable[[], snapshot
     """Open a folder's index, up to date with its files; `InputError` where there is no such folder.
 
     It lies in the user's cache folder and can be deleted at any time. Where it
-    cannot be kept there, it is made in memory. digests: what `scan.begun` yielded, where it was begun before.
+    cannot be kept there, it is made in memory. digests: what `snapshot.begun` yielded, where it was begun before.
     """
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; run `edgebench run` first, or give the folder that holds records/")
