@@ -340,13 +340,13 @@ def cell(result: Any, passes: list[job_.Pass], **options: Any) -> Measurement:
 
 
 def images_of(result: Any) -> Any:
-    return open_images(read_dataset("digits")).read("test").images[list(result.bundle.parity_samples)]
+    return open_images(read_dataset("digits")).read("test").images[list(result.bundle.parity_samples[:64])]
 
 
 def test_a_mac_predicts_what_the_exporting_host_computed(here: Path) -> None:
     result = export(precision="fp16", runtime="mac")
     with np.load(result.folder / "parity.npz") as saved:
-        expected = saved["outputs"]
+        expected = saved["outputs"][:64]
     found = cell(result, [job_.Pass("accuracy"), job_.Pass("profile"), job_.Pass("trial")], compute_units="CPU_AND_NE")
     assert found.failure is None
     assert found.predictions is not None
