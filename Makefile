@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A computer that is set to keep no compiled modules would compile torch in every process.
+unexport PYTHONDONTWRITEBYTECODE
 # Without --no-compile half of the installation is spent on modules that nobody imports.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo

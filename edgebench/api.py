@@ -216,14 +216,14 @@ def quantize(
     model, network = open_source(given, data)
     order = Order(model, network, format, precision, accepts, data, plan)
     folder = Path(out) / f"{model.name}.{format}.{precision}"
-    wishes = dict(scenario or {})
+    overrides = dict(scenario or {})
     with Session(
-        mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key, trust=trust
+        mode, True, False, Path(results), Path(work), progress, overrides, accept_new_host_key=accept_new_host_key, trust=trust
     ) as session:
         if not search:
             return search_.compare_plain(session, order, device, folder)
-        allowed = search_.Wish.max_degradation if max_degradation is None else max_degradation
-        return search_.search(session, order, device, search_.Wish(by, allowed, minutes, samples), folder)
+        allowed = search_.SearchOptions.max_degradation if max_degradation is None else max_degradation
+        return search_.search(session, order, device, search_.SearchOptions(by, allowed, minutes, samples), folder)
 
 
 # ---------------------------------------------------------------- run
@@ -322,9 +322,17 @@ def compare(
         if not all(bundles):
             raise InputError(f"{sides[bundles.index(False)]}: no bundle; compare two bundles, or two records")
         [device] = read_devices([target])
-        wishes = dict(scenario or {})
+        overrides = dict(scenario or {})
         with Session(
-            mode, True, False, Path(results), Path(work), progress, wishes, accept_new_host_key=accept_new_host_key, trust=trust
+            mode,
+            True,
+            False,
+            Path(results),
+            Path(work),
+            progress,
+            overrides,
+            accept_new_host_key=accept_new_host_key,
+            trust=trust,
         ) as session:
             one, other = (tie_bundle(session, side, device, dataset) for side in sides)
             return compare_.run_pair(session, one, other)
@@ -354,7 +362,7 @@ def noise(
 
     [device] = read_devices([target])
     folder = Path(bundle) if bundle else _any_bundle(device, Path(work), trust)
-    wishes = dict(scenario or {})
+    overrides = dict(scenario or {})
     with Session(
         mode,
         True,
@@ -362,7 +370,7 @@ def noise(
         Path(results),
         Path(work),
         progress,
-        wishes,
+        overrides,
         meters,
         accept_new_host_key=accept_new_host_key,
         trust=trust,
@@ -409,7 +417,7 @@ def diagnose(
     read = read_bundle(Path(bundle))
     if "placement" in read.details and device.accepted(read.format, read.precision) is None:
         return diagnose_.unrun(Path(bundle), read, device.name)
-    wishes, given = dict(scenario or {}), dict(options or {})
+    overrides, given = dict(scenario or {}), dict(options or {})
     with Session(
         mode,
         True,
@@ -417,7 +425,7 @@ def diagnose(
         Path(results),
         Path(work),
         progress,
-        wishes,
+        overrides,
         options=given,
         accept_new_host_key=accept_new_host_key,
         trust=trust,

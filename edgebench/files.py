@@ -42,7 +42,7 @@ def seal(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def is_sealed(content: dict[str, Any]) -> bool:
-    """Say whether the `sha256` inside still is the hash of the rest."""
+    """Return whether the `sha256` inside still is the hash of the rest."""
     return bool(content.get("sha256") == seal(content)["sha256"])
 
 

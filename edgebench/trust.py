@@ -30,7 +30,7 @@ _written: set[str] = set()
 
 
 def is_program(path: Path) -> bool:
-    """Say whether a file is an exported program of torch's: by its name, or by what a zip of any name holds."""
+    """Return whether a file is an exported program of torch's: by its name, or by what a zip of any name holds."""
     if path.suffix.lower() == PROGRAM:
         return True
     try:
@@ -61,7 +61,7 @@ def check_program(path: Path, trust: bool) -> None:
 
 
 def is_own(folder: Path, bundle: Bundle, runtime: str) -> bool:
-    """Say whether edgebench knows all programs of a bundle as its own."""
+    """Return whether edgebench knows all programs of a bundle as its own."""
     return all(_doubt(bundle.files[name].sha256) is None for name in programs(folder, bundle, runtime))
 
 

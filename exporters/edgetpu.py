@@ -79,7 +79,7 @@ def preflight(request: ExportRequest) -> None:
 
 
 def _in_groups(call: Call, node: Any) -> bool:
-    """Say whether a layer is a convolution in groups of several channels; weights are [out, in, h, w]."""
+    """Return whether a layer is a convolution in groups of several channels; weights are [out, in, h, w]."""
     if call.operator != "aten::conv2d":
         return False
     given, weights = (argument.meta["val"].shape for argument in node.args[:2])
@@ -125,8 +125,8 @@ def _compiled(name: str, path: Path, source: Graph) -> Graph:
     except (struct.error, IndexError, TypeError, AttributeError, ValueError) as error:
         raise ExportError(f"{name}: edgetpu_compiler wrote no TFLite file; compile again") from error
     for before, after in ((source.inputs, graph.inputs), (source.outputs, graph.outputs)):
-        told = [(tensor.shape, tensor.dtype, tensor.scales, tensor.zero_point) for tensor in (*before, *after)]
-        if len(set(told)) != 1:
+        ends = [(tensor.shape, tensor.dtype, tensor.scales, tensor.zero_point) for tensor in (*before, *after)]
+        if len(set(ends)) != 1:
             raise ExportError(f"{name}: edgetpu_compiler changed the file's input or output; edgebench cannot feed such a file")
     return graph
 

@@ -61,17 +61,17 @@ def export(request: ExportRequest, folder: Path) -> Exported:
 
 def _version(request: ExportRequest) -> operators.Version:
     """Read the target's version of TensorRT; `ExportError` where there is none, or an older one than is known."""
-    name, said = request.network.model.name, request.limits.version
-    if said is None:
+    name, stated = request.network.model.name, request.limits.version
+    if stated is None:
         raise ExportError(
             f'{name}: tensorrt depends on its version; name it in the target file: accepts: limits: {{version: "8.2"}}'
         )
     try:
-        version = operators.parse(said)
+        version = operators.parse(stated)
     except ValueError as error:
         raise ExportError(f"{name}: the target's limits: version: {error}") from error
     if version < operators.OLDEST:
-        raise ExportError(f"{name}: TensorRT {said} is older than 8.2, the oldest whose operators are known here")
+        raise ExportError(f"{name}: TensorRT {stated} is older than 8.2, the oldest whose operators are known here")
     return version
 
 

@@ -43,7 +43,7 @@ def cache(mebibytes: int) -> Cache:
 
 def pushed(transport: SshTransport) -> str:
     """Bring the program that counts to the device; returns its path there."""
-    return transport.push(COUNTING, "agents/counting.py", deploy.unheard)
+    return transport.push(COUNTING, "agents/counting.py", deploy.no_upload_progress)
 
 
 def counting(transport: SshTransport, resume: bool = False, name: str = NAME, **job: Any) -> Stream:

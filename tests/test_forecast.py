@@ -87,14 +87,14 @@ def test_a_training_is_judged_by_how_far_it_has_come() -> None:
     clock, forecast = planned()
     with forecast.during("train", "big"):
         clock.now += 5  # libraries are loaded
-        forecast.heard("train", 100, 1000)  # it was taken up where it had stopped
+        forecast.update("train", 100, 1000)  # it was taken up where it had stopped
         assert forecast.left() == 55 + 20 + 40 + 48
         clock.now += 20
-        forecast.heard("train", 200, 1000)
+        forecast.update("train", 200, 1000)
         left, whole = 8 * 20, 25 + 8 * 20
         assert forecast.left() == pytest.approx(left + 20 * whole / 54 + 40 + 48)
         clock.now += left
-        forecast.heard("train", 1000, 1000)
+        forecast.update("train", 1000, 1000)
     assert forecast.left() == pytest.approx(20 * 185 / 54 + 40 + 48)
 
 
@@ -138,20 +138,20 @@ def test_nothing_is_left_in_the_end() -> None:
 
 
 def test_callbacks_hear_of_it_in_brackets_behind_what_is_done() -> None:
-    heard: list[tuple[str, float, float, str]] = []
+    events: list[tuple[str, float, float, str]] = []
     _, forecast = planned()
-    told = forecast.beside(lambda what, done, total, lane="": heard.append((what, done, total, lane)))
+    told = forecast.beside(lambda what, done, total, lane="": events.append((what, done, total, lane)))
     told("train big", 1, 100)
     told("push 3 MiB to board (1.2 MiB/s)", 1, 3, "board")
     told("small: 2 models to train", 0, 0)
-    Forecast().beside(lambda what, done, total, lane="": heard.append((what, done, total, lane)))("measure", 1, 2)
-    assert [what for what, *_ in heard] == [
+    Forecast().beside(lambda what, done, total, lane="": events.append((what, done, total, lane)))("measure", 1, 2)
+    assert [what for what, *_ in events] == [
         "train big (about 3 min left)",
         "push 3 MiB to board (1.2 MiB/s; about 3 min left)",
         "small: 2 models to train",
         "measure",
     ]
-    assert heard[1][1:] == (1, 3, "board")
+    assert events[1][1:] == (1, 3, "board")
 
 
 def test_a_line_holds_what_is_left_and_nothing_else_that_changes(capsys: pytest.CaptureFixture[str]) -> None:
@@ -222,11 +222,11 @@ goals: {threshold: 0.01}
 
 def test_a_run_tells_the_whole_from_the_start_and_nothing_is_left_in_the_end(here: Path) -> None:
     Path("one.yaml").write_text(PROFILE)
-    profile, heard = read_profile("one.yaml"), list[str]()
+    profile, events = read_profile("one.yaml"), list[str]()
 
     def session() -> Session:
         found = Session("quick", False, False, Path("results"), Path("work"), silent)
-        found.progress = found.forecast.beside(lambda what, *_: heard.append(what))
+        found.progress = found.forecast.beside(lambda what, *_: events.append(what))
         return found
 
     def run(running: Session) -> None:
@@ -239,10 +239,10 @@ def test_a_run_tells_the_whole_from_the_start_and_nothing_is_left_in_the_end(her
     assert first.result.cells[0].state == "done"
     assert first.result.ahead.startswith("1 model to train, 1 bundle to export, 1 cell to measure; about ")
     assert first.result.seconds > 20
-    assert heard[:2] == ["check what net can become", f"one: {first.result.ahead}"]
-    assert all(what.endswith(" left)") for what in heard[2:])
-    heard.clear()
+    assert events[:2] == ["check what net can become", f"one: {first.result.ahead}"]
+    assert all(what.endswith(" left)") for what in events[2:])
+    events.clear()
     with session() as second:
         run(second)
     assert (second.result.ahead, second.result.cells[0].state) == ("", "cached")
-    assert heard == ["prepare bundles"]
+    assert events == ["prepare bundles"]

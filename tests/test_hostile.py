@@ -163,7 +163,9 @@ def test_hostile_arguments_and_jobs_reach_the_program_as_they_are(sshd: Devices)
     device = sshd()
     with connected(device) as transport:
         echo = transport.push(
-            b"import json, sys\nprint(json.dumps([sys.argv[1:], sys.stdin.readline()]))", "agents/echo.py", deploy.unheard
+            b"import json, sys\nprint(json.dumps([sys.argv[1:], sys.stdin.readline()]))",
+            "agents/echo.py",
+            deploy.no_upload_progress,
         )
         words = [name for name in HOSTILE if "\0" not in name]
         stream = transport.run([echo, *words], "'; $(touch canary) \u00e4\n")

@@ -566,11 +566,11 @@ def test_a_meter_that_hangs_is_left_behind(scripted: None, monkeypatch: pytest.M
 
 
 def test_a_host_that_has_left_does_not_break_the_sampler(scripted: None) -> None:
-    class Gone(Kept):
+    class Unreachable(Kept):
         def emit(self, event: str, **fields: Any) -> None:
             raise BrokenPipeError
 
-    sampler = Sampler([spec("scripted", values=[1.0] * 9)], Gone())
+    sampler = Sampler([spec("scripted", values=[1.0] * 9)], Unreachable())
     sampler.start()
     time.sleep(0.05)
     sampler.stop()

@@ -159,7 +159,7 @@ def test_the_file_computes_what_the_recipe_says(found: tuple[Path, Result, list[
 
 def test_the_result_stands_beside_float32_and_plain_int8(found: tuple[Path, Result, list[str]]) -> None:
     _, result, _ = found
-    rows = {row["name"]: row for row in result.rivals}
+    rows = {row["name"]: row for row in result.candidates}
     assert list(rows) == ["fp32", "int8", "mixed"]
     assert rows["mixed"]["against"]["ratio"]["value"] == pytest.approx(1.4 / 3)
     assert rows["fp32"]["metric"] > 0.8
@@ -192,7 +192,7 @@ def test_the_same_search_again_finds_its_result(
     def never(*_: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(search_, "rivals", never)
+    monkeypatch.setattr(search_, "candidates", never)
     again = search()
     assert (again.cached, again.bundle.sha256) == (True, first.bundle.sha256)
     with pytest.raises(AssertionError, match="measured again"):

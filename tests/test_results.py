@@ -515,7 +515,7 @@ def test_a_noise_measurement_that_leads_out_is_refused(here: Path) -> None:
     change(noise("theirs"), device="/../../x")
     found = leaderboard.merge([Path("theirs")])
     assert found.counts["refused"] == 1
-    assert "is no sha256" in found.told[0].reason
+    assert "is no sha256" in found.arrivals[0].reason
 
 
 def test_a_damaged_record_that_is_there_is_not_overwritten(here: Path) -> None:

@@ -43,7 +43,7 @@ def measured(bundle: Path, *targets: str, **options: Any) -> list[Record]:
     return api.run(bundle=[bundle], target=targets, scenario=BRIEF, **options).records
 
 
-class Heard:
+class OnEvent:
     """A progress that remembers: what was done in which lane, in its order."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ def test_a_cell_runs_over_ssh(here: Path, sshd: Devices, tiny_bundles: Bundles) 
 
 
 def test_a_second_run_pushes_nothing(here: Path, sshd: Devices, tiny_bundles: Bundles) -> None:
-    target, first, second = board(sshd()), Heard(), Heard()
+    target, first, second = board(sshd()), OnEvent(), OnEvent()
     measured(tiny_bundles["onnx", "fp32"], target, progress=first)
     [record] = measured(tiny_bundles["onnx", "fp32"], target, progress=second, repeat=True)
     assert record.status == "done"
@@ -77,7 +77,7 @@ def test_a_second_run_pushes_nothing(here: Path, sshd: Devices, tiny_bundles: Bu
 
 
 def test_devices_are_measured_side_by_side_and_this_computer_after_them(here: Path, sshd: Devices, tiny_bundles: Bundles) -> None:
-    heard, targets = Heard(), [board(sshd(name), name) for name in ("one", "two")]
+    heard, targets = OnEvent(), [board(sshd(name), name) for name in ("one", "two")]
     records = measured(tiny_bundles["onnx", "fp32"], "sleeper.yaml", *targets, progress=heard)
     assert [(record.cell.target, record.status) for record in records] == [
         ("sleeper", "done"),

@@ -97,7 +97,7 @@ def test_a_partial_file_that_was_spoilt_on_the_device_is_sent_anew(sshd: Devices
     with partial.open("r+b") as stream:
         stream.write(b"spoilt")
     with connected(device) as transport:
-        assert Path(transport.push(whole, "sets/big", deploy.unheard)).read_bytes() == whole
+        assert Path(transport.push(whole, "sets/big", deploy.no_upload_progress)).read_bytes() == whole
 
 
 def test_a_frozen_push_is_noticed_and_goes_on(impatient: Devices) -> None:
@@ -360,7 +360,7 @@ def test_a_disk_that_fills_up_in_a_push_says_so_and_keeps_nothing(sshd: Devices)
             transport.push(whole, "sets/big", Sent(1 << 20, lambda: fill(device.home)))
         assert not list((device.home / ".edgebench" / "partial").iterdir())
         (device.home / "filler").unlink()
-        assert Path(transport.push(whole, "sets/big", deploy.unheard)).read_bytes() == whole
+        assert Path(transport.push(whole, "sets/big", deploy.no_upload_progress)).read_bytes() == whole
 
 
 @AS_ROOT
@@ -402,19 +402,19 @@ def test_the_least_recently_used_goes_and_what_a_run_needs_stays(sshd: Devices) 
 
     with connected(device, cache=cache(1)) as transport:
         for name in "ab":
-            transport.push(name.encode() * size, f"sets/{name}", deploy.unheard)
+            transport.push(name.encode() * size, f"sets/{name}", deploy.no_upload_progress)
         with pytest.raises(TransportError, match=r"may have 1\.0 MiB, and 1\.2 MiB are needed at once; allow more with `cache:`"):
-            transport.push(b"c" * size, "sets/c", deploy.unheard)
+            transport.push(b"c" * size, "sets/c", deploy.no_upload_progress)
         device.kill_sessions()
         with pytest.raises(TransportError, match="are needed at once"):
-            transport.push(b"c" * size, "sets/c", deploy.unheard)
+            transport.push(b"c" * size, "sets/c", deploy.no_upload_progress)
         assert there() == {"a", "b"}
     with connected(device, cache=cache(1)) as transport:
         stream = counting(transport, lines=1)  # what is pushed from here on is for another run
         list(stream.lines(10))
         stream.stop()
-        transport.push(b"a" * size, "sets/a", deploy.unheard)
-        transport.push(b"c" * size, "sets/c", deploy.unheard)
+        transport.push(b"a" * size, "sets/a", deploy.no_upload_progress)
+        transport.push(b"c" * size, "sets/c", deploy.no_upload_progress)
         assert there() == {"a", "c"}
 
 

@@ -398,7 +398,7 @@ def test_trtexec_dies_with_whoever_started_it(
     board.has("10.3", module=False, program=True)
     monkeypatch.setenv("EDGEBENCH_DOUBLE_FAULT", "hang")
 
-    class Gone(Exception):
+    class Unreachable(Exception):
         pass
 
     def heard(event: Any) -> None:
@@ -407,13 +407,13 @@ def test_trtexec_dies_with_whoever_started_it(
         running = left_running(board)
         assert any("trtexec" in command and "--onnx" in command for command in running.values())
         if whom == "host":
-            raise Gone
+            raise Unreachable
         [worker] = [pid for pid, command in running.items() if command.endswith(" worker")]
         os.kill(worker, signal.SIGKILL)
 
     folder, target = made("10.3"), write_target(here, "10.3")
     if whom == "host":
-        with pytest.raises(Gone):
+        with pytest.raises(Unreachable):
             measured(folder, target, heard=heard)
     else:
         assert "killed by SIGKILL" in reason(folder, target, heard=heard)

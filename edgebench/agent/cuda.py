@@ -92,8 +92,10 @@ class Runtime(object):
 def checked(code: Any, text: Callable[[Any], Any], what: str) -> None:
     """Raise `CudaError` where a function did not return 0."""
     if int(code):
-        said = text(code) or b"?"
-        raise CudaError("%s: %s (%d)" % (what, said.decode("utf-8", "replace") if isinstance(said, bytes) else said, code))
+        message = text(code) or b"?"
+        raise CudaError(
+            "%s: %s (%d)" % (what, message.decode("utf-8", "replace") if isinstance(message, bytes) else message, code)
+        )
 
 
 # ---------------------------------------------------------------- cuda-python

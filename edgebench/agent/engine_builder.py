@@ -47,7 +47,7 @@ class Build(object):
         self.precision = job["precision"]
         self.gpu = gpu
         self.version = numbers(trt.__version__)
-        self.said = journal(trt)
+        self.messages = journal(trt)
         self.calibrator: Any = None
 
     def run(self) -> Tuple[bytes, Dict[str, Any], List[Dict[str, str]]]:
@@ -69,8 +69,8 @@ class Build(object):
 
     def built(self) -> Tuple[bytes, Dict[str, Optional[bool]]]:
         """Build it, and let go of all that this took: boards have little memory, and the engine is read next."""
-        self.trt.init_libnvinfer_plugins(self.said, "")
-        builder = self.trt.Builder(self.said)
+        self.trt.init_libnvinfer_plugins(self.messages, "")
+        builder = self.trt.Builder(self.messages)
         abilities = self.abilities(builder)
         network = builder.create_network(self.creation())
         self.parse(network)
@@ -84,7 +84,7 @@ class Build(object):
 
     def reason(self, stage: str) -> str:
         """Say why a stage failed."""
-        return tensorrt_log.reason(list(self.said.errors), self.said.text, self.version, stage)
+        return tensorrt_log.reason(list(self.messages.errors), self.messages.text, self.version, stage)
 
     def abilities(self, builder: Any) -> Dict[str, Optional[bool]]:
         """Ask what the GPU computes fast, where this version tells; ValueError where INT8 is wanted and it does not."""
@@ -115,20 +115,20 @@ class Build(object):
 
     def parse(self, network: Any) -> None:
         """Read the ONNX file; ValueError names the node and the reason."""
-        parser = self.trt.OnnxParser(network, self.said)
+        parser = self.trt.OnnxParser(network, self.messages)
         if parser.parse_from_file(self.path):
             return
         found = [self.refusal(parser.get_error(index)) for index in range(parser.num_errors)]
         if not found:
             raise ValueError(self.reason("reading the ONNX file"))
-        more = tensorrt_log.too_new(self.said.text, self.version)
+        more = tensorrt_log.too_new(self.messages.text, self.version)
         raise ValueError("reading the ONNX file%s%s" % ("; ".join(found[:3]), more))
 
     def refusal(self, error: Any) -> str:
         """Write one of the parser's errors, with the node's name: by itself from 10 on, else from the log."""
         name = error.node_name() if hasattr(error, "node_name") else ""
         kind = error.node_operator() if hasattr(error, "node_operator") else ""
-        at = "%s (%s)" % (name, kind) if name and kind else name or tensorrt_log.node(self.said.text)
+        at = "%s (%s)" % (name, kind) if name and kind else name or tensorrt_log.node(self.messages.text)
         return " at node %s: %s" % (at or "number %d" % error.node(), " ".join(error.desc().split()))
 
     def configured(self, config: Any) -> Any:
@@ -163,7 +163,7 @@ class Build(object):
 
     def layers(self, content: bytes) -> List[Dict[str, str]]:
         """Ask the engine inspector for the layers."""
-        runtime = self.trt.Runtime(self.said)
+        runtime = self.trt.Runtime(self.messages)
         engine = runtime.deserialize_cuda_engine(content)
         if engine is None:
             raise ValueError(self.reason("reading the engine that was just built"))

@@ -162,12 +162,12 @@ class Environments(object):
         python = os.path.join(folder, "bin", "python")
         found = {name: self._trials.run(python, name) for name in self._runtimes}
         brought = set(job["distributions"])
-        ours = [name for name, told in found.items() if brought & set(told["of"])]
+        ours = [name for name, fact in found.items() if brought & set(fact["of"])]
         broken = ["%s: %s" % (name, found[name]["reason"]) for name in ours if found[name]["reason"]]
         if broken:
             remedy = "" if made else "; run again to make it anew"
             raise Refused("the environment does not run on this device and is removed (%s)%s" % ("; ".join(broken), remedy))
-        return {name: {"version": told["version"], "reason": told["reason"]} for name, told in found.items()}
+        return {name: {"version": fact["version"], "reason": fact["reason"]} for name, fact in found.items()}
 
     def _seal(self, folder: str, manifest: Dict[str, Any]) -> None:
         """Write the manifest and switch `current`, each whole or not at all."""

@@ -161,14 +161,14 @@ def run(*command: str) -> str:
             process.wait()
         out.seek(0)
         text = out.read(1 << 20).decode("utf-8", "replace")
-    said = (text.strip().splitlines() or ["it said nothing"])[-1].strip()[:200]
+    message = (text.strip().splitlines() or ["it said nothing"])[-1].strip()[:200]
     name = " ".join([os.path.basename(command[0])] + list(command[1:]))
     if process.returncode == -9:
-        raise ProgramError("%s: killed, or no end after %d s: %s" % (name, PROGRAM_SECONDS, said))
+        raise ProgramError("%s: killed, or no end after %d s: %s" % (name, PROGRAM_SECONDS, message))
     if "eboot required" in text:
         raise ProgramError("%s: wants a reboot; run it by hand, let it reboot, and apply again" % name)
     if code and "-q" not in command:  # the query fails for users other than root, after its answer
-        raise ProgramError("%s: exit code %d: %s" % (name, code, said))
+        raise ProgramError("%s: exit code %d: %s" % (name, code, message))
     return text
 
 
@@ -180,7 +180,7 @@ def _program(name: str) -> str:
 
 
 def _privileged(root: str) -> bool:
-    """Say whether the clock limits, which these programs write, may be written."""
+    """Return whether the clock limits, which these programs write, may be written."""
     limit = os.path.join(root, CPUS, "cpu0/cpufreq/scaling_min_freq")
     return os.access(limit, os.W_OK) if os.path.exists(limit) else os.geteuid() == 0
 

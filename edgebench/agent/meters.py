@@ -120,7 +120,7 @@ class Reader(threading.Thread):
         self._over = threading.Event()
         self._lock = threading.Lock()
         self._kept: Dict[int, Tuple[List[int], List[float]]] = {}
-        self._said: Optional[str] = None
+        self._state: Optional[str] = None
 
     def begin(self) -> None:
         """Start the meter and its thread, or report why there is none."""
@@ -178,9 +178,9 @@ class Reader(threading.Thread):
 
     def _describe(self, reason: Optional[str] = None) -> None:
         """Say what the meter is, unless the same was said before."""
-        said = repr((self.channels, reason))
-        if said != self._said:
-            self._said = said
+        state = repr((self.channels, reason))
+        if state != self._state:
+            self._state = state
             self._emit("meter", meter=self._number, name=self._spec["name"], channels=self.channels, reason=reason)
 
     def _emit(self, event: str, **fields: Any) -> None:
@@ -232,12 +232,12 @@ class Sampler(object):
 
     @property
     def working(self) -> bool:
-        """Say whether any meter can be read."""
+        """Return whether any meter can be read."""
         return any(reader.channels for reader in self._readers)
 
     @property
     def own_clock(self) -> bool:
-        """Say whether some meter wants marks."""
+        """Return whether some meter wants marks."""
         return any(item["own_clock"] for reader in self._readers for item in reader.channels)
 
     def abandon(self) -> None:

@@ -157,6 +157,6 @@ async def window(benchmarker: Any, tensors: List[Any], seconds: float) -> Dict[s
 
 
 def enough(count: int, seconds: float, mode: Dict[str, Any]) -> bool:
-    """Say whether a trial has as many samples as its mode wants, or has reached its end."""
+    """Return whether a trial has as many samples as its mode wants, or has reached its end."""
     wanted = count >= mode["min_samples"] and seconds >= mode["min_seconds"]
     return bool(count and (wanted or seconds >= mode["cap_seconds"]))

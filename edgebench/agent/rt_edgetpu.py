@@ -71,9 +71,9 @@ def library_label() -> Optional[str]:
     except (OSError, AttributeError):
         return None
     ask.restype = ctypes.c_char_p
-    told = (ask() or b"").decode("utf-8", "replace")
-    found = re.search(r"RuntimeVersion\(\d+\)", told)
-    return found.group(0) if found else told or "unknown"
+    described = (ask() or b"").decode("utf-8", "replace")
+    found = re.search(r"RuntimeVersion\(\d+\)", described)
+    return found.group(0) if found else described or "unknown"
 
 
 def _pycoral_utils() -> Optional[str]:
@@ -86,7 +86,7 @@ def _pycoral_utils() -> Optional[str]:
 
 
 def wrong_pycoral() -> bool:
-    """Say whether what is called pycoral here is PyPI's package of that name, which has nothing to do with Coral."""
+    """Return whether what is called pycoral here is PyPI's package of that name, which has nothing to do with Coral."""
     return _pycoral_utils() == ""
 
 
@@ -173,11 +173,11 @@ class Runtime(object):
         except OSError as error:
             raise OSError("%s is not installed (%s); sudo apt-get install libedgetpu1-std" % (LIBRARY, error))
         except ValueError as error:
-            said = " ".join(str(error).split())
+            message = " ".join(str(error).split())
             where = "Edge TPU %s" % device if device else "Edge TPU"
             raise ValueError(
                 "no %s answers (%s); plug it in, look for it with lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*, let nothing "
-                "else use it, and let the user be in the group plugdev or apex" % (where, said)
+                "else use it, and let the user be in the group plugdev or apex" % (where, message)
             )
 
     def prepare(self, raw: bytes, shape: Any) -> Any:

@@ -52,7 +52,7 @@ class Runtime(object):
         self._trt = tensorrt
         self._job = job
         self._cuda: Any = None
-        self._said = engine_builder.journal(tensorrt)
+        self._journal = engine_builder.journal(tensorrt)
         self._context: Any = None
 
     def _reach(self) -> Any:
@@ -92,9 +92,9 @@ class Runtime(object):
         self._free_before = self._cuda.free_bytes()
         self._file = self._plan(path, gpu)
         engines.facts_of(self._file)
-        self._trt.init_libnvinfer_plugins(self._said, "")
+        self._trt.init_libnvinfer_plugins(self._journal, "")
         with open(self._file, "rb") as stream:
-            self._loader = self._trt.Runtime(self._said)
+            self._loader = self._trt.Runtime(self._journal)
             self._engine = self._loader.deserialize_cuda_engine(stream.read())
         if self._engine is None:
             engines.forget(self._file)
@@ -106,7 +106,7 @@ class Runtime(object):
 
     def _reason(self, stage: str) -> str:
         numbers = engine_builder.numbers(self._trt.__version__)
-        return tensorrt_log.reason(list(self._said.errors), self._said.text, numbers, stage)
+        return tensorrt_log.reason(list(self._journal.errors), self._journal.text, numbers, stage)
 
     def _bind(self) -> None:
         """Give the engine's tensors memory on both sides, and choose how it is called."""
@@ -212,8 +212,8 @@ class Runtime(object):
         """
         if not self._integrated:
             return max(0, int(self._free_before - self._cuda.free_bytes()))
-        said = tensorrt_log.allocated_bytes(self._said.text)
-        return None if said is None else said + self._in_bytes + self._out_bytes
+        allocated = tensorrt_log.allocated_bytes(self._journal.text)
+        return None if allocated is None else allocated + self._in_bytes + self._out_bytes
 
     def profile(self, path: str, threads: int, inputs: List[Any]) -> List[Dict[str, Any]]:
         """Time every layer of the engine by TensorRT's profiler: the mean of some inferences, in nanoseconds."""

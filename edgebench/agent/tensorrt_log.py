@@ -82,17 +82,17 @@ def reason(errors: List[str], text: str, version: Tuple[int, ...], stage: str) -
 
     `errors`: the lines of that severity; `text`: all that was said.
     """
-    said = [" ".join(line.split()) for line in map(bare, errors) if line and not line.startswith(AFTERWARDS)]
+    lines = [" ".join(line.split()) for line in map(bare, errors) if line and not line.startswith(AFTERWARDS)]
     if "Failed to parse onnx file" in text:
         stage = "reading the ONNX file"
-    memory = [line for line in said if MEMORY.search(line)]
+    memory = [line for line in lines if MEMORY.search(line)]
     if memory:
         advice = "end other programs on the device, or export with a smaller model"
         return "%s: the GPU's memory ran out (%s); %s" % (stage, memory[0][:LONGEST], advice)
-    foreign = [line for line in said if FOREIGN.search(line)]
+    foreign = [line for line in lines if FOREIGN.search(line)]
     if foreign:
         return "%s: the engine is of another TensorRT or GPU (%s)" % (stage, foreign[0][:LONGEST])
-    last = said[-1] if said else "TensorRT gave no reason"
+    last = lines[-1] if lines else "TensorRT gave no reason"
     at = node("\n".join(bare(line) for line in text.splitlines()))
     where = " at node %s" % at if at else ""
     return "%s%s: %s%s" % (stage, where, last[:LONGEST], too_new(text, version))

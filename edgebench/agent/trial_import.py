@@ -38,9 +38,9 @@ class Trials(object):
             self._process.stdin.close()
             out.seek(0)
             err.seek(0)
-            said, last = out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace").strip().splitlines()
+            output, last = out.read().decode("utf-8", "replace"), err.read().decode("utf-8", "replace").strip().splitlines()
         found = {"version": None, "reason": None, "of": []}  # type: Dict[str, Any]
-        for line in said.splitlines():
+        for line in output.splitlines():
             found.update(json.loads(line))
         if late:
             found["reason"] = "the import did not end within %d s" % IMPORT_SECONDS

@@ -62,13 +62,13 @@ class Program(object):
     def __init__(self, path: str) -> None:
         self.path = path
         self._process: "Optional[subprocess.Popen[str]]" = None
-        said = self._call(["--help"], None, HELP_SECONDS)[0].text
-        banner = BANNER.search(said)
+        output = self._call(["--help"], None, HELP_SECONDS)[0].text
+        banner = BANNER.search(output)
         if banner is None:
             raise ValueError("%s --help prints no version of TensorRT; name another by --option trtexec=PATH" % path)
         self.numbers = decoded(int(banner.group(1)))
         self.version = "%d.%d.%d" % self.numbers
-        self._options = set(OPTION.findall(said))
+        self._options = set(OPTION.findall(output))
 
     def takes(self, option: str) -> bool:
         """Tell whether this version lists an option in its help."""
@@ -76,10 +76,10 @@ class Program(object):
 
     def device(self, folder: str) -> Dict[str, Any]:
         """Ask which GPU it would use, which it says before it looks for an engine; ValueError where there is none."""
-        said, code = self._call(["--loadEngine=none.plan"], folder, HELP_SECONDS)
-        name, capability = GPU.search(said.text), CAPABILITY.search(said.text)
+        output, code = self._call(["--loadEngine=none.plan"], folder, HELP_SECONDS)
+        name, capability = GPU.search(output.text), CAPABILITY.search(output.text)
         if name is None or capability is None:
-            raise ValueError(self._reason(said.text, code, "looking for the GPU"))
+            raise ValueError(self._reason(output.text, code, "looking for the GPU"))
         return {"name": name.group(1).strip(), "capability": capability.group(1)}
 
     def run(
@@ -96,10 +96,10 @@ class Program(object):
         `watch` looks at its resident memory every 10 ms; `begun` is called with
         its process's number when it begins to infer.
         """
-        said, code = self._call(arguments, folder, seconds, watch, begun)
-        if code == 0 and (said.text.strip().splitlines() or [""])[-1].startswith("&&&& PASSED"):
-            return said
-        raise ValueError(self._reason(said.text, code, stage))
+        output, code = self._call(arguments, folder, seconds, watch, begun)
+        if code == 0 and (output.text.strip().splitlines() or [""])[-1].startswith("&&&& PASSED"):
+            return output
+        raise ValueError(self._reason(output.text, code, stage))
 
     def _reason(self, text: str, code: int, stage: str) -> str:
         errors = [line for line in tensorrt_log.entries(text.strip()) if "[E]" in line]

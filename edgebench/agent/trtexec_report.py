@@ -35,16 +35,16 @@ def summary(text: str) -> Dict[str, float]:
     return dict(found, queries=float(count.group(1)))
 
 
-def checked(rows: List[Dict[str, float]], said: Dict[str, float]) -> None:
+def checked(rows: List[Dict[str, float]], printed: Dict[str, float]) -> None:
     """Raise ValueError where the times and the summary do not tell the same."""
-    if len(rows) != said["queries"]:
-        raise ValueError("trtexec says %d queries, and its times file has %d" % (said["queries"], len(rows)))
+    if len(rows) != printed["queries"]:
+        raise ValueError("trtexec says %d queries, and its times file has %d" % (printed["queries"], len(rows)))
     ordered = sorted(row["latencyMs"] for row in rows)
     half = len(ordered) // 2
     middle = ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2.0
     for name, own in (("min", ordered[0]), ("median", middle), ("max", ordered[-1])):
-        if abs(own - said[name]) > CLOSE * max(own, said[name]):
-            raise ValueError("trtexec prints a %s latency of %g ms, and its times give %g ms" % (name, said[name], own))
+        if abs(own - printed[name]) > CLOSE * max(own, printed[name]):
+            raise ValueError("trtexec prints a %s latency of %g ms, and its times give %g ms" % (name, printed[name], own))
 
 
 def trial(rows: List[Dict[str, float]], warmup_ms: float, load_ns: int, begun_ns: int, window_ms: float) -> Dict[str, Any]:

@@ -50,8 +50,8 @@ class Runtime(object):
             arguments = self._build(path)
             self._lay_cache(path, made)
             limit = self._job["finish"]["timeout_seconds"] + BEYOND_SECONDS
-            said = self._program.run(arguments, made, limit, "building the engine")
-            self._refuse_slow_int8(said.text, gpu)
+            finished = self._program.run(arguments, made, limit, "building the engine")
+            self._refuse_slow_int8(finished.text, gpu)
             with open(os.path.join(made, "engine.plan"), "rb") as stream:
                 content = stream.read()
             layers = tensorrt_log.layers(trtexec_report.content(os.path.join(made, "layers.json")) or "")
@@ -61,9 +61,9 @@ class Runtime(object):
             "compute_capability": gpu["capability"],
             "how": "trtexec",
             "engine_bytes": len(content),
-            "build_seconds": round(said.wall_ns / 1e9, 3),
+            "build_seconds": round(finished.wall_ns / 1e9, 3),
             "layers": engines.summary(layers),
-            "fast_fp16": False if NO_FP16 in said.text else None,
+            "fast_fp16": False if NO_FP16 in finished.text else None,
         }
         engines.keep(plan, content, facts, layers)
         return dict(facts, cached=False)
@@ -106,10 +106,10 @@ class Runtime(object):
     def load(self, path: str, threads: int) -> None:
         """See that the engine is there; each run loads it anew."""
         folder = os.path.dirname(os.path.abspath(path))
-        said = trtexec_report.content(os.path.join(folder, GPU_FILE))
-        if said is None:
+        finished = trtexec_report.content(os.path.join(folder, GPU_FILE))
+        if finished is None:
             raise ValueError("%s: no engine was built here; run again" % folder)
-        self._file = self._plan(path, json.loads(said))
+        self._file = self._plan(path, json.loads(finished))
         engines.facts_of(self._file)
 
     def prepare(self, raw: bytes, shape: Any) -> Any:
@@ -155,26 +155,26 @@ class Runtime(object):
         seconds = math.ceil(mode["warmup_seconds"] + mode["min_seconds"])
         asked = ["--warmUp=0", "--duration=%d" % seconds, "--iterations=%d" % mode["min_samples"], "--exportTimes=times.json"]
         with self._scratch() as folder:
-            said = self._run(tensors[0], asked, folder, 10.0 * seconds, begun=begun)
+            finished = self._run(tensors[0], asked, folder, 10.0 * seconds, begun=begun)
             rows = trtexec_report.times(trtexec_report.content(os.path.join(folder, "times.json")) or "")
-        trtexec_report.checked(rows, trtexec_report.summary(said.text))
-        if said.begun_ns is None:
+        trtexec_report.checked(rows, trtexec_report.summary(finished.text))
+        if finished.begun_ns is None:
             raise ValueError("trtexec did not say when it began to infer; its output has a form that is not known here")
-        load_ns = trtexec_report.load_ns(said.text, said.wall_ns, 1e3 * seconds)
-        return trtexec_report.trial(rows, 1e3 * mode["warmup_seconds"], load_ns, said.begun_ns, 1e3 * mode["window_seconds"])
+        load_ns = trtexec_report.load_ns(finished.text, finished.wall_ns, 1e3 * seconds)
+        return trtexec_report.trial(rows, 1e3 * mode["warmup_seconds"], load_ns, finished.begun_ns, 1e3 * mode["window_seconds"])
 
     def footprint(self, path: str, tensor: Any) -> Dict[str, Any]:
         """Measure the program's resident memory while it runs the engine, and what TensorRT allocates on the GPU."""
         self.load(path, 1)
         with self._scratch() as folder:
-            said = self._run(tensor, ["--iterations=10", "--warmUp=0", "--duration=0"], folder, watch=True)
+            finished = self._run(tensor, ["--iterations=10", "--warmUp=0", "--duration=0"], folder, watch=True)
         return {
             "baseline_bytes": None,
             "loaded_bytes": None,
-            "peak_bytes": said.peak_bytes,
+            "peak_bytes": finished.peak_bytes,
             "method": "VmHWM of trtexec",
             "reason": "trtexec is one process from start to end: its share without the model is not known",
-            "device_bytes": tensorrt_log.allocated_bytes(said.text),
+            "device_bytes": tensorrt_log.allocated_bytes(finished.text),
         }
 
     def profile(self, path: str, threads: int, inputs: List[Any]) -> List[Dict[str, Any]]:

@@ -85,7 +85,7 @@ class Before(object):
                 sync(folder)
 
     def writable(self) -> bool:
-        """Say whether the file can be written, and its folder be made."""
+        """Return whether the file can be written, and its folder be made."""
         folder = os.path.dirname(self.path)
         while not os.path.exists(folder):
             folder = os.path.dirname(folder)

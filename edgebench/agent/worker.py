@@ -106,16 +106,16 @@ def accuracy(worker: Worker) -> None:
     worker.stage = "predictions"
     evaluation, batch = worker.job["evaluation"], worker.job["batch"]
     chunk: List[bytes] = []
-    first, said = 0, time.monotonic()
+    first, reported = 0, time.monotonic()
     with open(evaluation["path"], "rb") as stream:
         for begin in range(0, evaluation["count"], batch):
             end = min(begin + batch, evaluation["count"])
             output = worker.runtime.infer(worker.prepare([worker.image(stream, index) for index in range(begin, end)]))
             chunk.append(worker.runtime.scores(output))
-            if end - first >= CHUNK or end == evaluation["count"] or time.monotonic() - said > CHUNK_SECONDS:
+            if end - first >= CHUNK or end == evaluation["count"] or time.monotonic() - reported > CHUNK_SECONDS:
                 values = base64.b64encode(b"".join(chunk)).decode("ascii")
                 worker.events.emit("predictions", first=first, rows=end - first, values=values)
-                chunk, first, said = [], end, time.monotonic()
+                chunk, first, reported = [], end, time.monotonic()
 
 
 def finish(worker: Worker) -> None:

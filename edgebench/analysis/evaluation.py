@@ -64,12 +64,12 @@ def evaluate(task: Task, classes: Sequence[str], labels: NDArray[Any], scores: S
     positive = slice(1, 2) if task == "binary" else slice(None)
     if task == "binary":
         notes.append(f"Curves are those of {names[1]}, which counts as positive.")
-    told = _told_apart(names[positive], truth[:, positive], likely[:, positive], notes)
+    separated = _separated(names[positive], truth[:, positive], likely[:, positive], notes)
     return Evaluation(
         samples=len(labels),
         confusion=confusion,
-        roc=_lines(told, curves.roc, notes),
-        precision_recall=_lines(told, curves.precision_recall, []),
+        roc=_lines(separated, curves.roc, notes),
+        precision_recall=_lines(separated, curves.precision_recall, []),
         calibration=_calibration(task, labels, scores, likely),
         worst=_worst(task, names, truth, scores, likely),
         notes=tuple(notes),
@@ -126,7 +126,7 @@ def _line(true: str, predicted: Sequence[str], counts: NDArray[Any]) -> dict[str
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Separated:
     """The classes that have curves: names, whether each sample is of them [n, c], and how likely that was held [n, c]."""
 
     names: Sequence[str]
@@ -134,7 +134,7 @@ class _Told:
     likely: NDArray[Any]
 
 
-def _told_apart(names: Sequence[str], truth: NDArray[Any], likely: NDArray[Any], notes: list[str]) -> _Told:
+def _separated(names: Sequence[str], truth: NDArray[Any], likely: NDArray[Any], notes: list[str]) -> _Separated:
     """Leave out, and note, the classes that have no curve."""
     present = truth.sum(axis=0)
     for name, count in zip(names, present, strict=True):
@@ -143,13 +143,13 @@ def _told_apart(names: Sequence[str], truth: NDArray[Any], likely: NDArray[Any],
         elif count == len(truth):
             notes.append(f"No curve of {name}: every sample is of it.")
     kept = np.flatnonzero((present > 0) & (present < len(truth)))
-    return _Told([names[int(index)] for index in kept], truth[:, kept], likely[:, kept])
+    return _Separated([names[int(index)] for index in kept], truth[:, kept], likely[:, kept])
 
 
-def _lines(told: _Told, draw: Callable[..., Curve], notes: list[str]) -> Lines:
+def _lines(separated: _Separated, draw: Callable[..., Curve], notes: list[str]) -> Lines:
     """Draw the averages and each class; of many, those of the smallest areas."""
-    each = [draw(name, told.truth[:, index], told.likely[:, index]) for index, name in enumerate(told.names)]
-    lines = [curve.values(AVERAGE_CORNERS) for curve in _averages(told, each, draw, notes)]
+    each = [draw(name, separated.truth[:, index], separated.likely[:, index]) for index, name in enumerate(separated.names)]
+    lines = [curve.values(AVERAGE_CORNERS) for curve in _averages(separated, each, draw, notes)]
     corners = CORNERS if len(each) <= MANY else CORNERS_OF_MANY
     if len(each) > MOST:
         notes.append(f"Of {len(each)} classes the {MOST} with the smallest areas have a curve of their own; averages are of all.")
@@ -157,15 +157,15 @@ def _lines(told: _Told, draw: Callable[..., Curve], notes: list[str]) -> Lines:
     return lines + [curve.values(corners) for curve in each]
 
 
-def _averages(told: _Told, each: Sequence[Curve], draw: Callable[..., Curve], notes: list[str]) -> list[Curve]:
+def _averages(separated: _Separated, each: Sequence[Curve], draw: Callable[..., Curve], notes: list[str]) -> list[Curve]:
     """Pool all classes' scores (micro), and average the classes' curves (macro)."""
     if len(each) < 2:
         return []
     macro = curves.mean("macro-average", each)
-    if told.truth.size > POOLED:
-        notes.append(f"No micro-average: {len(told.truth)} samples of {len(each)} classes are too many to pool.")
+    if separated.truth.size > POOLED:
+        notes.append(f"No micro-average: {len(separated.truth)} samples of {len(each)} classes are too many to pool.")
         return [macro]
-    return [draw("micro-average", told.truth.ravel(), told.likely.ravel(), average=True), macro]
+    return [draw("micro-average", separated.truth.ravel(), separated.likely.ravel(), average=True), macro]
 
 
 # ---------------------------------------------------------------- calibration

@@ -35,7 +35,7 @@ class Series:
         return float(((watts[1:] + watts[:-1]) / 2 * np.diff(grid)).sum())
 
     def spans(self, begin: float, end: float) -> bool:
-        """Say whether there are readings on both sides of a stretch."""
+        """Return whether there are readings on both sides of a stretch."""
         return len(self.t) > 1 and bool(self.t[0] <= begin and end <= self.t[-1])
 
     def updated(self, begin: float, end: float) -> Floats:

@@ -34,7 +34,7 @@ def quantile(samples: Samples, q: float) -> float:
 
 
 def eligible(count: int, q: float) -> bool:
-    """Say whether so many samples can bound a quantile.
+    """Return whether so many samples can bound a quantile.
 
     At confidence 0.99 one sample beyond it must be unlikely luck: the
     binomial bound of MLPerf LoadGen's early stopping with one sample set

@@ -11,7 +11,7 @@ LEAST_SHIFT = 0.02
 
 
 def certain(first: Sequence[float], second: Sequence[float], floor: float | None) -> bool | None:
-    """Say whether `stats.compare` would call cells that were not interleaved different, by their trials' medians.
+    """Return whether `stats.compare` would call cells that were not interleaved different, by their trials' medians.
 
     No draw changes the answer where the shift is too small, or where the trials
     of one lie beyond all of the other's. None where the draws decide.

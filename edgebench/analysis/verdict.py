@@ -33,7 +33,7 @@ def judge(
     server: Server | None = None,
     saturates: bool = False,
 ) -> Verdict:
-    """Say whether the numbers can be relied on, why not, and what to do.
+    """Return whether the numbers can be relied on, why not, and what to do.
 
     Dispersion is judged on windows (a tenth of a trial), not on single
     samples: one preempted inference among thousands moves no median. Heat is

@@ -11,10 +11,10 @@ from edgebench.bundle.export import accepted, exporter
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
 from edgebench.recipes import Work
-from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, Preprocessing, Slot
+from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, PlannedCell, Preprocessing
 
 
-def foresee(network: Network, slot: Slot, dynamic_batch: bool) -> None:
+def check_slot(network: Network, slot: PlannedCell, dynamic_batch: bool) -> None:
     """Check what a slot's model will have to become; the export raises the same, but after the training."""
     limits = accepted(slot.target, slot.format, slot.precision).limits
     request = ExportRequest(network, slot.precision, limits, None, dynamic_batch)

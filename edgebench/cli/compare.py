@@ -40,7 +40,7 @@ def command(
     from edgebench.config import read_target
 
     limit = None if fail_if_slower is None else options.share("--fail-if-slower", fail_if_slower)
-    wishes = options.scenario(
+    overrides = options.scenario(
         kind=kind, threads=threads, affinity=affinity, precision=half_width, rate=rate, idle_ms=idle_ms, streams=streams
     )
     with console.progress() as progress:
@@ -52,7 +52,7 @@ def command(
             trust=trust,
             mode=mode,
             dataset=dataset,
-            scenario=wishes,
+            scenario=overrides,
             results=results,
             work=work,
             progress=progress,

@@ -88,12 +88,12 @@ def progress() -> Iterator[Progress]:
         with _bar() as report:
             yield report
         return
-    said: set[str] = set()
+    printed: set[str] = set()
 
     def line(what: str, done: float, total: float, lane: str = "") -> None:
         head, left = _parted(what)
-        if head not in said:
-            said.add(head)
+        if head not in printed:
+            printed.add(head)
             print(f"edgebench: {head}" + (f" ({left})" if left else ""), file=sys.stderr, flush=True)
 
     yield line

@@ -87,8 +87,8 @@ def _print_all(tables: Sequence[Table], names: list[str]) -> None:
         rows = [{column.heading: column.fill(row) for column in chosen} for row in table.rows]
         title = f"{columns.title(table)} ({table.mode})"
         console.print_table(title, rows, right=[column.heading for column in chosen if column.number])
-        if told := columns.advice(table):
-            print(console.plain(told))
+        if line := columns.advice(table):
+            print(console.plain(line))
         for entry in table.failed:
             print(console.plain(f"failed: {columns.failure(entry)}"))
         if table.beyond:

@@ -139,14 +139,14 @@ def devices(target: list[str] | None, host: list[str] | None, fleet: Path | None
 
 def scenario(**given: Any) -> dict[str, Any]:
     """Collect what was given on the command line as changes of a scenario."""
-    wishes = {name: value for name, value in given.items() if value is not None}
-    if "affinity" in wishes:
-        wishes["affinity"] = cores(wishes["affinity"])
-    if "batches" in wishes:
-        wishes["batches"] = _numbers("--batches", wishes["batches"])
-    if "precision" in wishes:
-        wishes["precision"] = share("--half-width", wishes["precision"])
-    return wishes
+    overrides = {name: value for name, value in given.items() if value is not None}
+    if "affinity" in overrides:
+        overrides["affinity"] = cores(overrides["affinity"])
+    if "batches" in overrides:
+        overrides["batches"] = _numbers("--batches", overrides["batches"])
+    if "precision" in overrides:
+        overrides["precision"] = share("--half-width", overrides["precision"])
+    return overrides
 
 
 def cores(text: str) -> tuple[int, ...]:

@@ -99,7 +99,7 @@ def _values(result: Result) -> dict[str, Any]:
         "cached": result.cached,
         "size_bytes": result.bundle.size_bytes,
         "metric_drop": result.bundle.parity.metric_drop,
-        "compared": list(result.rivals),
+        "compared": list(result.candidates),
         "recipe": result.bundle.details.get("recipe"),
         "warning": result.warning,
     }
@@ -109,7 +109,9 @@ def _print(result: Result) -> None:
     recipe = result.bundle.details.get("recipe")
     if recipe:
         console.print_table("Blocks, each tried alone in INT8", [_block(row) for row in recipe["blocks"]])
-    console.print_table("On the target, in turn; accuracy on the test split", [_rival(row, result) for row in result.rivals])
+    console.print_table(
+        "On the target, in turn; accuracy on the test split", [_candidate(row, result) for row in result.candidates]
+    )
     before = " (as before)" if result.cached else ""
     print(f"{result.folder}: {result.bundle.size_bytes / 2**20:.2f} MiB{before}; {_sentence(result)}")
 
@@ -127,8 +129,8 @@ def _block(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rival(row: Any, result: Result) -> dict[str, Any]:
-    against, first = row["against"], result.rivals[0]
+def _candidate(row: Any, result: Result) -> dict[str, Any]:
+    against, first = row["against"], result.candidates[0]
     ratio = None if against is None else against["ratio"]
     return {
         "precision": row["name"],
@@ -143,7 +145,7 @@ def _rival(row: Any, result: Result) -> dict[str, Any]:
 
 def _sentence(result: Result) -> str:
     """Say how the file does beside float32."""
-    first, last = result.rivals[0], result.rivals[-1]
+    first, last = result.candidates[0], result.candidates[-1]
     smaller = first["size_bytes"] / last["size_bytes"]
     against = last["against"]
     share = 100 * (against["ratio"]["value"] - 1)

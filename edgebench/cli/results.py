@@ -197,5 +197,5 @@ def _conflict(conflict: Conflict) -> Iterator[str]:
     """Name the devices that share a name, and what tells them apart."""
     yield f"target {conflict.target} names {len(conflict.devices)} devices; their tables stay apart:"
     for device, facts in conflict.devices.items():
-        told = ", ".join(f"{name} {'unknown' if value is None else value}" for name, value in facts.items())
-        yield f"- {device[:10]}: {told or 'no fact that people know them by'}"
+        listed = ", ".join(f"{name} {'unknown' if value is None else value}" for name, value in facts.items())
+        yield f"- {device[:10]}: {listed or 'no fact that people know them by'}"

@@ -11,7 +11,7 @@ import typer
 from edgebench.cli import console, options
 
 if TYPE_CHECKING:
-    from edgebench.run.session import CellPlan, RunResult
+    from edgebench.run.session import CellOutcome, RunResult
     from edgebench.schema import Record
 
 
@@ -48,7 +48,7 @@ def command(
     """Measure a profile's cells, or bundles, that have no result yet."""
     from edgebench import api
 
-    wishes = options.scenario(
+    overrides = options.scenario(
         kind=kind,
         threads=threads,
         affinity=affinity,
@@ -75,7 +75,7 @@ def command(
             reconnect_seconds=reconnect,
             only=only,
             dataset=dataset,
-            scenario=wishes,
+            scenario=overrides,
             meters=options.meters(meter),
             options=options.assigned(option, "compute_units=CPU_ONLY"),
             dry_run=dry_run,
@@ -138,7 +138,7 @@ def _advice(result: RunResult) -> str:
     return unstable(verdicts, judged[0][0]) if judged else ""
 
 
-def _failure(cell: CellPlan, record: Record | None) -> str:
+def _failure(cell: CellOutcome, record: Record | None) -> str:
     """Say which cell failed, why, and what to do."""
     from edgebench.report import record_card
 
@@ -146,7 +146,7 @@ def _failure(cell: CellPlan, record: Record | None) -> str:
     return f"failed: {cell.model} {cell.format} {cell.precision} on {cell.target}: {'; '.join(why)}"
 
 
-def _name(cell: CellPlan) -> dict[str, Any]:
+def _name(cell: CellOutcome) -> dict[str, Any]:
     return {"target": cell.target, "model": cell.model, "format": cell.format, "precision": cell.precision}
 
 

@@ -44,11 +44,11 @@ def connect(target: Target, link: Link) -> Transport:
     return transport
 
 
-def unheard(done: int, total: int) -> None:
+def no_upload_progress(done: int, total: int) -> None:
     """Tell nobody what is sent."""
 
 
-def said(progress: Progress, target: Target) -> Sent:
+def upload_progress(progress: Progress, target: Target) -> Sent:
     """Show what is sent to a device, with its rate."""
     begin = time.monotonic()
 
@@ -80,7 +80,7 @@ def pack_agent(plugins: Sequence[str] = ()) -> bytes:
     return buffer.getvalue()
 
 
-def deploy_agent(target: Target, transport: Transport, sent: Sent = unheard) -> str:
+def deploy_agent(target: Target, transport: Transport, sent: Sent = no_upload_progress) -> str:
     """Push the agent unless the device has it; returns its path there."""
     content = pack_agent(target.agent_plugins)
     return transport.push(content, f"agents/{hashlib.sha256(content).hexdigest()[:16]}.pyz", sent)
@@ -92,7 +92,7 @@ def place(bundle: Bundle) -> str:
 
 
 def deploy(
-    target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8], sent: Sent = unheard
+    target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8], sent: Sent = no_upload_progress
 ) -> Deployed:
     """Push whatever of agent, bundle and evaluation set the device does not have yet.
 

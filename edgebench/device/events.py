@@ -28,7 +28,7 @@ SILENCE_SECONDS = 60.0
 """The agent speaks once a second; after so long without a word it is given up."""
 Event = dict[str, Any]
 Take = Callable[[Event], bool]
-Heard = Callable[[Mapping[str, Any]], None]
+OnEvent = Callable[[Mapping[str, Any]], None]
 
 
 class NotStarted(TransportError):

@@ -8,7 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from edgebench.device.events import Collected, Event, Heard, NotStarted, ask
+from edgebench.device.events import Collected, Event, NotStarted, OnEvent, ask
 from edgebench.errors import MeasureError, TransportError
 from edgebench.schema import Failure, Keep, Measurement, Transport
 
@@ -35,7 +35,9 @@ def hello(transport: Transport, arguments: Sequence[str], job: str = "") -> tupl
     return {key: value for key, value in event.items() if key != "event"}, came
 
 
-def measure(transport: Transport, agent: str, job: Mapping[str, Any], heard: Heard, resume: bool = False) -> list[Measurement]:
+def measure(
+    transport: Transport, agent: str, job: Mapping[str, Any], on_event: OnEvent, resume: bool = False
+) -> list[Measurement]:
     """Run a job on a device and collect what it says; a measurement for each of its cells.
 
     A stream that ends without `done` is a failure, and what arrived before is
@@ -48,7 +50,7 @@ def measure(transport: Transport, agent: str, job: Mapping[str, Any], heard: Hea
 
     def take(event: Event) -> bool:
         collected.take(event)
-        heard(event)
+        on_event(event)
         return False
 
     try:

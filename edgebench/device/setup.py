@@ -47,7 +47,7 @@ class Plan:
 
     @property
     def done(self) -> bool:
-        """Say whether the device has this environment in force."""
+        """Return whether the device has this environment in force."""
         return bool((self.device["environment"] or {}).get("name") == self.name)
 
     @property
@@ -144,8 +144,8 @@ def install(transport: Transport, agent: str, plan: Plan, progress: Progress) ->
             "wheels": {wheel.path.name: wheel.sha256 for wheel in plan.house.wheels},
         },
     }
-    told = _one(transport, agent, plan.target, job, "installed", progress)
-    return Outcome(bool(told["made"]), pushed, int(told["freed_bytes"]), str(told["path"]), told["runtimes"])
+    answer = _one(transport, agent, plan.target, job, "installed", progress)
+    return Outcome(bool(answer["made"]), pushed, int(answer["freed_bytes"]), str(answer["path"]), answer["runtimes"])
 
 
 def remove(transport: Transport, agent: str, target: Target) -> int:
@@ -159,7 +159,7 @@ def _place(wheel: Wheel) -> str:
 
 
 def _push(transport: Transport, target: Target, wheel: Wheel, progress: Progress) -> str:
-    return transport.push(wheel.path, f"wheels/{_place(wheel)}", deploy.said(progress, target))
+    return transport.push(wheel.path, f"wheels/{_place(wheel)}", deploy.upload_progress(progress, target))
 
 
 def _lane(progress: Progress, target: Target) -> Progress:

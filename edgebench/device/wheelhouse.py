@@ -252,16 +252,16 @@ def _pip(arguments: Sequence[str]) -> Iterator[str]:
         raise TransportError(f"pip did not fetch the wheels within {FETCH_SECONDS / 60:.0f} min; run again, what arrived is kept")
 
 
-def _explain(said: str, wants: Mapping[str, _Want], python: Interpreter) -> Exception:
+def _explain(output: str, wants: Mapping[str, _Want], python: Interpreter) -> Exception:
     """Turn what pip said into one line: which requirement has no wheel, and what has one."""
-    if "No module named pip" in said:
+    if "No module named pip" in output:
         return InputError(f"{sys.executable} has no pip, which fetches the wheels; run: {sys.executable} -m ensurepip --upgrade")
-    if "No space left on device" in said:
+    if "No space left on device" in output:
         return StorageError("the disk is full; free some space, or choose another folder by --work")
-    match = re.search(r"satisfies the requirement (.+?) \(from versions: (.*)\)", said)
-    if match is None or (match[2] == "none" and UNREACHABLE.search(said)):
-        last = [line.strip() for line in said.splitlines() if line.strip()]
-        why = "the package index cannot be reached" if UNREACHABLE.search(said) else "pip ended without the wheels"
+    match = re.search(r"satisfies the requirement (.+?) \(from versions: (.*)\)", output)
+    if match is None or (match[2] == "none" and UNREACHABLE.search(output)):
+        last = [line.strip() for line in output.splitlines() if line.strip()]
+        why = "the package index cannot be reached" if UNREACHABLE.search(output) else "pip ended without the wheels"
         remedy = "connect this computer to it once, or name a folder of wheels by PIP_FIND_LINKS"
         return TransportError(f"{why}; {remedy} ({last[-1][:300] if last else 'it said nothing'})")
     name = canonicalize_name(re.split(r"[^A-Za-z0-9._-]", match[1], maxsplit=1)[0])

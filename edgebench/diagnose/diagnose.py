@@ -24,7 +24,7 @@ from edgebench.diagnose.findings import Arithmetic, Case, Finding
 from edgebench.diagnose.graph import Graph, Node, less_overhead, nodes_of
 from edgebench.errors import BundleError, InputError, MeasureError
 from edgebench.run.interleave import interleaved, run_passes
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, subject_of
 from edgebench.schema import Bundle, Comparison, Measurement, Scenario
 from edgebench.store.noise import noise_floor
@@ -100,12 +100,12 @@ class Diagnosis:
 
     def _node(self, index: int) -> dict[str, Any]:
         node = self.graph.nodes[index]
-        told = {"name": node.name, "op": node.op, "place": self.graph.place(index), "where": node.where, "ns": node.ns}
-        return {**told, "kind": self.graph.kinds[index], "share": self.graph.share([node])}
+        described = {"name": node.name, "op": node.op, "place": self.graph.place(index), "where": node.where, "ns": node.ns}
+        return {**described, "kind": self.graph.kinds[index], "share": self.graph.share([node])}
 
     @property
     def headline(self) -> str:
-        """Say whether the bundle is slower than FP32 at all."""
+        """Return whether the bundle is slower than FP32 at all."""
         precision = self.bundle.precision
         if self.median_ns is None:
             return f"{self.bundle.name} was not run: {self.target} does not run it; its compiler says where operators are placed"
@@ -145,8 +145,8 @@ class Diagnosis:
         """Return all of it as plain JSON values."""
         compared = None
         if self.comparison is not None and self.reference is not None:
-            told = {"name": self.reference.name, "sha256": self.reference.sha256, "median_ns": self.reference_ns}
-            compared = {**told, "latency": self.comparison.model_dump()}
+            described = {"name": self.reference.name, "sha256": self.reference.sha256, "median_ns": self.reference_ns}
+            compared = {**described, "latency": self.comparison.model_dump()}
         return {
             "bundle": self.bundle.name,
             "sha256": self.bundle.sha256,
@@ -198,7 +198,7 @@ def find(case: Case) -> list[Finding]:
 # ---------------------------------------------------------------- by running
 
 
-def diagnose(session: Session, subject: Subject, reference: Subject | None) -> Diagnosis:
+def diagnose(session: Session, subject: CellJob, reference: CellJob | None) -> Diagnosis:
     """Profile a bundle on its device, and measure it without profiling, in turn with its FP32 form where there is one."""
     subjects = [subject] if reference is None else [subject, reference]
     try:
@@ -237,7 +237,7 @@ def diagnose(session: Session, subject: Subject, reference: Subject | None) -> D
     )
 
 
-def _arithmetic(session: Session, subject: Subject) -> Arithmetic | None:
+def _arithmetic(session: Session, subject: CellJob) -> Arithmetic | None:
     """Compute samples as the runtime usually does and operator by operator; None where it knows one way alone."""
     other = as_written(subject.bundle, subject.cell.runtime)
     if other is None:
@@ -272,12 +272,12 @@ def _untimed(graph: Graph) -> str:
     return "none, one inference takes too long to cut the file after each operator" if graph.nodes else UNTIMED
 
 
-def _run(session: Session, subjects: Sequence[Subject], passes: Sequence[Pass], what: str) -> list[Measurement]:
+def _run(session: Session, subjects: Sequence[CellJob], passes: Sequence[Pass], what: str) -> list[Measurement]:
     label = f"{what} {subjects[0].bundle.name} on {subjects[0].cell.target}"
     return run_passes(session, subjects, passes, label, meters=())
 
 
-def _graph(subject: Subject, found: Measurement) -> Graph:
+def _graph(subject: CellJob, found: Measurement) -> Graph:
     """Put together what a device said and what the file says."""
     return Graph(nodes_of(found.profile or ()), tuple(_original(subject.folder, subject.bundle)))
 
@@ -288,7 +288,7 @@ def _original(folder: Path, bundle: Bundle) -> Iterator[Node]:
         yield from nodes_of({**node, "where": "", "ns": None} for node in onnxfile.nodes(str(folder / bundle.entry)))
 
 
-def reference(session: Session, subject: Subject, against: Path | None) -> Subject | None:
+def reference(session: Session, subject: CellJob, against: Path | None) -> CellJob | None:
     """Tie the FP32 form of a bundle to its device: the one given, or one that lies beside it and runs there.
 
     `InputError` where what is given is another model.

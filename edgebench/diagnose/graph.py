@@ -64,12 +64,12 @@ class Graph:
 
     @property
     def timed(self) -> bool:
-        """Say whether the runtime timed its nodes."""
+        """Return whether the runtime timed its nodes."""
         return self.total_ns > 0
 
     @property
     def connected(self) -> bool:
-        """Say whether the runtime told what its nodes read."""
+        """Return whether the runtime told what its nodes read."""
         return any(node.inputs for node in self.nodes)
 
     @cached_property

@@ -76,7 +76,7 @@ def _wanted_sign(case: Case) -> str:
 
 
 def _wrong_sign(case: Case) -> bool:
-    """Say whether activations have the sign that the processor's kernels do not want."""
+    """Return whether activations have the sign that the processor's kernels do not want."""
     return case.bundle.format == "onnx" and case.bundle.precision == "int8" and _sign(case) != _wanted_sign(case)
 
 

@@ -44,7 +44,7 @@ class Source:
 
     @property
     def is_file(self) -> bool:
-        """Say whether it names a checkpoint file rather than an architecture."""
+        """Return whether it names a checkpoint file rather than an architecture."""
         path = Path(self.text)
         return path.suffix in ENDINGS or (path.exists() and not path.is_dir())
 
@@ -70,8 +70,8 @@ def checkpoint_folder(source: Source, data: Dataset, root: Path) -> Path:
     path = Path(source.text)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; the profile's path is relative to where edgebench runs")
-    said = [source.name, source.architecture, source.size, source.channels, source.role, source.mean, source.std, str(data.ref)]
-    return root / f"{source.name}-{sha256_json([sha256_file(path), said])[:12]}"
+    stated = [source.name, source.architecture, source.size, source.channels, source.role, source.mean, source.std, str(data.ref)]
+    return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
 def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:

@@ -22,7 +22,7 @@ from edgebench.device.job import Pass
 from edgebench.errors import InputError
 from edgebench.files import sha256_json, write_json
 from edgebench.run.interleave import Part, interleaved, run_passes
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, forget, subject_of
 from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target, Task
 from edgebench.store.noise import noise_floor
@@ -102,7 +102,7 @@ class Bench:
             forget(self.session, subject)
             shutil.rmtree(subject.folder)
 
-    def _found(self, subject: Subject, measurement: Measurement, first: Sequence[float]) -> Found:
+    def _found(self, subject: CellJob, measurement: Measurement, first: Sequence[float]) -> Found:
         medians, scores = stats.medians(measurement.trials), predicted(measurement)
         return Found(
             ratio=stats.compare(first, medians, paired=True, floor=None).ratio.value,
@@ -112,7 +112,7 @@ class Bench:
             size_bytes=subject.bundle.size_bytes,
         )
 
-    def subject(self, choices: Choices) -> Subject:
+    def subject(self, choices: Choices) -> CellJob:
         """Write a mixture's file, and tie it to the device."""
         folder = self.folder / key_of(choices)[:16]
         folder.mkdir()
@@ -202,7 +202,7 @@ class Tried:
 
 
 @dataclass(frozen=True)
-class Rival:
+class Candidate:
     """One of the files that are compared at the end, on the test split."""
 
     name: str
@@ -218,7 +218,7 @@ class Rival:
         return {**asdict(replace(self, against=None)), "against": against}
 
 
-def rivals(session: Session, subjects: Mapping[str, Subject], rounds: int) -> dict[str, Rival]:
+def candidates(session: Session, subjects: Mapping[str, CellJob], rounds: int) -> dict[str, Candidate]:
     """Measure files in turn and judge them on their data; the first is what the others are compared with."""
     cells = list(subjects.values())
     passes = [*(Pass("accuracy", cell=cell) for cell in range(len(cells))), *interleaved(len(cells), rounds)]
@@ -230,5 +230,5 @@ def rivals(session: Session, subjects: Mapping[str, Subject], rounds: int) -> di
     for index, (name, subject) in enumerate(subjects.items()):
         against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None
         metric = headline(subject.bundle.model.task, subject.data, predicted(found[index]))
-        rows[name] = Rival(name, float(np.median(medians[index])), metric, subject.bundle.size_bytes, against)
+        rows[name] = Candidate(name, float(np.median(medians[index])), metric, subject.bundle.size_bytes, against)
     return rows

@@ -16,8 +16,8 @@ from edgebench.bundle.manifest import read_bundle
 from edgebench.bundle.predict import predict
 from edgebench.errors import BundleError, ExportError, InputError
 from edgebench.files import sha256_json
-from edgebench.quantize.bench import Bench, Found, Rival, Tried, headline, held_out, rivals
-from edgebench.run.plan import Subject
+from edgebench.quantize.bench import Bench, Candidate, Found, Tried, candidates, headline, held_out
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, subject_of
 from edgebench.schema import Block, Bundle, Mixer, Network, Scenario, Target
 
@@ -31,7 +31,7 @@ LEAST_GAIN = 0.005
 
 
 @dataclass(frozen=True)
-class Wish:
+class SearchOptions:
     """How to search."""
 
     by: str = "block"
@@ -49,20 +49,20 @@ class Result:
     folder: Path
     bundle: Bundle
     cached: bool
-    rivals: tuple[Mapping[str, Any], ...]
-    """As `sensitivity.Rival.values` gives them."""
+    candidates: tuple[Mapping[str, Any], ...]
+    """As `bench.Candidate.values` gives them."""
 
     @property
     def warning(self) -> str | None:
         """Say so where the bundle is slower than float32."""
-        first, last = self.rivals[0], self.rivals[-1]
+        first, last = self.candidates[0], self.candidates[-1]
         if last["against"] is None or last["against"]["word"] != "slower":
             return None
         share = 100 * (last["against"]["ratio"]["value"] - 1)
         return f"{last['name']} is {share:.0f} % slower than {first['name']} on this device; deploy {first['name']} for speed"
 
 
-def search(session: Session, order: Order, target: Target, wish: Wish, folder: Path) -> Result:
+def search(session: Session, order: Order, target: Target, options: SearchOptions, folder: Path) -> Result:
     """Find the mixture and write its bundle into `folder`, or find that the same search has left it there.
 
     Raises `ExportError` where the format or the target has no mixed precision.
@@ -70,14 +70,14 @@ def search(session: Session, order: Order, target: Target, wish: Wish, folder: P
     if order.dataset is None:
         raise InputError("quantize --search judges accuracy; give --dataset")
     mixed = dataclasses.replace(order, precision="mixed", accepts=session.accepts(target, order.format, "mixed"))
-    key = _key(session, mixed, target, wish)
+    key = _key(session, mixed, target, options)
     done = _read(folder, key)
     if done is not None:
         return done
     network = order.network()
     mixed = dataclasses.replace(mixed, network=lambda: network)
     with tempfile.TemporaryDirectory(prefix="edgebench-") as scratch:
-        recipe = _hunt(session, mixed, target, wish, key, Path(scratch)).recipe()
+        recipe = _begin(session, mixed, target, options, key, Path(scratch)).recipe()
     final = dataclasses.replace(mixed, recipe=recipe)
     bundle, _ = build_bundle(final, target, folder, session.progress)
     return Result(folder, bundle, False, tuple(recipe["compared"]))
@@ -94,15 +94,15 @@ def compare_plain(session: Session, order: Order, target: Target, folder: Path) 
         each.precision: subject_of(session, where, each, target, data, Scenario())
         for each, where in ((single, place), (bundle, folder))
     }
-    found = rivals(session, subjects, ROUNDS)
+    found = candidates(session, subjects, ROUNDS)
     return Result(folder, bundle, cached, tuple(each.values() for each in found.values()))
 
 
-def _key(session: Session, order: Order, target: Target, wish: Wish) -> str:
+def _key(session: Session, order: Order, target: Target, options: SearchOptions) -> str:
     """Hash all that decides what a search finds, the device included."""
     device, runtime = session.device(target), order.accepts.runtime
     facts = [device.identity, device.runtime_version(runtime), session.mode, session.scenario(Scenario()).model_dump()]
-    return sha256_json([VERSION, order_key(order), target.name, facts, dataclasses.asdict(wish)])
+    return sha256_json([VERSION, order_key(order), target.name, facts, dataclasses.asdict(options)])
 
 
 def _read(folder: Path, key: str) -> Result | None:
@@ -137,25 +137,25 @@ def _kept(session: Session, order: Order, target: Target) -> tuple[Bundle, Path]
     return bundle, folder
 
 
-def _hunt(session: Session, order: Order, target: Target, wish: Wish, key: str, scratch: Path) -> _Hunt:
+def _begin(session: Session, order: Order, target: Target, options: SearchOptions, key: str, scratch: Path) -> _Search:
     """Export the network in float32, prepare it for mixing, and judge it on held-out samples."""
     single, place = _float(session, order, target)
-    data, mixer = held_out(order, wish.samples), _mixer(order, order.network(), scratch)
+    data, mixer = held_out(order, options.samples), _mixer(order, order.network(), scratch)
     scores = predict(place, single, data.read("test").images, target)
     metric = headline(order.model.task, data, scores)
     journal = session.work / "searches" / f"{key[:32]}.json"
-    deadline = time.monotonic() + 60 * wish.minutes
+    deadline = time.monotonic() + 60 * options.minutes
     bench = Bench(session, target, mixer, single, data, scratch, journal, scores, deadline)
-    return _Hunt(bench, order, wish, key, place, metric, list(mixer.blocks(wish.by)))
+    return _Search(bench, order, options, key, place, metric, list(mixer.blocks(options.by)))
 
 
 @dataclass
-class _Hunt:
+class _Search:
     """One search."""
 
     bench: Bench
     order: Order
-    wish: Wish
+    options: SearchOptions
     key: str
     place: Path
     """Where the bundle in float32 lies."""
@@ -174,16 +174,16 @@ class _Hunt:
         session, target, held = self.bench.session, self.bench.target, self.bench.data.read("test")
         return {
             "key": self.key,
-            "by": self.wish.by,
+            "by": self.options.by,
             "metric": HEADLINE[self.order.model.task],
-            "max_degradation": self.wish.max_degradation,
+            "max_degradation": self.options.max_degradation,
             "held_out": {"samples": len(held), "sha256": held.sha256},
             "target": target.name,
             "device": session.device(target).identity,
             "threads": session.scenario(Scenario()).threads,
             "complete": all(each.found is not None for each in tried),
-            "blocks": [each.row(self._choice(each.block, chosen), self.wish.max_degradation) for each in tried],
-            "compared": [rival.values() for rival in compared],
+            "blocks": [each.row(self._choice(each.block, chosen), self.options.max_degradation) for each in tried],
+            "compared": [candidate.values() for candidate in compared],
         }
 
     def _tried(self) -> list[Tried]:
@@ -197,7 +197,7 @@ class _Hunt:
         return self.metric - found.metric
 
     def _fits(self, found: Found | None) -> bool:
-        return found is not None and self._drop(found) <= self.wish.max_degradation + 1e-9
+        return found is not None and self._drop(found) <= self.options.max_degradation + 1e-9
 
     def _choices(self, chosen: Sequence[Block]) -> dict[str, str]:
         return {**self.stored, **{node: "int8" for block in chosen for node in block.nodes}}
@@ -215,7 +215,7 @@ class _Hunt:
 
     def _prefix(self, tried: Sequence[Tried]) -> list[Block]:
         """Put the blocks that gain the most into INT8 together, as many as is fastest; each alone must lose little enough."""
-        able = [each for each in tried if each.found is not None and each.drop <= self.wish.max_degradation + 1e-9]
+        able = [each for each in tried if each.found is not None and each.drop <= self.options.max_degradation + 1e-9]
         able.sort(key=lambda each: each.found.ratio if each.found else 1.0)
         gaining = sum(each.found is not None and each.found.ratio < 1 for each in able)
         counts = sorted({1, gaining // 3, 2 * gaining // 3, gaining, (gaining + len(able)) // 2, len(able)} - {0})
@@ -243,26 +243,26 @@ class _Hunt:
                 best, fastest = blocks, each.ratio
         return best
 
-    def _confirmed(self, chosen: list[Block]) -> tuple[list[Rival], list[Block]]:
+    def _confirmed(self, chosen: list[Block]) -> tuple[list[Candidate], list[Block]]:
         """Measure the winner, float32 and plain INT8 on the test split; where it is slower than float32, so is all in float."""
         names = {"fp32": self._subject(self.bench.bundle, self.place), **self._plain(), "mixed": self._mixture(chosen)}
-        found = rivals(self.bench.session, names, ROUNDS)
+        found = candidates(self.bench.session, names, ROUNDS)
         against = found["mixed"].against
         if chosen and against is not None and against.word == "slower":
-            again = rivals(self.bench.session, {"fp32": names["fp32"], "mixed": self._mixture([])}, ROUNDS)
+            again = candidates(self.bench.session, {"fp32": names["fp32"], "mixed": self._mixture([])}, ROUNDS)
             if again["mixed"].median_ns / again["fp32"].median_ns < against.ratio.value:
                 return [*(found[name] for name in names if name != "mixed"), again["mixed"]], []
         return list(found.values()), chosen
 
-    def _mixture(self, chosen: Sequence[Block]) -> Subject:
+    def _mixture(self, chosen: Sequence[Block]) -> CellJob:
         made = self.bench.subject(self._choices(chosen))
         return self._subject(made.bundle, made.folder)
 
-    def _subject(self, bundle: Bundle, folder: Path) -> Subject:
+    def _subject(self, bundle: Bundle, folder: Path) -> CellJob:
         assert self.order.dataset is not None
         return subject_of(self.bench.session, folder, bundle, self.bench.target, self.order.dataset, Scenario())
 
-    def _plain(self) -> dict[str, Subject]:
+    def _plain(self) -> dict[str, CellJob]:
         """Export plain INT8 to stand beside; nothing where that is not to be had."""
         try:
             accepts = self.bench.session.accepts(self.bench.target, self.order.format, "int8")
@@ -279,5 +279,5 @@ class _Hunt:
 
 
 def _borders(inside: Sequence[bool], index: int) -> bool:
-    """Say whether a block lies next to one of the other kind."""
+    """Return whether a block lies next to one of the other kind."""
     return any(inside[near] != inside[index] for near in (index - 1, index + 1) if 0 <= near < len(inside))

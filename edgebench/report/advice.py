@@ -24,9 +24,9 @@ def unstable(verdicts: Sequence[tuple[str | None, Reasons]], mode: str, more: bo
     parts = [f"{_head(len(found), len(verdicts), more)}."]
     if common:
         parts.append(f"Most often: {_ranged(common[0])} ({len(common[0])} of {len(verdicts)}).")
-    wishes = dict.fromkeys(each["recommendation"] for kind in common[:KINDS] for each in kind[:1])
+    remedies = dict.fromkeys(each["recommendation"] for kind in common[:KINDS] for each in kind[:1])
     longer = ["--mode standard, which measures longer"] if mode == "quick" else []
-    helps = [*wishes, *longer, "`edgebench compare A B`, which decides between two under noise"]
+    helps = [*remedies, *longer, "`edgebench compare A B`, which decides between two under noise"]
     return " ".join([*parts, f"What helps: {'; '.join(helps)}."])
 
 

@@ -208,8 +208,8 @@ def prune(
     """Find what no table shows any more, and with `yes` remove it; older_than: "90d", the others stay."""
     from edgebench.store import cleanup as pruning
 
-    wish = pruning.Wish(keep, pruning.age(older_than) if older_than else 0.0, where)
-    found = pruning.plan(Path(results), wish, progress)
+    options = pruning.CleanupOptions(keep, pruning.age(older_than) if older_than else 0.0, where)
+    found = pruning.plan(Path(results), options, progress)
     if yes:
         pruning.remove(Path(results), found, progress)
     return found

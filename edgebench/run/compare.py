@@ -13,7 +13,7 @@ from edgebench.device.job import Pass, batches
 from edgebench.errors import InputError, MeasureError
 from edgebench.run import record as record_
 from edgebench.run.interleave import interleaved, run_passes
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, now
 from edgebench.schema import Comparison, LatencySummary, Measurement, Paired, Record, Verdict
 from edgebench.store import records
@@ -75,7 +75,7 @@ class Suite:
 # ---------------------------------------------------------------- by running
 
 
-def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
+def run_pair(session: Session, first: CellJob, second: CellJob) -> Suite:
     """Measure two bundles in turn on one device, and compare them. `MeasureError` where one fails."""
     scenario = first.cell.scenario
     if scenario.kind in ("offline", "server"):
@@ -92,7 +92,7 @@ def run_pair(session: Session, first: Subject, second: Subject) -> Suite:
     return Suite((Compared(sides[0], sides[1], latency, _accuracy(first, one, second, other)),))
 
 
-def _measured(subject: Subject, measurement: Measurement, session: Session) -> Side:
+def _measured(subject: CellJob, measurement: Measurement, session: Session) -> Side:
     record = record_.make_record(subject, measurement, session.spec, now(), 0.0, session.meters or subject.meters)
     if record.failure is not None:
         raise MeasureError(record.failed_stage or "record", record.failure.reason, record.failure.recommendation)
@@ -100,7 +100,7 @@ def _measured(subject: Subject, measurement: Measurement, session: Session) -> S
     return Side(subject.bundle.name, record.latency, record.verdict, subject.bundle.size_bytes)
 
 
-def _accuracy(first: Subject, one: Measurement, second: Subject, other: Measurement) -> Paired | None:
+def _accuracy(first: CellJob, one: Measurement, second: CellJob, other: Measurement) -> Paired | None:
     task, labels = first.bundle.model.task, first.data.read("test").labels
     if one.predictions is None or other.predictions is None or task == "multi-label":
         return None

@@ -116,7 +116,7 @@ class Forecast:
         finally:
             self._steps.pop(key, None)
 
-    def heard(self, kind: str, done: float, total: float) -> None:
+    def update(self, kind: str, done: float, total: float) -> None:
         """Take up how much of the step that is being done is done."""
         for step in [step for key, step in list(self._steps.items()) if key[0] == kind and step.begun is not None]:
             step.latest = (self._clock(), done / total)
@@ -153,14 +153,14 @@ class Forecast:
     def beside(self, progress: Progress) -> Progress:
         """Tell how long the whole takes beside what is being done; callbacks hear it in brackets behind that."""
 
-        def told(what: str, done: float, total: float, lane: str = "") -> None:
+        def shown(what: str, done: float, total: float, lane: str = "") -> None:
             if total:  # while a model is trained, it is the recipe that speaks
-                self.heard("train", done, total)
-            progress(self._told(what) if total else what, done, total, lane)
+                self.update("train", done, total)
+            progress(self._with_time_left(what) if total else what, done, total, lane)
 
-        return told
+        return shown
 
-    def _told(self, what: str) -> str:
+    def _with_time_left(self, what: str) -> str:
         if not self._steps:
             return what
         head, _, rest = what.partition(" (")

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgebench.device.job import Pass
 from edgebench.errors import MeasureError
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, run_job
 from edgebench.schema import Measurement, MeterSpec, ModeSpec
 
@@ -30,7 +30,7 @@ def interleaved(cells: int, rounds: int, batch: int = 1) -> list[Pass]:
 
 def run_passes(
     session: Session,
-    subjects: Sequence[Subject],
+    subjects: Sequence[CellJob],
     passes: Sequence[Pass],
     label: str,
     meters: Sequence[MeterSpec] | None = None,
@@ -45,12 +45,12 @@ def run_passes(
     done, step = part.begun, part.size / len(passes)
     session.report(label, done, part.total)
 
-    def heard(event: Mapping[str, Any]) -> None:
+    def on_event(event: Mapping[str, Any]) -> None:
         nonlocal done
         done += step * (event["event"] == "finished")
         session.report(label, done, part.total)
 
-    return whole(run_job(session, subjects, passes, heard, meters, spec))
+    return whole(run_job(session, subjects, passes, on_event, meters, spec))
 
 
 def whole(found: list[Measurement]) -> list[Measurement]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from edgebench.analysis import stats
 from edgebench.device.job import Pass
 from edgebench.run.interleave import interleaved, run_passes, whole
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, now, run_job
 from edgebench.schema import Interval, Noise
 
 
-def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise:
+def measure_noise(session: Session, subject: CellJob, comparisons: int) -> Noise:
     """Compare a bundle with itself many times, interleaved as `compare` does; and measure what meters cost.
 
     Interrupted after two comparisons or more, it returns the noise of those.
@@ -44,7 +44,7 @@ def measure_noise(session: Session, subject: Subject, comparisons: int) -> Noise
     )
 
 
-def _meter_cost(session: Session, subject: Subject) -> tuple[tuple[str, ...], Interval | None]:
+def _meter_cost(session: Session, subject: CellJob) -> tuple[tuple[str, ...], Interval | None]:
     """Measure trials with the meters off and on, in turn; the share by which they lengthen an inference."""
     off: list[float] = []
     on: list[float] = []

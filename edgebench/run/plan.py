@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from edgebench.errors import InputError, UnknownName
 from edgebench.files import sha256_json
-from edgebench.schema import Bundle, Cell, MeterSpec, Profile, Slot, Target
+from edgebench.schema import Bundle, Cell, MeterSpec, PlannedCell, Profile, Target
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
 
 
 @dataclass(frozen=True)
-class Subject:
+class CellJob:
     """What is measured: a cell, its bundle, and the data that it is judged on."""
 
     cell: Cell
@@ -38,11 +38,11 @@ def cell_key(cell: Cell) -> str:
     return sha256_json(cell.model_dump(mode="json"))
 
 
-def slots(profile: Profile, targets: Collection[Target], only: str | None) -> list[Slot]:
+def slots(profile: Profile, targets: Collection[Target], only: str | None) -> list[PlannedCell]:
     """List every model × variant × target of a profile that `only` lets through."""
     wanted = parse_only(only)
     every = [
-        Slot(model, variant.format, precision, target)
+        PlannedCell(model, variant.format, precision, target)
         for target in targets
         for model in profile.models
         for variant in profile.variants
@@ -72,6 +72,6 @@ def parse_only(text: str | None) -> dict[str, set[str]]:
 
 
 def matches(wanted: dict[str, set[str]], model: str, format: str, precision: str, target: str) -> bool:
-    """Say whether `--only` lets a cell through."""
+    """Return whether `--only` lets a cell through."""
     have = {"model": model, "format": format, "precision": precision, "target": target}
     return all(have[key] in values for key, values in wanted.items())

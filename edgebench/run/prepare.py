@@ -10,7 +10,7 @@ from pathlib import Path
 from edgebench.bundle.export import Order, build_bundle, exporter, find_bundle, order_key
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
-from edgebench.bundle.preflight import BEGIN_SECONDS, Pace, foresee, pace, training_seconds, untrained
+from edgebench.bundle.preflight import BEGIN_SECONDS, Pace, check_slot, pace, training_seconds, untrained
 from edgebench.config import read_dataset
 from edgebench.data import Dataset, open_images
 from edgebench.errors import (
@@ -27,15 +27,15 @@ from edgebench.models import load_model, read_model
 from edgebench.models.source import Source, checkpoint_folder, import_checkpoint
 from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
 from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds, silent
-from edgebench.run.plan import Subject, matches, parse_only, slots
+from edgebench.run.plan import CellJob, matches, parse_only, slots
 from edgebench.run.session import RunResult, Session, measure_all, subject_of
-from edgebench.schema import Bundle, ModelPlan, Network, Profile, Scenario, Slot, Target
+from edgebench.schema import Bundle, ModelPlan, Network, PlannedCell, Profile, Scenario, Target
 from edgebench.trust import check_program
 
 
 def prepare_profile(
     session: Session, profile: Profile, data: Dataset, targets: Sequence[Target], only: str | None
-) -> list[Subject]:
+) -> list[CellJob]:
     """Make whatever models and bundles are missing; what cannot be made becomes a failed cell.
 
     Everything that can be checked beforehand is: `InputError` before the first long work.
@@ -47,7 +47,7 @@ def prepare_profile(
             exporter(slot.format, slot.precision)
         maker.check(slot.model)
     possible, paces = _possible(session, profile, maker, wanted)
-    _foretell(session, profile, maker, possible, paces)
+    _announce(session, profile, maker, possible, paces)
     return [subject for subject in _prepare(session, profile, maker, possible) if subject is not None]
 
 
@@ -143,10 +143,10 @@ class Maker:
 
 
 def _possible(
-    session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]
-) -> tuple[list[Slot], dict[str, Pace | None]]:
+    session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell]
+) -> tuple[list[PlannedCell], dict[str, Pace | None]]:
     """Write down as failed what would fail once its model is trained; return the other slots, and how fast models train."""
-    doomed: list[Slot] = []
+    doomed: list[PlannedCell] = []
     paces: dict[str, Pace | None] = {}
     missing = maker.missing(slot.model.name for slot in wanted)
     for plan in [plan for plan in missing.values() if plan.recipe is not None]:
@@ -162,7 +162,9 @@ def _possible(
     return [slot for slot in wanted if not any(slot is one for one in doomed)], paces
 
 
-def _foretell(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot], paces: Mapping[str, Pace | None]) -> None:
+def _announce(
+    session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell], paces: Mapping[str, Pace | None]
+) -> None:
     """Say what there is to do and how long it takes, as a dry run finds it."""
     rehearsal = replace(session, dry_run=True, progress=silent, result=RunResult(), forecast=Forecast())
     measure_all(rehearsal, [subject for subject in _prepare(rehearsal, profile, maker, wanted) if subject is not None])
@@ -178,7 +180,7 @@ def _foretell(session: Session, profile: Profile, maker: Maker, wanted: Sequence
     remote = {slot.target.name for slot in wanted if slot.target.transport != "local"}
     measured = {" ".join(name): cell.seconds for name, cell in todo.items()}
     expect("measure", measured, {" ".join(name): name[0] for name in todo if name[0] in remote})
-    session.foretell(profile.name)
+    session.announce(profile.name)
 
 
 def _export_seconds(format: str, precision: str, loads: bool) -> float:
@@ -189,10 +191,10 @@ def _export_seconds(format: str, precision: str, loads: bool) -> float:
     return export_seconds(format, calibrates, loads)
 
 
-def _is_possible(session: Session, profile: Profile, maker: Maker, slot: Slot, network: Network) -> bool:
+def _is_possible(session: Session, profile: Profile, maker: Maker, slot: PlannedCell, network: Network) -> bool:
     try:
         session.check(slot.target)
-        foresee(network, slot, _dynamic_batch(session.scenario(profile.scenario), slot))
+        check_slot(network, slot, _dynamic_batch(session.scenario(profile.scenario), slot))
     except (InputError, StorageError):
         raise
     except EdgebenchError as error:
@@ -201,7 +203,7 @@ def _is_possible(session: Session, profile: Profile, maker: Maker, slot: Slot, n
     return True
 
 
-def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[Slot]) -> Iterator[Subject | None]:
+def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell]) -> Iterator[CellJob | None]:
     """Train and export whatever is missing; cells that cannot be made are written down as failed."""
     for index, slot in enumerate(wanted):
         session.progress("prepare bundles", index, len(wanted))
@@ -213,14 +215,14 @@ def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[
             _fail(session, profile, maker, slot, error)
 
 
-def _fail(session: Session, profile: Profile, maker: Maker, slot: Slot, error: EdgebenchError) -> None:
+def _fail(session: Session, profile: Profile, maker: Maker, slot: PlannedCell, error: EdgebenchError) -> None:
     place = (slot.target.name, slot.model.name, slot.format, slot.precision)
     session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
     for kind in ("export", "measure"):
         session.forecast.drop(kind, " ".join(place))
 
 
-def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) -> Subject | None:
+def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: PlannedCell) -> CellJob | None:
     name = (slot.target.name, slot.model.name, slot.format, slot.precision)
     session.check(slot.target)
     accepts = session.accepts(slot.target, slot.format, slot.precision)
@@ -251,21 +253,21 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Slot) 
     return subject_of(session, folder, bundle, slot.target, maker.data, profile.scenario)
 
 
-def _dynamic_batch(scenario: Scenario, slot: Slot) -> bool:
-    """Say whether the scenario asks for several images at once, and the format can take them."""
+def _dynamic_batch(scenario: Scenario, slot: PlannedCell) -> bool:
+    """Return whether the scenario asks for several images at once, and the format can take them."""
     return scenario.kind in ("offline", "multi-stream") and exporter(slot.format, slot.precision).DYNAMIC_BATCH
 
 
 def prepare_bundles(
     session: Session, folders: Sequence[Path], targets: Sequence[Target], only: str | None, dataset: str | None
-) -> list[Subject]:
+) -> list[CellJob]:
     """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes.
 
     `UntrustedFile` where the only one could run code and nobody vouches for it; of several, its cells fail.
     """
     wanted = parse_only(only)
     fatal = UntrustedFile if len(folders) == 1 else ()
-    todo: list[Subject] = []
+    todo: list[CellJob] = []
     for folder in folders:
         bundle, data = read_bundle_and_data(folder, dataset)
         for target in targets:
@@ -281,7 +283,7 @@ def prepare_bundles(
     return todo
 
 
-def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | None) -> Subject:
+def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | None) -> CellJob:
     """Read and verify one bundle and tie it to a device; raises where it cannot run there."""
     bundle, data = read_bundle_and_data(folder, dataset)
     return subject_of(session, folder, bundle, target, data, Scenario())

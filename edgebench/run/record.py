@@ -12,7 +12,7 @@ from edgebench import __version__
 from edgebench.analysis import energy, metrics, stats
 from edgebench.analysis.metrics import scores_of
 from edgebench.analysis.summary import Labels, counted, derived, hits
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.schema import (
     RECORD_SCHEMA,
     Accuracy,
@@ -34,7 +34,7 @@ from edgebench.store import records
 
 
 def make_record(
-    subject: Subject,
+    subject: CellJob,
     measurement: Measurement,
     spec: ModeSpec,
     started_at: str,
@@ -130,7 +130,7 @@ def failed(record: Record, failure: Failure) -> Record:
     return record.model_copy(update={"status": "failed", "failure": reason, "failed_stage": failure.stage})
 
 
-def judge(subject: Subject, predictions: Predictions | None) -> Accuracy:
+def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
     """Compute the task's metrics from the device's own outputs; ValueError where those are not whole."""
     test, model = subject.data.read("test"), subject.bundle.model
     if predictions is None or predictions.rows != len(test) or predictions.columns != len(model.classes):
@@ -147,7 +147,7 @@ def judge(subject: Subject, predictions: Predictions | None) -> Accuracy:
     )
 
 
-def _host_agreement(subject: Subject, scores: np.ndarray[Any, Any]) -> float | None:
+def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | None:
     """Compare the device's decisions with what the same file decided on the exporting host."""
     chosen = list(subject.bundle.parity_samples)
     if not chosen or "parity.npz" not in subject.bundle.files:

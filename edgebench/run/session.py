@@ -19,11 +19,11 @@ from edgebench.config import read_values
 from edgebench.device import deploy, measure
 from edgebench.device import job as job_
 from edgebench.device.device import Device
-from edgebench.device.events import Heard
+from edgebench.device.events import OnEvent
 from edgebench.errors import EdgebenchError, MeasureError, TransportError, UntrustedFile
 from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
-from edgebench.run.plan import Subject, cell_key
+from edgebench.run.plan import CellJob, cell_key
 from edgebench.schema import (
     MODES,
     Accepts,
@@ -53,7 +53,7 @@ Name = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
-class CellPlan:
+class CellOutcome:
     """One line of a dry run, and of a run's outcome."""
 
     target: str
@@ -75,14 +75,14 @@ class RunResult:
     """What a run did; `records` holds this run's cells, measured or found."""
 
     records: list[Record] = field(default_factory=list)
-    cells: list[CellPlan] = field(default_factory=list)
+    cells: list[CellOutcome] = field(default_factory=list)
     ahead: str = ""
     """What there was to do when it began, and about how long it takes."""
     seconds: float = 0.0
     """The same as a number."""
 
     @property
-    def failed(self) -> list[CellPlan]:
+    def failed(self) -> list[CellOutcome]:
         """List the cells that have no result."""
         return [cell for cell in self.cells if cell.state == "failed"]
 
@@ -97,7 +97,7 @@ class Session:
     results: Path
     work: Path
     progress: Progress
-    wishes: Mapping[str, Any] = field(default_factory=dict)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
     """What the command line asks of the scenario, over what a profile says."""
     meters: Sequence[MeterSpec] = ()
     """Power meters to use instead of the target's own."""
@@ -158,7 +158,7 @@ class Session:
             raise KeyboardInterrupt
         self.progress(what, done, total, lane)
 
-    def foretell(self, name: str = "") -> None:
+    def announce(self, name: str = "") -> None:
         """Say once what there is to do and how long it takes, where there is something."""
         ahead = self.forecast.summary()
         if ahead and not self.result.ahead:
@@ -168,7 +168,7 @@ class Session:
 
     def scenario(self, base: Scenario) -> Scenario:
         """Apply the command line's wishes to a profile's scenario."""
-        return scenario_with(base, self.wishes)
+        return scenario_with(base, self.overrides)
 
     def seconds(self, base: Scenario) -> float:
         """Estimate how long a cell takes."""
@@ -176,7 +176,7 @@ class Session:
 
     def note(self, name: Name, state: str, reason: str = "", seconds: float = 0.0) -> None:
         """Add one cell to the outcome."""
-        self.result.cells.append(CellPlan(*name, state=state, reason=reason, seconds=seconds))
+        self.result.cells.append(CellOutcome(*name, state=state, reason=reason, seconds=seconds))
 
     def unmeasured(self, name: Name, data: Dataset, scenario: Scenario) -> Cell:
         """Describe a cell that could not even begin."""
@@ -212,12 +212,12 @@ def _stage(error: EdgebenchError) -> str:
     return "connect" if isinstance(error, TransportError) else "load" if isinstance(error, UntrustedFile) else "export"
 
 
-def scenario_with(base: Scenario, wishes: Mapping[str, Any]) -> Scenario:
+def scenario_with(base: Scenario, overrides: Mapping[str, Any]) -> Scenario:
     """Change a scenario; another kind forgets what belongs to the former. `InputError` where they do not fit together."""
     kept = base.model_dump()
-    if wishes.get("kind", base.kind) != base.kind:
+    if overrides.get("kind", base.kind) != base.kind:
         kept |= {"bound_ms": None, "rate": None, "idle_ms": None}
-    return read_values(Scenario, {**kept, **wishes}, "scenario")
+    return read_values(Scenario, {**kept, **overrides}, "scenario")
 
 
 def now(ago: float = 0.0) -> str:
@@ -226,7 +226,7 @@ def now(ago: float = 0.0) -> str:
     return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> Subject:
+def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> CellJob:
     """Tie a bundle to a connected device; `MeasureError` where the device lacks its runtime.
 
     `UntrustedFile`, before anything of it goes there, where it could run code and nobody vouches for it.
@@ -250,17 +250,17 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
         mode=session.mode,
         options={**accepts.options, **session.options},
     )
-    return Subject(cell, cell_key(cell), folder, bundle, data, target)
+    return CellJob(cell, cell_key(cell), folder, bundle, data, target)
 
 
-def forget(session: Session, subject: Subject) -> None:
+def forget(session: Session, subject: CellJob) -> None:
     """Remove a bundle that is not measured again from this computer's cache; other devices make room by themselves."""
     if subject.target.transport == "local":
         device = session.work / "device" / subject.target.name
         shutil.rmtree(device / deploy.place(subject.bundle), ignore_errors=True)
 
 
-def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
+def measure_all(session: Session, subjects: Sequence[CellJob]) -> RunResult:
     """Measure what is not done yet: remote devices side by side, then this computer's, each cell after the other.
 
     Each result is on disk before the device's next cell begins.
@@ -271,8 +271,8 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
     each = {subject.key: session.spec.seconds(subject.cell.scenario) for subject in missing}
     beside = {subject.key: subject.cell.target for subject in missing if subject.target.transport != "local"}
     session.forecast.expect("measure", each, beside)
-    session.foretell()
-    lanes: dict[str, list[Subject]] = {}
+    session.announce()
+    lanes: dict[str, list[CellJob]] = {}
     for subject in todo:
         lanes.setdefault(subject.cell.target, []).append(subject)
     remote = [lane for lane in lanes.values() if lane[0].target.transport != "local"]
@@ -284,7 +284,7 @@ def measure_all(session: Session, subjects: Sequence[Subject]) -> RunResult:
     return session.result
 
 
-def _sort(result: RunResult, subjects: Sequence[Subject]) -> None:
+def _sort(result: RunResult, subjects: Sequence[CellJob]) -> None:
     """Order what lanes have done at the same time as it was asked for; what was noted before them stays first."""
     order = {subject.key: index for index, subject in enumerate(subjects)}
     result.records.sort(key=lambda record: order[record.key])
@@ -292,7 +292,7 @@ def _sort(result: RunResult, subjects: Sequence[Subject]) -> None:
     result.cells.sort(key=lambda cell: places.get(_name(cell), -1))
 
 
-def _name(cell: Cell | CellPlan) -> Name:
+def _name(cell: Cell | CellOutcome) -> Name:
     return cell.target, cell.model, cell.format, cell.precision
 
 
@@ -313,7 +313,7 @@ def side_by_side(session: Session, lanes: Sequence[Callable[[], None]]) -> None:
         future.result()
 
 
-def _measure_lane(session: Session, todo: Sequence[Subject], done: Mapping[str, Record]) -> None:
+def _measure_lane(session: Session, todo: Sequence[CellJob], done: Mapping[str, Record]) -> None:
     """Measure the cells of one device that are not done."""
     missing = [subject.key for subject in todo if subject.key not in done]
     started = time.monotonic()
@@ -337,7 +337,7 @@ def _measure_lane(session: Session, todo: Sequence[Subject], done: Mapping[str, 
             session.note(name, record.status, reason, record.seconds)
 
 
-def _done(session: Session, subject: Subject) -> Record | None:
+def _done(session: Session, subject: CellJob) -> Record | None:
     """Find a cell's finished record; one without the meters that are asked for does not count."""
     record = records_.find_done(session.results, subject.cell.target, subject.key)
     if record is not None and {spec.name for spec in session.meters} - {rail.meter for rail in (record.energy, *record.rails)}:
@@ -345,14 +345,14 @@ def _done(session: Session, subject: Subject) -> Record | None:
     return record
 
 
-def _measure_one(session: Session, subject: Subject, before: float, total: float) -> Record:
+def _measure_one(session: Session, subject: CellJob, before: float, total: float) -> Record:
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
     scenario = subject.cell.scenario
     passes = job_.all_passes(session.spec, scenario, subject.bundle.dynamic_batch)
     lane, begin, idle = subject.cell.target, time.monotonic(), 0.0
     session.report(label, before, total, lane)
 
-    def heard(event: Mapping[str, Any]) -> None:
+    def on_event(event: Mapping[str, Any]) -> None:
         nonlocal begin, idle
         if event["event"] == "progress":  # what the device does once is not part of the estimate
             session.report(f"{label}: {event['what']} ({event['seconds']:.0f} s)", before, total, lane)
@@ -361,7 +361,7 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
             begin, idle = time.monotonic() - float(event["age_seconds"]), float(event["idle_seconds"])
         session.report(label, before + min(time.monotonic() - begin, session.spec.seconds(scenario)), total, lane)
 
-    [measurement] = run_job(session, [subject], passes, heard)
+    [measurement] = run_job(session, [subject], passes, on_event)
     age = time.monotonic() - begin
     seconds, started_at = age - idle, now(age)
     cost = meter_cost(session.results, subject.cell)
@@ -374,9 +374,9 @@ def _measure_one(session: Session, subject: Subject, before: float, total: float
 
 def run_job(
     session: Session,
-    subjects: Sequence[Subject],
+    subjects: Sequence[CellJob],
     passes: Sequence[job_.Pass],
-    heard: Heard,
+    on_event: OnEvent,
     meters: Sequence[MeterSpec] | None = None,
     spec: ModeSpec | None = None,
 ) -> list[Measurement]:
@@ -386,7 +386,9 @@ def run_job(
     """
     first, cells = subjects[0], []
     transport = session.device(first.target).transport
-    sent = deploy.unheard if first.target.transport == "local" else deploy.said(session.report, first.target)
+    sent = (
+        deploy.no_upload_progress if first.target.transport == "local" else deploy.upload_progress(session.report, first.target)
+    )
     for subject in subjects:
         images = subject.data.read("test").images
         try:
@@ -402,4 +404,4 @@ def run_job(
         meters = list({(spec.name, str(spec.options)): spec for spec in each}.values())
     first_of_all = [each for index, subject in enumerate(subjects) for each in job_.first_passes(subject.bundle, index)]
     job = job_.job(cells, [*first_of_all, *passes], spec or session.spec, first.cell.scenario, meters)
-    return measure.measure(transport, deployed.agent, job, heard, session.resume)
+    return measure.measure(transport, deployed.agent, job, on_event, session.resume)

@@ -25,7 +25,7 @@ from edgebench.schema.bundle import AsRun, Bundle, Calibration, FileEntry, Finis
 from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import DatasetRef, Lineage, Model, Preprocessing, TensorSpec
-from edgebench.schema.profile import CalibrationPlan, Goals, InputPlan, ModelPlan, Profile, Slot, Variant
+from edgebench.schema.profile import CalibrationPlan, Goals, InputPlan, ModelPlan, PlannedCell, Profile, Variant
 from edgebench.schema.protocols import (
     Block,
     Exported,
@@ -115,6 +115,7 @@ __all__ = [
     "Noise",
     "Paired",
     "Parity",
+    "PlannedCell",
     "Power",
     "PowerTrace",
     "Predictions",
@@ -128,7 +129,6 @@ __all__ = [
     "Scenario",
     "Server",
     "Sidecar",
-    "Slot",
     "Step",
     "Stream",
     "Sustained",

@@ -44,7 +44,7 @@ class TensorSpec(Frozen):
 
     @property
     def is_image(self) -> bool:
-        """Say whether it is an image of whole pixels 0…255, which the file itself normalises."""
+        """Return whether it is an image of whole pixels 0…255, which the file itself normalises."""
         return self.dtype == "uint8" and self.scale is None
 
 

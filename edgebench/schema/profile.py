@@ -96,7 +96,7 @@ class Profile(Frozen):
 
 
 @dataclass(frozen=True)
-class Slot:
+class PlannedCell:
     """One combination that a profile asks for, before there is a bundle for it."""
 
     model: ModelPlan

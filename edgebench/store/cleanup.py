@@ -31,7 +31,7 @@ CELL = tuple(name for name in COMBINATION if name != "status")
 
 
 @dataclass(frozen=True)
-class Going:
+class Removal:
     """A file that goes, with the raw samples that go with it."""
 
     path: str
@@ -47,7 +47,7 @@ class Going:
 class Pruned:
     """What goes, what would have gone but is damaged, and which damaged records were passed over."""
 
-    going: tuple[Going, ...]
+    going: tuple[Removal, ...]
     referred: int
     """Superseded records that stay because others refer to them."""
     damaged: tuple[Damaged, ...]
@@ -65,7 +65,7 @@ class Pruned:
 
 
 @dataclass(frozen=True)
-class Wish:
+class CleanupOptions:
     """How much is to go."""
 
     keep: int = 1
@@ -84,7 +84,7 @@ def age(text: str) -> float:
     return float(int(found[1]) * SECONDS[found[2]])
 
 
-def plan(results: Path, wish: Wish, progress: Progress) -> Pruned:
+def plan(results: Path, options: CleanupOptions, progress: Progress) -> Pruned:
     """Find what can go; removes nothing.
 
     A record goes where newer ones of its combination are kept, a failure also
@@ -95,12 +95,12 @@ def plan(results: Path, wish: Wish, progress: Progress) -> Pruned:
     """
     with open_index(results, progress) as index:
         damaged, entries = index.damaged, index.entries()
-        chosen = {entry.path for entry in (index.entries(wish.where) if wish.where else entries)}
-    reasons = _stale(entries, wish, chosen)
+        chosen = {entry.path for entry in (index.entries(options.where) if options.where else entries)}
+    reasons = _stale(entries, options, chosen)
     referred = _referred(entries, reasons.keys())
     stale = [entry for entry in entries if entry.path in reasons and entry.path not in referred]
     going, broken = _checked(results, stale, reasons, progress)
-    if not wish.where:
+    if not options.where:
         named = {_beside(entry.path, entry.samples) for entry in entries}
         going += _left_behind(results, named, damaged)
     return Pruned(tuple(_alone(going, entries)), len(referred), (*damaged, *broken))
@@ -108,7 +108,7 @@ def plan(results: Path, wish: Wish, progress: Progress) -> Pruned:
 
 def _checked(
     results: Path, stale: Sequence[Entry], reasons: Mapping[str, Why], progress: Progress
-) -> tuple[list[Going], list[Damaged]]:
+) -> tuple[list[Removal], list[Damaged]]:
     """Check records before they go; what does not hold stays."""
     going, broken = [], []
     for number, entry in enumerate(stale, 1):
@@ -120,7 +120,7 @@ def _checked(
     return going, broken
 
 
-def _alone(going: Iterable[Going], entries: Iterable[Entry]) -> Iterator[Going]:
+def _alone(going: Iterable[Removal], entries: Iterable[Entry]) -> Iterator[Removal]:
     """Leave out samples that a record which stays names as well."""
     going = list(going)
     gone = {each.path for each in going}
@@ -141,8 +141,8 @@ def remove(results: Path, pruned: Pruned, progress: Progress) -> None:
         progress("removing", number, len(pruned.going))
 
 
-def _is_still(path: Path, going: Going) -> bool:
-    """Say whether a file is what it was when it was found."""
+def _is_still(path: Path, going: Removal) -> bool:
+    """Return whether a file is what it was when it was found."""
     try:
         return _is_left(path) if going.sha256 is None else bool(records.read_content(path)["sha256"] == going.sha256)
     except (RecordError, FileNotFoundError):
@@ -152,12 +152,12 @@ def _is_still(path: Path, going: Going) -> bool:
 # ---------------------------------------------------------------- which records
 
 
-def _stale(entries: Sequence[Entry], wish: Wish, chosen: Container[str]) -> dict[str, Why]:
+def _stale(entries: Sequence[Entry], options: CleanupOptions, chosen: Container[str]) -> dict[str, Why]:
     """Say why each record goes that no table needs and that is wished away."""
     reasons: dict[str, Why] = dict.fromkeys(_overtaken(entries), "failure")
-    reasons |= dict.fromkeys(_superseded(entries, wish.keep), "superseded")
-    if wish.older_than_seconds:
-        young = {entry.path for entry in entries if _age(entry.started_at) < wish.older_than_seconds}
+    reasons |= dict.fromkeys(_superseded(entries, options.keep), "superseded")
+    if options.older_than_seconds:
+        young = {entry.path for entry in entries if _age(entry.started_at) < options.older_than_seconds}
         reasons = {path: why for path, why in reasons.items() if path not in young}
     return {path: why for path, why in reasons.items() if path in chosen}
 
@@ -219,7 +219,7 @@ def _age(started_at: str) -> float:
         return 0.0
 
 
-def _record(results: Path, entry: Entry, why: Why) -> Going:
+def _record(results: Path, entry: Entry, why: Why) -> Removal:
     """Check a record before it goes: what is damaged stays, and so does what a link leads out of the folder to."""
     path = results / entry.path
     if path.is_symlink() or not path.resolve().is_relative_to(results.resolve()):
@@ -231,13 +231,13 @@ def _record(results: Path, entry: Entry, why: Why) -> Going:
     if samples is not None and "/" in samples.file:
         raise RecordError(f"{path}: its samples {samples.file} are not beside it; it stays")
     size = path.stat().st_size + (samples.bytes if samples else 0)
-    return Going(entry.path, why, size, samples.file if samples else None, entry.sha256)
+    return Removal(entry.path, why, size, samples.file if samples else None, entry.sha256)
 
 
 # ---------------------------------------------------------------- what writers left behind
 
 
-def _left_behind(results: Path, named: Container[str], damaged: Iterable[Damaged]) -> Iterator[Going]:
+def _left_behind(results: Path, named: Container[str], damaged: Iterable[Damaged]) -> Iterator[Removal]:
     """Find samples that no record names, and temporary files, unless a writer may be at work on them."""
     doubtful = {os.path.dirname(each.path) for each in damaged}
     for path in (path for folder in (RECORDS, NOISE) for path in below(results / folder)):
@@ -245,11 +245,11 @@ def _left_behind(results: Path, named: Container[str], damaged: Iterable[Damaged
         why: Why = "temporary" if TEMPORARY.fullmatch(path.name) else "samples"
         forgotten = name.endswith(SAMPLES) and name not in named and os.path.dirname(name) not in doubtful
         if (why == "temporary" or forgotten) and _is_left(path):
-            yield Going(name, why, path.lstat().st_size)
+            yield Removal(name, why, path.lstat().st_size)
 
 
 def _is_left(path: Path) -> bool:
-    """Say whether a file is so old that no writer is at work on it."""
+    """Return whether a file is so old that no writer is at work on it."""
     facts = path.lstat()
     return stat.S_ISREG(facts.st_mode) and facts.st_mtime < time.time() - GRACE_SECONDS
 

@@ -89,7 +89,7 @@ def _key(name: str) -> str:
 
 
 def _has_key(path: Path, name: str) -> bool:
-    """Say whether a record's key begins so, where its file's name does not tell."""
+    """Return whether a record's key begins so, where its file's name does not tell."""
     try:
         return len(name) <= IN_NAME or records.read_record(path, whole=False).key.startswith(name)
     except RecordError:

@@ -15,7 +15,7 @@ SAMPLES = ".samples.npz"
 
 
 def is_record(file: str) -> bool:
-    """Say whether a file of such a name is a record; what is hidden is only being written."""
+    """Return whether a file of such a name is a record; what is hidden is only being written."""
     return file.endswith(".json") and not file.startswith(".")
 
 

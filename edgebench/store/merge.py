@@ -80,7 +80,7 @@ class Merged:
     """`new`, `newer` than what was there, `older`, the `same`, and `refused`."""
     migrated: int
     """Records of an older schema among those taken."""
-    told: tuple[Arrival, ...]
+    arrivals: tuple[Arrival, ...]
     """What took the place of an older one, what gave way to a newer one, and what was refused."""
     conflicts: tuple[Conflict, ...]
 
@@ -91,13 +91,15 @@ class Merged:
 
     def of(self, state: State) -> list[Arrival]:
         """List the files of which this became."""
-        return [each for each in self.told if each.state == state]
+        return [each for each in self.arrivals if each.state == state]
 
     def values(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        told = [{"path": str(each.path), "state": each.state, "place": each.place, "reason": each.reason} for each in self.told]
+        arrivals = [
+            {"path": str(each.path), "state": each.state, "place": each.place, "reason": each.reason} for each in self.arrivals
+        ]
         conflicts = [{"target": each.target, "devices": dict(each.devices)} for each in self.conflicts]
-        return {"counts": dict(self.counts), "migrated": self.migrated, "told": told, "conflicts": conflicts}
+        return {"counts": dict(self.counts), "migrated": self.migrated, "told": arrivals, "conflicts": conflicts}
 
 
 @dataclass
@@ -112,7 +114,7 @@ class _Ledger:
     """Facts of the devices that it was measured on, by target and hash."""
     counts: Counter[State] = field(default_factory=Counter)
     migrated: int = 0
-    told: list[Arrival] = field(default_factory=list)
+    arrivals: list[Arrival] = field(default_factory=list)
 
 
 def merge(sources: Sequence[Path], into: Path, *, dry_run: bool = False, progress: Progress) -> Merged:
@@ -128,10 +130,10 @@ def merge(sources: Sequence[Path], into: Path, *, dry_run: bool = False, progres
         arrival = _arrive(path, read, ledger)
         ledger.counts[arrival.state] += 1
         if arrival.state not in ("new", "same"):
-            ledger.told.append(arrival)
+            ledger.arrivals.append(arrival)
         progress(f"merging {source}", number, len(offered))
     conflicts = tuple(_conflicts(ledger, progress))
-    return Merged({state: ledger.counts[state] for state in STATES}, ledger.migrated, tuple(ledger.told), conflicts)
+    return Merged({state: ledger.counts[state] for state in STATES}, ledger.migrated, tuple(ledger.arrivals), conflicts)
 
 
 Reader = Callable[[Path], Offer]

@@ -85,7 +85,7 @@ def weights(package: Package) -> Iterator[Weight]:
 
 
 def _packed(var: Any) -> bool:
-    """Say whether a constant is a part of a packed weight, or no matrix."""
+    """Return whether a constant is a part of a packed weight, or no matrix."""
     return len(var.shape) < 2 or any(user.op_type.startswith("constexpr_") for user in var.child_ops)
 
 

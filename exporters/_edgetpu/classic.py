@@ -64,7 +64,7 @@ def _neutral(operator: Any, tensors: list[Any]) -> None:
 
 
 def _clips(tensor: Any, options: Any) -> bool:
-    """Say whether the range of an int8 tensor alone makes all of the activation in an operator's options."""
+    """Return whether the range of an int8 tensor alone makes all of the activation in an operator's options."""
     from ai_edge_litert import schema_py_generated as schema
 
     names = schema.ActivationFunctionType

@@ -52,10 +52,10 @@ def _left(source: Graph, compiled: Graph) -> list[Operator]:
 def _macs(source: Graph, left: list[Operator], log: Log) -> dict[str, Any]:
     total = sum(map(macs, source.operators))
     kinds = Counter(operator.name for operator in left)
-    told = Counter({row.operator: 0 for row in log.statuses})
+    reported = Counter({row.operator: 0 for row in log.statuses})
     for row in log.statuses:
-        told[row.operator] += row.count if row.status != MAPPED else 0
-    if len(left) != (log.total or len(source.operators)) - log.mapped or (log.statuses and kinds != +told):
+        reported[row.operator] += row.count if row.status != MAPPED else 0
+    if len(left) != (log.total or len(source.operators)) - log.mapped or (log.statuses and kinds != +reported):
         reason = f"the compiled file leaves {len(left)} operators to the processor, the compiler says otherwise"
         return {"macs": total, "macs_mapped": None, "macs_share": None, "macs_reason": reason}
     mapped = total - sum(map(macs, left))

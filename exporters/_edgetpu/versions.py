@@ -61,7 +61,7 @@ def _convolution(operator: Operator) -> int:
 
 
 def grouped(operator: Operator) -> bool:
-    """Say whether a convolution's filters see a part of the channels; weights are [out, h, w, in]."""
+    """Return whether a convolution's filters see a part of the channels; weights are [out, h, w, in]."""
     weights = operator.inputs[1] if operator.name == "CONV_2D" else None
     return weights is not None and weights.shape[-1] != _data(operator).shape[-1]
 

@@ -194,7 +194,7 @@ def _convert(cached: Cached, opset: int, dynamic_batch: bool) -> tuple[Exception
 
 
 def _has_doubles(content: bytes) -> bool:
-    """Say whether a graph has float64 inputs (weights are among them) or converts to float64."""
+    """Return whether a graph has float64 inputs (weights are among them) or converts to float64."""
     import onnx
 
     graph = onnx.load_from_string(content).graph
@@ -274,7 +274,7 @@ def _decomposed(cached: Cached) -> Any:
 
 
 def _is_dynamic(node: Any) -> bool:
-    """Say whether a node's result is a number, or has a size, that is not known beforehand."""
+    """Return whether a node's result is a number, or has a size, that is not known beforehand."""
     import torch
 
     value = node.meta.get("val")
@@ -283,7 +283,7 @@ def _is_dynamic(node: Any) -> bool:
 
 
 def _is_complex(node: Any) -> bool:
-    """Say whether a node gives complex numbers; a Fourier transform of the last dimension may."""
+    """Return whether a node gives complex numbers; a Fourier transform of the last dimension may."""
     import torch
 
     value = node.meta.get("val")

@@ -197,7 +197,7 @@ def _torch_folder() -> str:
 
 
 def _is_own(file: str) -> bool:
-    """Say whether source is the user's (or torchvision's), not torch's, not this module's, and a file at all."""
+    """Return whether source is the user's (or torchvision's), not torch's, not this module's, and a file at all."""
     return file.endswith(".py") and not file.startswith(_torch_folder() + os.sep) and file != __file__
 
 

@@ -40,7 +40,7 @@ class Lost(TransportError):
     """The connection broke; a new one may go on where this one ended."""
 
 
-class Gone(TransportError):
+class Unreachable(TransportError):
     """The device cannot be reached in a way that trying again would not change."""
 
 
@@ -48,7 +48,7 @@ class HashDiffers(TransportError):
     """A file arrived with other bytes than were sent."""
 
 
-REFUSALS: dict[str, type[TransportError]] = {"gone": Gone, "hash": HashDiffers}
+REFUSALS: dict[str, type[TransportError]] = {"gone": Unreachable, "hash": HashDiffers}
 CACHE = "`cache:` in a target file of your own"
 REMEDIES = {
     "space": f"free some space there, or name another folder with {CACHE}",
@@ -61,19 +61,19 @@ OLD_PYTHON = "the device's Python is too old or not whole (3.6 is the least): na
 SAID: tuple[tuple[str, type[TransportError], str], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
-        Gone,
+        Unreachable,
         "the device's host key is not the one that was known: somebody may be in between, or the device was set up anew; "
         "if it was, remove the old key with ssh-keygen -R and the device's name",
     ),
     (
         r"Host key verification failed|No .* host key is known",
-        Gone,
+        Unreachable,
         "the device's host key is not known: compare it on the device (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
         "then connect once with ssh, or give --accept-new-host-key",
     ),
     (
         r"Permission denied \(",
-        Gone,
+        Unreachable,
         "the device refuses the login: bring it your key with ssh-copy-id; passwords are not asked for",
     ),
     (r"Could not resolve hostname", Lost, "the device's name is not known to the network: correct --host, or give its address"),
@@ -119,7 +119,7 @@ class Channel:
     def receive(self, seconds: float, **wanted: type) -> dict[str, Any]:
         """Return the device's next message that has these fields; all else is printed by somebody else.
 
-        Raises `Lost` or `Gone` where there is none, `TransportError` with the device's refusal.
+        Raises `Lost` or `Unreachable` where there is none, `TransportError` with the device's refusal.
         """
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
@@ -139,7 +139,7 @@ class Channel:
 
     @property
     def ended(self) -> bool:
-        """Say whether the client has ended."""
+        """Return whether the client has ended."""
         return self._ssh.code is not None
 
     def _ending(self) -> TransportError:
@@ -180,18 +180,22 @@ def _refusal(kind: str, reason: str) -> TransportError:
     return REFUSALS.get(kind, TransportError)(f"{reason}; {REMEDIES[kind]}" if kind in REMEDIES else reason)
 
 
-def explain(code: int | None, stderr: str, heard: bool) -> TransportError:
+def explain(code: int | None, stderr: str, answered: bool) -> TransportError:
     """Turn the end of a client into an error without addresses; `heard`: the device's end had answered before."""
     last = stderr.splitlines()[-1] if stderr else ""
     quoted = f" ({_scrubbed(last)})" if last else ""
-    if heard or code is None or code == BROKEN or code < 0:
-        known = (kind(text) for pattern, kind, text in SAID if re.search(pattern, stderr) and not (heard and kind is Gone))
+    if answered or code is None or code == BROKEN or code < 0:
+        known = (
+            kind(text) for pattern, kind, text in SAID if re.search(pattern, stderr) and not (answered and kind is Unreachable)
+        )
         return next(known, Lost(f"the connection broke{quoted}"))
     if re.search(r"SyntaxError|ModuleNotFoundError|ImportError", stderr):
-        return Gone(OLD_PYTHON)
+        return Unreachable(OLD_PYTHON)
     if code in (126, 127) or re.search(r"not found|No such file or directory", stderr):
-        return Gone(NO_PYTHON)
-    return Gone(f"the device's login shell ended with exit code {code} before Python ran{quoted}; look at ~/.bashrc and its like")
+        return Unreachable(NO_PYTHON)
+    return Unreachable(
+        f"the device's login shell ended with exit code {code} before Python ran{quoted}; look at ~/.bashrc and its like"
+    )
 
 
 def _scrubbed(line: str) -> str:

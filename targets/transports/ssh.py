@@ -64,7 +64,7 @@ class SshTransport:
         self._link = link
         self._folder = tempfile.TemporaryDirectory(prefix="edgebench-", dir=_short_folder())
         self._serving: Channel | None = None
-        self._kept: Kept | None = None
+        self._detached: DetachedProgram | None = None
         self._needed: list[str] = []
         """What was pushed for the next run: the device evicts none of it."""
         self._lost: tuple[float, Lost] | None = None
@@ -141,8 +141,8 @@ class SshTransport:
 
     def close(self) -> None:
         """End the connection, and what still runs over it; a program on a device that was given up goes on."""
-        if self._kept is not None:
-            self._kept.stop()
+        if self._detached is not None:
+            self._detached.stop()
         if self._serving is not None:
             self._serving.hang_up()
             self._serving = None
@@ -153,59 +153,59 @@ class SshTransport:
     def push(self, source: Path | bytes, destination: str, sent: Callable[[int, int], None]) -> str:
         """Bring a file below the cache folder; goes on where an earlier connection left off."""
         self._needed.append(destination)
-        parcel = Parcel(source, destination, sent)
+        upload = Upload(source, destination, sent)
         for _ in range(SPOILT - 1):
             with contextlib.suppress(HashDiffers):
-                return self.retried(lambda: self._push(parcel))
-        return self.retried(lambda: self._push(parcel))
+                return self.retried(lambda: self._push(upload))
+        return self.retried(lambda: self._push(upload))
 
-    def _push(self, parcel: Parcel) -> str:
+    def _push(self, upload: Upload) -> str:
         channel = self.server()
-        channel.send({"do": "look", "name": parcel.name, "size": parcel.size})
+        channel.send({"do": "look", "name": upload.name, "size": upload.size})
         found = channel.receive(ANSWER_SECONDS, there=bool, path=str)
         if not found["there"]:
             limits = {"limit": self._cache.mebibytes << 20, "needed": self._needed}
-            channel.send({"do": "push", "name": parcel.name, "size": parcel.size, "sha256": parcel.sha256, **limits})
-            self._send(channel, parcel, channel.receive(ANSWER_SECONDS, offset=int)["offset"])
-            found = channel.receive(ANSWER_SECONDS + parcel.size / SLOWEST, path=str)
+            channel.send({"do": "push", "name": upload.name, "size": upload.size, "sha256": upload.sha256, **limits})
+            self._send(channel, upload, channel.receive(ANSWER_SECONDS, offset=int)["offset"])
+            found = channel.receive(ANSWER_SECONDS + upload.size / SLOWEST, path=str)
         self.through()
         path: str = found["path"]
         return path
 
-    def _send(self, channel: Channel, parcel: Parcel, offset: int) -> None:
-        if offset > parcel.arrived:
-            parcel.arrived = offset
+    def _send(self, channel: Channel, upload: Upload, offset: int) -> None:
+        if offset > upload.arrived:
+            upload.arrived = offset
             self.through()
-        for block in parcel.blocks(offset):
+        for block in upload.blocks(offset):
             if channel.ended:
                 return
             channel.write(block)
             offset += len(block)
-            parcel.sent(offset, parcel.size)
+            upload.sent(offset, upload.size)
 
     # ------------------------------------------------------------ programs
 
-    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Channel | Kept:
+    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Channel | DetachedProgram:
         """Start the device's Python with these arguments."""
         request = {"root": self._cache.path, "arguments": list(arguments), "stdin": stdin}
         if keep is None:
             channel = self.retried(self.channel)
             channel.send({**request, "mode": "exec"})
             return channel
-        if self._kept is not None:
-            self._kept.stop()
-        self._kept = Kept(self, {**request, "mode": "keep", "name": keep.name, "resume": keep.resume})
-        self._kept.start()
-        return self._kept
+        if self._detached is not None:
+            self._detached.stop()
+        self._detached = DetachedProgram(self, {**request, "mode": "keep", "name": keep.name, "resume": keep.resume})
+        self._detached.start()
+        return self._detached
 
     def ran(self) -> None:
         """Take note that a run has ended: the next one says itself what it needs."""
         self._needed.clear()
-        self._kept = None
+        self._detached = None
 
 
 @dataclass
-class Parcel:
+class Upload:
     """A file on its way."""
 
     source: Path | bytes
@@ -237,7 +237,7 @@ class Parcel:
             yield from iter(lambda: stream.read(BLOCK), b"")
 
 
-class Kept:
+class DetachedProgram:
     """A program that outlives the connection: read over as many connections as it takes."""
 
     def __init__(self, transport: SshTransport, request: Mapping[str, Any]) -> None:
@@ -272,7 +272,7 @@ class Kept:
         if self._hello["resumed"]:
             times = {key: self._hello[key] for key in ("age_seconds", "idle_seconds")}
             yield json.dumps({"event": "resumed", **times}) + "\n"
-        heard = time.monotonic()
+        latest = time.monotonic()
         while True:
             message = self._transport.retried(self._message)
             if "ended" in message:
@@ -283,10 +283,10 @@ class Kept:
                 return
             if "data" in message:
                 self._transport.through()
-                heard = time.monotonic()
+                latest = time.monotonic()
                 self._offset = int(message["at"])
                 yield from self._split(message["data"].encode("latin-1"))
-            elif time.monotonic() - heard > silence_seconds:
+            elif time.monotonic() - latest > silence_seconds:
                 raise TransportError(f"the agent said nothing for {silence_seconds:g} s")
 
     def _message(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import edgebench
 from edgebench.config import read_target
 from edgebench.run.interleave import interleaved
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.run.prepare import tie_bundle
 from edgebench.run.session import Session, run_job
 from edgebench.schema import Measurement, ModeSpec, Scenario, Trial
@@ -77,7 +77,7 @@ def session(folder: Path, spec: ModeSpec = REDUCED) -> Session:
     return Reduced("standard", True, False, folder / "results", folder / "work", lambda *_: None)
 
 
-def subject(opened: Session, made: Path, scenario: Scenario | None = None, runtime: str | None = None) -> Subject:
+def subject(opened: Session, made: Path, scenario: Scenario | None = None, runtime: str | None = None) -> CellJob:
     """Tie a bundle to this computer, with another runtime where one is named."""
     path = opened.work.parent / "bench.yaml"
     path.write_text(TARGET.replace("PLUGINS", ", ".join(str(double) for double in sorted(DOUBLES.glob("rt_*.py")))))
@@ -86,7 +86,7 @@ def subject(opened: Session, made: Path, scenario: Scenario | None = None, runti
     return dataclasses.replace(found, cell=found.cell.model_copy(update=changes))
 
 
-def pairs(opened: Session, first: Subject, second: Subject, comparisons: int) -> list[tuple[list[Trial], list[Trial]]]:
+def pairs(opened: Session, first: CellJob, second: CellJob, comparisons: int) -> list[tuple[list[Trial], list[Trial]]]:
     """Run so many comparisons, each its trials A B B A; stops the benchmark where a cell fails."""
     trials, found = opened.spec.trials, []
     for index in range(comparisons):

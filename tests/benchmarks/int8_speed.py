@@ -36,9 +36,9 @@ def told(what: str, done: float, total: float, lane: str = "") -> None:
 def plain(folder: Path, size: int) -> str | None:
     """Compare plain INT8 with FP32 on ResNet-50 (random weights, which cost as much); returns what falls short."""
     made = edgebench.quantize("resnet50", size=size, channels=3, dataset=few_digits(folder, FEW), out=folder, **common(folder))
-    ratio = 1 / made.rivals[-1]["against"]["ratio"]["value"]
+    ratio = 1 / made.candidates[-1]["against"]["ratio"]["value"]
     print(f"\nresnet50, {size} px, ONNX:")
-    table(made.rivals)
+    table(made.candidates)
     wanted = SPEED_WITHOUT_VNNI if processor.saturates(facts.environment()) else SPEED
     return None if ratio >= wanted else f"resnet50's INT8 is {ratio:.2f} times as fast as FP32, {wanted:g} are wanted"
 
@@ -50,11 +50,11 @@ def searched(folder: Path, size: int, epochs: int, minutes: float) -> str | None
     )
     made = edgebench.quantize(model, search=True, minutes=minutes, dataset="digits", out=folder, **common(folder))
     print(f"\nmobilenet_v3_small, {size} px, ONNX:")
-    table(made.rivals)
+    table(made.candidates)
     blocks = made.bundle.details["recipe"]["blocks"]
     whole = [block["name"] for block in blocks if block["choice"] == "int8"]
     print(f"{len(whole)} of {len(blocks)} blocks compute in INT8: {', '.join(whole) or 'none'}")
-    first, last = made.rivals[0], made.rivals[-1]
+    first, last = made.candidates[0], made.candidates[-1]
     if first["metric"] < LEARNT:
         return f"mobilenet_v3_small has learnt nothing ({100 * first['metric']:.1f} %), so no loss can be judged"
     if last["against"]["word"] == "slower":

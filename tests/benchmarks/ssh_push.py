@@ -34,10 +34,10 @@ def main() -> int:
         source = folder / "content"
         source.write_bytes(os.urandom(given.mebibytes << 20))
         transport = deploy.connect(read_target(target(folder, "board", device.host)), Link(folder))
-        transport.push(b"warm", "sets/warm", deploy.unheard)
+        transport.push(b"warm", "sets/warm", deploy.no_upload_progress)
         for index in range(given.rounds):
             begin = time.monotonic()
-            there = transport.push(source, f"sets/{index}", deploy.unheard)
+            there = transport.push(source, f"sets/{index}", deploy.no_upload_progress)
             ours = time.monotonic() - begin
             assert Path(there).stat().st_size == source.stat().st_size
             command = ["scp", "-q", "-F", str(device.config), str(source), f"{device.host}:copy"]

@@ -18,7 +18,7 @@ from cells import REDUCED, TINY, arguments, bundle, checked, progress, session, 
 from edgebench.analysis import stats
 from edgebench.analysis import verdict as judging
 from edgebench.device.job import Pass
-from edgebench.run.plan import Subject
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, run_job
 from edgebench.schema import Verdict
 
@@ -48,7 +48,7 @@ def stressed() -> Iterator[None]:
             load.join()
 
 
-def judged(opened: Session, cell: Subject) -> Verdict:
+def judged(opened: Session, cell: CellJob) -> Verdict:
     """Measure once and judge."""
     passes = [Pass("trial", index) for index in range(opened.spec.trials)]
     [found] = checked(run_job(opened, [cell], passes, lambda _: None))

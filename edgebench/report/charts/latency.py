@@ -76,7 +76,7 @@ def violin() -> Spec:
 # ---------------------------------------------------------------- over time
 
 
-def series(told: bool = True) -> Spec:
+def series(explained: bool = True) -> Spec:
     """Draw medians over time, with temperature and clock under them (`vconcat`). Data sets: series, conditions, onset.
 
     told: whether the device said anything of the latter.
@@ -130,7 +130,7 @@ def series(told: bool = True) -> Spec:
     }
     described = "Median latency over time, and under it the device's temperature and clock where it told them."
     top = {"width": "container", "height": 220, "layer": [lines, rule, word]}
-    return chart(described, vconcat=[top, under] if told else [top], resolve={"scale": {"x": "shared"}})
+    return chart(described, vconcat=[top, under] if explained else [top], resolve={"scale": {"x": "shared"}})
 
 
 def power() -> Spec:

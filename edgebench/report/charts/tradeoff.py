@@ -41,7 +41,7 @@ def every() -> dict[str, Spec]:
         "ecdf": latency.ecdf(),
         "violin": latency.violin(),
         "series": latency.series(),
-        "series_alone": latency.series(told=False),
+        "series_alone": latency.series(explained=False),
         "power": latency.power(),
         "roc": evaluation.roc(),
         "precision_recall": evaluation.precision_recall(),

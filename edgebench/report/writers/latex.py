@@ -39,8 +39,8 @@ def _table(table: Table, names: Sequence[str]) -> str:
         lines += [_line([column.heading for column in chosen]), r"\midrule"]
         lines += [_line([column.fill(row) for column in chosen]) for row in table.rows]
         lines += [r"\bottomrule", r"\end{tabular}"]
-    told = columns.advice(table)
-    below = [*([told] if told else []), *columns.notes(table), *(f"Failed: {columns.failure(entry)}." for entry in table.failed)]
+    line = columns.advice(table)
+    below = [*([line] if line else []), *columns.notes(table), *(f"Failed: {columns.failure(entry)}." for entry in table.failed)]
     beside = ["; ".join(columns.circumstances(table)) + "."] if table.rows else []
     lines += [rf"\par\smallskip\footnotesize {escape(note)}" for note in (*beside, *below)]
     return "\n".join([*lines, r"\end{table}", ""])

@@ -38,7 +38,7 @@ def _section(table: Table, names: Sequence[str], base: Path) -> str:
     lines = [f"\n## {escape(columns.title(table))}\n"]
     if table.rows:
         lines += [escape("; ".join(columns.circumstances(table))) + ".", "", *_grid(table, names, base), ""]
-        lines += [f"{escape(told)}\n"] if (told := columns.advice(table)) else []
+        lines += [f"{escape(unstable)}\n"] if (unstable := columns.advice(table)) else []
         lines += [f"- {escape(note)}" for note in columns.notes(table)]
     if table.failed:
         lines += ["\n**Failed cells**\n", *(f"- {escape(columns.failure(entry))}" for entry in table.failed), ""]

@@ -21,7 +21,7 @@ STDERR_BYTES = 16 << 10
 LONGEST_SECONDS = 24 * 3600
 
 
-class Asked(BaseException):
+class EndRequested(BaseException):
     """A keeper was asked to end."""
 
 
@@ -45,7 +45,7 @@ class Keeper(object):
                 os.dup2(null, number)
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             self._run(root, arguments, job)
-        except Asked:
+        except EndRequested:
             pass
         except BaseException as error:
             if self.tell is not None:
@@ -58,7 +58,7 @@ class Keeper(object):
     def _run(self, root: str, arguments: List[str], job: str) -> None:
         alive = os.open(self.run_.path("alive"), os.O_RDWR | os.O_CREAT, 0o600)
         fcntl.flock(alive, fcntl.LOCK_EX)  # somebody who looks whether it is held has it for a moment
-        signal.signal(signal.SIGTERM, _asked)
+        signal.signal(signal.SIGTERM, _request_end)
         signal.signal(signal.SIGALRM, self._too_long)
         signal.alarm(LONGEST_SECONDS)
         events = open(self.run_.path("events"), "wb", 0)
@@ -121,6 +121,6 @@ class Keeper(object):
             self.stderr = (self.stderr + block)[-STDERR_BYTES:]
 
 
-def _asked(*_: Any) -> None:
+def _request_end(*_: Any) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Asked
+    raise EndRequested

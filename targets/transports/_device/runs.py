@@ -94,7 +94,7 @@ class Run(object):
         return str(read_json(self.path("started")).get("token", ""))
 
     def is_worth_taking(self) -> bool:
-        """Say whether it runs, or has ended well."""
+        """Return whether it runs, or has ended well."""
         return self.alive() or self.ended().get("code") == 0
 
     def ended(self) -> Json:
@@ -110,7 +110,7 @@ class Run(object):
         return {"age_seconds": max(0.0, now - started["monotonic"]), "idle_seconds": max(0.0, idle)}
 
     def alive(self) -> bool:
-        """Say whether its keeper lives."""
+        """Return whether its keeper lives."""
         try:
             with open(self.path("alive"), "rb") as stream:
                 fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -156,9 +156,9 @@ class Run(object):
         os.close(device)
         os.wait()
         with os.fdopen(ready, "rb") as stream:
-            said = stream.read().decode("utf-8", "replace")
-        if said != "ok":
-            raise Refused("failed", said or "the program could not be kept running")
+            answer = stream.read().decode("utf-8", "replace")
+        if answer != "ok":
+            raise Refused("failed", answer or "the program could not be kept running")
 
     def follow(self, offset: int) -> Iterator[Json]:
         """Yield what the program writes from an offset on, with a sign of life in between, and how it ended."""
