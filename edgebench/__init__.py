@@ -1,8 +1,9 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `train`, `export`, `run`, `compare`,
-`noise`, `diagnose`, `quantize`, `verify`, and on records `leaderboard`,
+`noise`, `diagnose`, `quantize`, `verify`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`,
 `recommend`, `report`, `listing`, `find`, `prune` and `merge`.
+What they can be asked for stands in groups: `SourceOptions`, `ExportOptions`, `QuantizeOptions`, `MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -19,12 +20,19 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from edgebench.api import compare, diagnose, export, noise, quantize, run, train, verify
+    from edgebench.api import compare, diagnose, export, noise, probe, quantize, remove_setup, run, setup, train, tune, verify
     from edgebench.config import read_target
+    from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import find, leaderboard, listing, merge, prune, recommend, report
+    from edgebench.run.options import ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 
 __version__ = "0.1.0"
 __all__ = [
+    "ExportOptions",
+    "MeasureOptions",
+    "QuantizeOptions",
+    "RunOptions",
+    "SourceOptions",
     "__version__",
     "compare",
     "diagnose",
@@ -34,13 +42,17 @@ __all__ = [
     "listing",
     "merge",
     "noise",
+    "probe",
     "prune",
     "quantize",
     "read_target",
     "recommend",
+    "remove_setup",
     "report",
     "run",
+    "setup",
     "train",
+    "tune",
     "verify",
 ]
 RESULTS = ("find", "leaderboard", "listing", "merge", "prune", "recommend", "report")

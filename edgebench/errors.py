@@ -13,6 +13,7 @@ EdgebenchError
 ├── MissingTool           a program that no Python package brings is not installed: exit code 2
 ├── StorageError          a folder cannot be written or the disk is full: exit code 2
 ├── ExportError           a model cannot become this format: the cell fails
+│   └── GoalMissed        a file was made and measured, and is less accurate than it must be
 ├── TransportError        a device cannot be reached or a transfer broke: the cell fails
 └── MeasureError          the agent failed or its stream ended early: the cell fails
 
@@ -23,6 +24,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class EdgebenchError(Exception):
@@ -91,6 +93,14 @@ class StorageWarning(UserWarning):
 
 class ExportError(EdgebenchError):
     """A model cannot be turned into this format and precision."""
+
+
+class GoalMissed(ExportError):
+    """A file was made and measured, and loses more than it may; `result` is what the call would have returned."""
+
+    def __init__(self, text: str, result: Any) -> None:
+        super().__init__(text)
+        self.result = result
 
 
 class TransportError(EdgebenchError):

@@ -17,6 +17,7 @@ import brief
 import foreign
 import pytest
 import sshd as bed
+import verbs
 
 from edgebench.cli import execute
 
@@ -110,7 +111,6 @@ def whole_quick() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Path]:
     """Export the tiny network once, for all workers: untrained, on digits, in torch and ONNX."""
-    import edgebench
 
     own = tmp_path_factory.getbasetemp()
     folder = (own.parent if WORKER else own) / "tiny"
@@ -122,7 +122,7 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
         (folder / "tinynet.py").write_text(TINY)
         patch.syspath_prepend(str(folder))
         return {
-            (format, precision): edgebench.export("tinynet:net", format=format, precision=precision, **given).folder
+            (format, precision): verbs.export("tinynet:net", format=format, precision=precision, **given).folder
             for format, precision in wanted
         }
 

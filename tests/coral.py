@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import verbs
 
 from edgebench import api
 from edgebench.exporters._edgetpu import compiler
@@ -103,7 +104,7 @@ def compiler_on_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def export(network: str, **changes: Any) -> api.ExportResult:
     """Export one of NETS, named like it."""
     Path("coralnets.py").write_text(NETS)
-    return api.export(f"coralnets:{network}", **{**GIVEN, "name": network, **changes})
+    return verbs.export(f"coralnets:{network}", **{**GIVEN, "name": network, **changes})
 
 
 def library(folder: Path) -> Path:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import ARM64, Cli
 from numpy.typing import NDArray
 from sshd import Sshd
 
-from edgebench import api
 from edgebench.analysis import processor
 from edgebench.schema import Record
 from edgebench.store import records
@@ -50,10 +50,10 @@ def measured(results: str) -> dict[str, tuple[Record, NDArray[Any]]]:
 @pytest.fixture
 def digits(here: Path) -> list[Path]:
     """Train the tiny network on digits and export it in FP32 and INT8 to both formats."""
-    model = api.train("tinynet:net", options=TRAINED, size=16, name="tiny")
+    model = verbs.train("tinynet:net", options=TRAINED, size=16, name="tiny")
     wanted = [(format, precision) for format in RUNTIMES for precision in ("fp32", "int8")]
     return [
-        api.export(str(model), format=format, precision=precision, target="linux-ssh", dataset="digits").folder
+        verbs.export(str(model), format=format, precision=precision, target="linux-ssh", dataset="digits").folder
         for format, precision in wanted
     ]
 
@@ -102,7 +102,7 @@ def test_a_device_without_internet_is_set_up_and_answers_as_this_computer_does(a
 
     code, _, errors = cli("run", *digits, *place, "--half-width", "0.5", "--results", "there")
     assert code == 0, errors
-    api.run(bundle=digits, target=["cpu"], scenario={"precision": 0.5}, results=Path("here"))
+    verbs.run(bundle=digits, target=["cpu"], scenario={"precision": 0.5}, results=Path("here"))
     there, near = measured("there"), measured("here")
     assert len(there) == len(digits)
     assert there.keys() == near.keys()

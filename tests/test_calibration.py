@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import Cli
 
-import edgebench
 from edgebench import config
 from edgebench.agent import preprocess
 from edgebench.bundle import export
@@ -24,7 +24,7 @@ from edgebench.bundle.parity import torch_outputs
 from edgebench.data import Dataset, Split, open_images
 from edgebench.errors import ExportError, InputError
 from edgebench.exporters._shared import calibration
-from edgebench.models.source import Source, open_source
+from edgebench.models.source import SourceOptions, open_source
 from edgebench.schema import Bundle, CalibrationPlan, DatasetRef, Goals
 
 Bundles = dict[tuple[str, str], Path]
@@ -103,7 +103,7 @@ def test_memory_does_not_grow_with_the_samples(method: str) -> None:
 
 def exported(format: str, method: str, folder: Path, **more: Any) -> Bundle:
     plan = {"samples": 32, "method": method, "percentile": 90.0, **more}
-    made = edgebench.export(
+    made = verbs.export(
         "tinynet:net",
         format=format,
         precision="int8",
@@ -157,7 +157,7 @@ def test_min_max_of_a_tflite_file_is_the_extremes_of_its_samples(here: Path) -> 
     bundle = exported("tflite", "min-max", here, samples=4)
     data = open_images(DatasetRef(name="digits"))
     drawn = np.sort(export.drawn_samples(len(data.read("train")), 4))
-    _, network = open_source(Source("tinynet:net", name="tiny", size=16, channels=1), data)
+    _, network = open_source(SourceOptions("tinynet:net", name="tiny", size=16, channels=1), data)
     scores = torch_outputs(network(), data.read("train").images[drawn])
     assert bundle.output.scale == pytest.approx((max(scores.max(), 0) - min(scores.min(), 0)) / 255, rel=0.01)
 
@@ -170,7 +170,7 @@ def test_symmetric_activations_have_zero_points_of_zero(here: Path) -> None:
     target += "  - {format: onnx, precisions: [int8], runtime: onnxruntime, limits: {symmetric: true}}\n"
     (here / "even.yaml").write_text(target)
     arguments: dict[str, Any] = {"format": "onnx", "precision": "int8", "dataset": "digits", "size": 16, "channels": 1}
-    made = edgebench.export("tinynet:net", target="even.yaml", calibration={"samples": 8}, **arguments)
+    made = verbs.export("tinynet:net", target="even.yaml", calibration={"samples": 8}, **arguments)
     graph = onnx.load(made.folder / "model.onnx").graph
     values = {value.name: numpy_helper.to_array(value) for value in graph.initializer}
     points = [values[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"]
@@ -207,7 +207,7 @@ def overlapping(shared: int) -> Dataset:
 
 
 def order(data: Dataset, samples: int = 60) -> Order:
-    model, network = open_source(Source("tinynet:net", name="tiny", size=16, channels=1), data)
+    model, network = open_source(SourceOptions("tinynet:net", name="tiny", size=16, channels=1), data)
     accepts = config.read_target("cpu").accepted("onnx", "int8")
     assert accepts is not None
     return Order(model, network, "onnx", "int8", accepts, data, CalibrationPlan(samples=samples))
@@ -326,4 +326,4 @@ def test_operators_that_onnx_does_not_have_are_refused_before_the_export(here: P
     target += "  - {format: onnx, precisions: [int8], runtime: onnxruntime, limits: {quantized: [Covn]}}\n"
     (here / "odd.yaml").write_text(target)
     with pytest.raises(ExportError, match="Covn, which is no ONNX operator"):
-        edgebench.export("tinynet:net", target="odd.yaml", format="onnx", precision="int8", dataset="digits", size=16, channels=1)
+        verbs.export("tinynet:net", target="odd.yaml", format="onnx", precision="int8", dataset="digits", size=16, channels=1)

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import verbs
 import yaml
 from conftest import Cli
 from packaging.requirements import Requirement
 
-from edgebench import api, plugins
+from edgebench import plugins
 from edgebench.config import read_fleet, read_target, write_target
 from edgebench.errors import ExportError, InputError, ProfileError, UnknownName
 from edgebench.schema import Limits, Target, split_host
@@ -383,8 +384,8 @@ def test_an_export_for_a_target_keeps_its_operator_versions(here: Path) -> None:
         "name": "tiny",
     }
     with pytest.raises(ExportError, match="tiny: the file has CONV_2D version 1, the target's runtime knows no such operator"):
-        api.export("tinynet:net", target=target, **given)
-    made = api.export("tinynet:net", target="coral-dev-board", **given)
+        verbs.export("tinynet:net", target=target, **given)
+    made = verbs.export("tinynet:net", target="coral-dev-board", **given)
     assert "CONV_2D v1" in made.bundle.details["operators"]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import verbs
 from conftest import Cli
 from factory import make_cell, make_latency, make_measurement, make_record, make_tables
 from test_measure import Bundles
 
-from edgebench import api
 from edgebench.errors import InputError, RecordError
 from edgebench.run.interleave import interleaved
 from edgebench.schema import ModeSpec, Noise, Record, Scenario
@@ -108,11 +108,11 @@ def test_interrupted_noise_keeps_the_comparisons_that_are_done(here: Path, brief
             raise KeyboardInterrupt
 
     shutil.copytree(tiny_bundles["onnx", "fp32"], "bundles/tiny.onnx.fp32")
-    path, found = api.noise(target="sleeper.yaml", mode="quick", comparisons=9, progress=interrupt)
+    path, found = verbs.noise(target="sleeper.yaml", mode="quick", comparisons=9, progress=interrupt)
     assert len(found.ratios) == 2
     assert (found.bundle, path.exists()) == ("tiny.onnx.fp32", True)
     with pytest.raises(KeyboardInterrupt):
-        api.noise(target="sleeper.yaml", mode="quick", comparisons=9, progress=lambda *_: interrupt("comparison 3 of 9", 0, 0))
+        verbs.noise(target="sleeper.yaml", mode="quick", comparisons=9, progress=lambda *_: interrupt("comparison 3 of 9", 0, 0))
 
 
 def test_noise_wants_a_bundle(here: Path, cli: Cli) -> None:
@@ -175,7 +175,7 @@ def test_wrong_options_of_a_run_are_one_line(here: Path, tiny_bundles: Bundles, 
 def test_two_records_are_a_pair_whatever_they_are_of(tmp_path: Path) -> None:
     [one] = saved(tmp_path / "a", record(1e6))
     [other] = saved(tmp_path / "b", record(1.2e6, model="other"))
-    suite = api.compare(one, other)
+    suite = verbs.compare(one, other)
     assert suite.pairs[0].latency.word == "slower"
     assert not suite.pairs[0].latency.paired
     assert suite.pairs[0].latency.ratio.value == pytest.approx(1.2)
@@ -185,7 +185,7 @@ def test_two_records_are_a_pair_whatever_they_are_of(tmp_path: Path) -> None:
 def test_folders_are_matched_cell_by_cell_and_summarised(tmp_path: Path, cli: Cli) -> None:
     saved(tmp_path / "a", record(1e6, model="x"), record(1e6, model="y"), record(1e6, model="gone"))
     saved(tmp_path / "b", record(2e6, model="x"), record(0.5e6, model="y"))
-    suite = api.compare(tmp_path / "a", tmp_path / "b")
+    suite = verbs.compare(tmp_path / "a", tmp_path / "b")
     assert [pair.latency.word for pair in suite.pairs] == ["slower", "faster"]
     assert suite.geometric_mean == pytest.approx(1)
     assert [name.split()[0] for name in suite.alone] == ["gone"]
@@ -199,18 +199,18 @@ def test_folders_without_a_common_cell_are_refused(tmp_path: Path) -> None:
     saved(tmp_path / "a", record(1e6, model="x"), record(1e6, model="y"))
     saved(tmp_path / "b", record(1e6, model="z"))
     with pytest.raises(InputError, match="no cell in common"):
-        api.compare(tmp_path / "a", tmp_path / "b")
+        verbs.compare(tmp_path / "a", tmp_path / "b")
     saved(tmp_path / "c", make_record(status="failed"))
     with pytest.raises(InputError, match="no finished record"):
-        api.compare(tmp_path / "a", tmp_path / "c")
+        verbs.compare(tmp_path / "a", tmp_path / "c")
 
 
 def test_a_shift_within_the_target_s_noise_is_none(tmp_path: Path) -> None:
     [one] = saved(tmp_path, record(1e6, model="x"))
     [other] = saved(tmp_path, record(1.05e6, model="y"))
-    assert api.compare(one, other).pairs[0].latency.word == "slower"
+    assert verbs.compare(one, other).pairs[0].latency.word == "slower"
     save_noise(tmp_path, noise(0.06))
-    assert api.compare(one, other).pairs[0].latency.word == "same"
+    assert verbs.compare(one, other).pairs[0].latency.word == "same"
 
 
 def test_a_changed_noise_is_found(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import DOUBLES, MOBILE, TINY
 
-from edgebench import api
 from edgebench.agent import preprocess
 from edgebench.analysis import metrics
 from edgebench.config import read_dataset, read_target
@@ -100,7 +100,7 @@ def export(model: str = "tinynet:net", precision: str = "fp32", limits: str = ""
     Path("phone.yaml").write_text(PHONE % (runtime, limits))
     Path("rt_mac.py").write_bytes((DOUBLES / "rt_mac.py").read_bytes())
     given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "target": "phone.yaml"}
-    return api.export(model, format="coreml", precision=precision, **{**given, **changes})
+    return verbs.export(model, format="coreml", precision=precision, **{**given, **changes})
 
 
 def package_of(result: Any) -> Any:
@@ -316,10 +316,8 @@ def test_a_package_that_is_not_what_was_wanted_is_refused(here: Path) -> None:
 
 def test_nothing_of_coremltools_reaches_the_screen(here: Path) -> None:
     Path("phone.yaml").write_text((PHONE % ("coreml", "")).replace("agent_plugins: [rt_mac.py]\n", ""))
-    code = (
-        "from edgebench import api; api.export('tinynet:net', format='coreml', precision='palettized-4bit', size=16, channels=1, "
-    )
-    code += "dataset='digits', target='phone.yaml')"
+    code = "from edgebench import SourceOptions, api; api.export(SourceOptions('tinynet:net', size=16, channels=1), "
+    code += "format='coreml', precision='palettized-4bit', dataset='digits', target='phone.yaml')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("", "")
 

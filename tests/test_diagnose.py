@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import MOBILE, Cli
 from sshd import Sshd
 
-from edgebench import api
 from edgebench.agent import cut, onnxfile
 from edgebench.analysis import processor
 from edgebench.bundle.manifest import read_bundle, write_manifest
@@ -55,7 +55,7 @@ def net(classes, channels, size):
 
 def exported(architecture: str, precision: str, format: str = "onnx", size: int = 32, **more: Any) -> Path:
     given = {"dataset": "digits", "size": size, "channels": 1, "calibration": {"samples": 8}, **more}
-    return api.export(architecture, format=format, precision=precision, **given).folder
+    return verbs.export(architecture, format=format, precision=precision, **given).folder
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def swish(here: Path) -> Callable[..., Path]:
 
 
 def diagnosed(folder: Path, **more: Any) -> diagnose.Diagnosis:
-    return api.diagnose(folder, scenario=BRIEF, **more)
+    return verbs.diagnose(folder, scenario=BRIEF, **more)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -323,7 +323,7 @@ def test_a_compilers_placement_is_told_without_the_device(here: Path, tiny_bundl
     assert code == 0
     assert "HARD_SWISH runs on the processor, not on the accelerator, 2 times" in out
     assert "Operation not supported" in out
-    found = api.diagnose(folder)
+    found = verbs.diagnose(folder)
     assert [(row["where"], row["count"]) for row in found.placement] == [("accelerator", 7), ("CPU", 2)]
     assert found.values()["median_ns"] is None
 
@@ -341,6 +341,6 @@ def test_bad_input_is_one_line(here: Path, tiny_bundles: Bundles, swish: Callabl
     code, _, said = cli("diagnose", tiny_bundles["onnx", "int8"], "--target", "coral-usb")
     assert (code, "does not run onnx int8" in said) == (1, True)
     with pytest.raises(InputError, match="is another model than tiny"):
-        api.diagnose(tiny_bundles["onnx", "int8"], against=swish("onnx", "fp32"))
+        verbs.diagnose(tiny_bundles["onnx", "int8"], against=swish("onnx", "fp32"))
     with pytest.raises(InputError, match="is int8; --against wants the fp32 one"):
-        api.diagnose(tiny_bundles["onnx", "int8"], against=tiny_bundles["onnx", "int8"])
+        verbs.diagnose(tiny_bundles["onnx", "int8"], against=tiny_bundles["onnx", "int8"])

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import verbs
 from conftest import Cli
 from coral import NETS, compiler_on_path, export, exporting, program
 
-from edgebench import api
 from edgebench.bundle.goals import check_goals
 from edgebench.config import read_target
 from edgebench.errors import ExportError, MissingTool
@@ -239,7 +239,7 @@ def test_without_a_compiler_or_with_too_little_mapped_the_rest_of_a_run_goes_on(
     torch.save(models.build("tinynet:net", 10, 1, 16).state_dict(), "tiny.pt")
     Path("mixed.yaml").write_text(MIXED)
     Path("both.yaml").write_text(BOTH)
-    found = api.run("mixed.yaml", target=["both.yaml"])
+    found = verbs.run("mixed.yaml", target=["both.yaml"])
     states = {cell.format: (cell.state, cell.reason) for cell in found.cells}
     assert states["torch"][0] == "done"
     assert states["edgetpu"][0] == "failed"

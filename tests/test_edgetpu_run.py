@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from coral import compiler_on_path, export, exporting, library, modules
 
 from edgebench import api
@@ -87,7 +88,7 @@ def facts() -> dict[str, Any]:
 
 def test_a_whole_cell_runs_with_the_hosts_decisions(bundle: Path, board: Board) -> None:
     board()
-    [record] = api.run(bundle=[bundle], target=["desk.yaml"], scenario={"precision": 0.5}).records
+    [record] = verbs.run(bundle=[bundle], target=["desk.yaml"], scenario={"precision": 0.5}).records
     assert record.failure is None, record.failure
     assert record.cell.runtime_version == "tflite-runtime 2.5.0.post1, libedgetpu RuntimeVersion(14)"
     assert record.accuracy is not None
@@ -112,7 +113,7 @@ def test_a_missing_stick_is_one_clear_reason(bundle: Path, board: Board) -> None
 def test_a_missing_library_or_module_is_told_before_anything_runs(bundle: Path, board: Board, here: Path) -> None:
     board(lib=False)
     assert facts() == {"version": None, "reason": "no library libedgetpu.so.1"}
-    [cell] = api.run(bundle=[bundle], target=["desk.yaml"], scenario={"precision": 0.5}).cells
+    [cell] = verbs.run(bundle=[bundle], target=["desk.yaml"], scenario={"precision": 0.5}).cells
     assert (cell.state, "no library libedgetpu.so.1" in cell.reason) == ("failed", True)
     assert "libedgetpu.so.1 is not installed" in reason(measured(bundle))
     (here / "empty").mkdir()
@@ -186,7 +187,7 @@ REAL: dict[str, Any] = {"format": "edgetpu", "precision": "int8", "dataset": "di
 
 def real(here: Path, monkeypatch: pytest.MonkeyPatch, network: str, size: int) -> api.ExportResult:
     compiler_on_path(here, monkeypatch)
-    return api.export(network, size=size, channels=3, calibration={"samples": 16}, **REAL)
+    return verbs.export(network, size=size, channels=3, calibration={"samples": 16}, **REAL)
 
 
 def old_python() -> str:
@@ -205,9 +206,9 @@ def test_the_file_computes_on_tflite_runtime_2_11_what_it_computes_here(bundle: 
 @pytest.mark.slow
 def test_a_mobilenet_v2_runs_on_an_old_runtime_as_on_the_host(here: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     """The plain kernels agree; XNNPACK's round otherwise from version to version, which a deep network amplifies."""
-    trained = api.train("mobilenet_v2", dataset="digits", size=32, channels=3, options={"epochs": 8})
+    trained = verbs.train("mobilenet_v2", dataset="digits", size=32, channels=3, options={"epochs": 8})
     compiler_on_path(here, monkeypatch)
-    result = api.export(str(trained), **REAL)
+    result = verbs.export(str(trained), **REAL)
     bundle, path = result.bundle, result.folder / "model.tflite"
     assert (bundle.input.dtype, bundle.output.dtype) == ("int8", "int8")
     assert_inline(path.read_bytes())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 
 from edgebench import api, models
 from edgebench.bundle import parity as parity_
@@ -15,7 +16,7 @@ from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_dataset
 from edgebench.data import open_images
 from edgebench.errors import BundleError, ExportError, InputError, UnknownName
-from edgebench.models.source import Source, open_source
+from edgebench.models.source import SourceOptions, open_source
 from edgebench.schema import Goals, Parity
 
 EIGHT = [(format, precision) for format in ("onnx", "tflite") for precision in ("fp32", "fp16", "int8", "int8-dynamic")]
@@ -33,7 +34,7 @@ accepts:
 
 def export(format: str, precision: str, **changes: Any) -> api.ExportResult:
     given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "calibration": {"samples": 64}}
-    return api.export("tinynet:net", format=format, precision=precision, **{**given, **changes})
+    return verbs.export("tinynet:net", format=format, precision=precision, **{**given, **changes})
 
 
 @pytest.mark.parametrize(("format", "precision"), [*EIGHT, ("torch", "fp32")])
@@ -251,32 +252,32 @@ def test_checkpoints_and_programs_are_exported_like_models(here: Path) -> None:
     torch.save({"state_dict": {f"module.{k}": v for k, v in module.state_dict().items()}}, "mine.pt")
     torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 16, 16),)), "mine.pt2")
     given: dict[str, Any] = {"format": "onnx", "dataset": "digits", "size": 16, "channels": 1}
-    one = api.export("mine.pt", architecture="tinynet:net", **given).bundle
-    two = api.export("mine.pt2", out=Path("other"), trust=True, **given).bundle
+    one = verbs.export("mine.pt", architecture="tinynet:net", **given).bundle
+    two = verbs.export("mine.pt2", out=Path("other"), trust=True, **given).bundle
     assert one.model.lineage.recipe == two.model.lineage.recipe == "checkpoint"
     assert one.model.parameters == two.model.parameters
     assert one.parity.max_abs < 1e-3
     assert two.parity.max_abs < 1e-3
     assert one.model.preprocessing.mean == (0.3049,)
-    stated = api.export("mine.pt", architecture="tinynet:net", out=Path("third"), mean=[0.5], std=[0.25], **given).bundle
+    stated = verbs.export("mine.pt", architecture="tinynet:net", out=Path("third"), mean=[0.5], std=[0.25], **given).bundle
     assert (stated.model.preprocessing.mean, stated.model.preprocessing.std) == ((0.5,), (0.25,))
     with pytest.raises(InputError, match="mean wants 1 values"):
-        api.export("mine.pt", architecture="tinynet:net", mean=[0.5, 0.5], std=[1, 1], **given)
+        verbs.export("mine.pt", architecture="tinynet:net", mean=[0.5, 0.5], std=[1, 1], **given)
     with pytest.raises(InputError, match="--architecture"):
-        api.export("mine.pt", **given)
+        verbs.export("mine.pt", **given)
     with pytest.raises(InputError, match="has 10 classes, 4 are wanted"):
-        api.export("mine.pt", architecture="tinynet:net", classes=4, **{**given, "dataset": None})
+        verbs.export("mine.pt", architecture="tinynet:net", classes=4, **{**given, "dataset": None})
 
 
 def test_random_networks_keep_activations_in_range(here: Path) -> None:
     """Without settled batch norms a deep random MobileNet returns numbers of 1e-11 or so."""
     data = open_images(read_dataset("digits"))
-    _, network = open_source(Source("mobilenet_v3_small", size=32, channels=1), data)
+    _, network = open_source(SourceOptions("mobilenet_v3_small", size=32, channels=1), data)
     assert np.abs(parity_.torch_outputs(network(), data.read("test").images[:8])).max() > 1e-3
 
 
 def test_random_networks_score_something(here: Path) -> None:
     """torchvision's vision transformers begin with a head of zeros, which any file would agree with."""
-    _, network = open_source(Source("vit_b_16", size=16, channels=1, classes=10), None)
+    _, network = open_source(SourceOptions("vit_b_16", size=16, channels=1, classes=10), None)
     scores = parity_.torch_outputs(network(), np.zeros((2, 16, 16, 1), np.uint8))
     assert scores.std() > 0.01

@@ -15,6 +15,8 @@ from edgebench.config import read_dataset, read_profile, read_target
 from edgebench.data import open_images
 from edgebench.recipes import Job, Work
 from edgebench.run.forecast import Forecast, about, export_seconds, silent
+from edgebench.run.options import MeasureOptions, RunOptions
+from edgebench.run.outcome import RunResult
 from edgebench.run.prepare import prepare_profile
 from edgebench.run.session import Session, measure_all
 from edgebench.schema import InputPlan, ModelPlan, Network
@@ -225,24 +227,25 @@ def test_a_run_tells_the_whole_from_the_start_and_nothing_is_left_in_the_end(her
     profile, events = read_profile("one.yaml"), list[str]()
 
     def session() -> Session:
-        found = Session("quick", False, False, Path("results"), Path("work"), silent)
+        found = Session(MeasureOptions(), RunOptions(work=Path("work")), silent)
         found.progress = found.forecast.beside(lambda what, *_: events.append(what))
         return found
 
-    def run(running: Session) -> None:
+    def run(running: Session) -> RunResult:
         subjects = prepare_profile(running, profile, open_images(profile.dataset), [read_target("cpu")], None)
-        measure_all(running, subjects)
+        result = measure_all(running, subjects)
         assert running.forecast.left() == 0
+        return result
 
-    with session() as first:
-        run(first)
-    assert first.result.cells[0].state == "done"
-    assert first.result.ahead.startswith("1 model to train, 1 bundle to export, 1 cell to measure; about ")
-    assert first.result.seconds > 20
-    assert events[:2] == ["check what net can become", f"one: {first.result.ahead}"]
+    with session() as running:
+        first = run(running)
+    assert first.cells[0].state == "done"
+    assert first.ahead.startswith("1 model to train, 1 bundle to export, 1 cell to measure; about ")
+    assert first.seconds > 20
+    assert events[:2] == ["check what net can become", f"one: {first.ahead}"]
     assert all(what.endswith(" left)") for what in events[2:])
     events.clear()
-    with session() as second:
-        run(second)
-    assert (second.result.ahead, second.result.cells[0].state) == ("", "cached")
+    with session() as running:
+        second = run(running)
+    assert (second.ahead, second.cells[0].state) == ("", "cached")
     assert events == ["prepare bundles"]

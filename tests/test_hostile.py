@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 import yaml
 from conftest import Cli, Devices
 from PIL import Image
 from remote import connected, counting, numbers, pushed
 from test_ssh import Bundles
 
-import edgebench
 from edgebench import files
 from edgebench.config import read_target
 from edgebench.device import deploy
@@ -136,7 +136,7 @@ def test_odd_folders_labels_and_file_names_work_over_ssh(here: Path, sshd: Devic
                 pixels = np.full((16, 16), 20 * index + number, dtype=np.uint8)
                 Image.fromarray(pixels).save(here / "images" / split / label / f"{number}.png")
     options: dict[str, Any] = {"format": "onnx", "dataset": "image-folder:images", "size": 16, "channels": 1, "name": "tiny"}
-    folder = edgebench.export("tinynet:net", **options, out=here / "out").folder
+    folder = verbs.export("tinynet:net", **options, out=here / "out").folder
     odd = renamed(folder, here / f"a b;touch {CANARY}", f"$(touch {CANARY});'\"\u00e4 -oX.onnx")
     device = sshd()
     given = yaml.safe_load(Path("sleeper.yaml").read_text()) | {"transport": "ssh", "host": device.host}
@@ -144,7 +144,7 @@ def test_odd_folders_labels_and_file_names_work_over_ssh(here: Path, sshd: Devic
     Path("board.yaml").write_text(yaml.safe_dump(given))
     results, work = Path(f"-oProxyCommand=touch {CANARY}"), Path(f"$(touch {CANARY})")
     brief = {"precision": 0.5, "warmup_seconds": 0}
-    [record] = edgebench.run(bundle=[odd], target=["board.yaml"], scenario=brief, results=results, work=work).records
+    [record] = verbs.run(bundle=[odd], target=["board.yaml"], scenario=brief, results=results, work=work).records
     assert record.failure is None, record.failure
     assert record.accuracy is not None
     [(_, found)] = records.read_all(results)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+import verbs
 from conftest import Cli
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgebench import api, plugins
+from edgebench import plugins
 from edgebench.errors import ExportError
 from edgebench.schema import ExportRequest, Limits, Lineage, Model, Network, Preprocessing
 
@@ -326,7 +327,7 @@ def test_the_other_cells_go_on_and_the_refusal_comes_before_the_training(profile
         if not heard or heard[-1] != head:
             heard.append(head)
 
-    result = api.run("small.yaml", only="model=doubts,precision=fp32", progress=progress)
+    result = verbs.run("small.yaml", only="model=doubts,precision=fp32", progress=progress)
     assert [(cell.format, cell.state) for cell in result.cells] == [("torch", "failed"), ("onnx", "done")]
     assert "1 (Doubts)" in result.cells[0].reason
     assert heard.index("check what doubts can become") < heard.index("train doubts")
@@ -339,7 +340,7 @@ def test_a_teacher_is_trained_for_its_student_though_its_own_cells_fail(profile:
         "name: pupil, architecture: 'tinynet:net', role: student, recipe: distill, teacher: spectral",
     )
     Path("small.yaml").write_text(text)
-    result = api.run("small.yaml", only="format=onnx,precision=fp32")
+    result = verbs.run("small.yaml", only="format=onnx,precision=fp32")
     assert {(cell.model, cell.state) for cell in result.cells} == {("spectral", "failed"), ("pupil", "done")}
     assert trained(profile) == {"spectral", "pupil"}
 
@@ -358,7 +359,7 @@ def test_an_export_by_hand_is_refused_before_calibration(profile: Path) -> None:
         heard.append(done)
 
     with pytest.raises(ExportError, match=r"1 \(Spectral\), odd\.py:6"):
-        api.export(
+        verbs.export(
             "odd:spectral",
             format="onnx",
             precision="int8",

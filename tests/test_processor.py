@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import verbs
 from conftest import Cli
 from onnx import TensorProto, helper, numpy_helper
 
-from edgebench import api
 from edgebench.agent import facts
 from edgebench.analysis import processor, verdict
 from edgebench.bundle.goals import check_goals
@@ -165,7 +165,7 @@ def eight(here: Path) -> str:
 
 
 def exported(target: str, **more: Any) -> Bundle:
-    return api.export("evennet:net", format="onnx", precision="int8", target=target, name="even", **DIGITS, **more).bundle
+    return verbs.export("evennet:net", format="onnx", precision="int8", target=target, name="even", **DIGITS, **more).bundle
 
 
 def largest_weight(folder: Path) -> int:
@@ -254,7 +254,7 @@ def test_the_reason_stands_with_the_decisions_where_those_differ() -> None:
 
 def test_diagnose_names_saturation_and_its_remedy(eight: str) -> None:
     exported(eight)
-    found = api.diagnose(Path("bundles/even.onnx.int8"), target=eight)
+    found = verbs.diagnose(Path("bundles/even.onnx.int8"), target=eight)
     said = [each for each in found.findings if "computes otherwise than the file says" in each.what]
     assert bool(said) == bool(SATURATES)
     if SATURATES:

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import DOUBLES, Cli, Devices
 
-import edgebench
-from edgebench import api, config
+from edgebench import config
 from edgebench.bundle import export
 from edgebench.bundle.manifest import read_bundle
 from edgebench.data import open_images
 from edgebench.errors import ExportError, InputError
-from edgebench.models.source import Source, open_source
+from edgebench.models.source import SourceOptions, open_source
 from edgebench.quantize import bench
 from edgebench.quantize import search as search_
 from edgebench.quantize.bench import Found, Tried, held_out
@@ -89,7 +89,7 @@ def prepare(folder: Path, patch: pytest.MonkeyPatch, options: str = PRICES) -> N
 def search(**more: Any) -> Result:
     """Search on the priced device."""
     given = {**GIVEN, "search": True, "samples": 64, "calibration": {"samples": 16}, "max_degradation": ALLOWED, **more}
-    return api.quantize("pricednet:net", **given)
+    return verbs.quantize("pricednet:net", **given)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_the_bundle_is_whole_and_runs_like_any_other(found: tuple[Path, Result, 
     bundle = read_bundle(result.folder)
     assert (bundle.precision, bundle.calibration is not None) == ("mixed", True)
     assert bundle.sha256 == result.bundle.sha256
-    ran = edgebench.run(bundle=[result.folder], target=["priced.yaml"], results=folder / "results", work=folder / "w")
+    ran = verbs.run(bundle=[result.folder], target=["priced.yaml"], results=folder / "results", work=folder / "w")
     assert [record.status for record in ran.records] == ["done"]
 
 
@@ -280,7 +280,7 @@ def test_a_data_set_must_be_given(here: Path, cli: Cli) -> None:
 
 def test_an_unknown_way_to_divide_is_refused(here: Path) -> None:
     with pytest.raises(InputError, match="by block or by node, not by layer"):
-        api.quantize("tinynet:net", dataset="digits", search=True, by="layer")
+        verbs.quantize("tinynet:net", dataset="digits", search=True, by="layer")
 
 
 # ---------------------------------------------------------------- its parts
@@ -288,7 +288,7 @@ def test_an_unknown_way_to_divide_is_refused(here: Path) -> None:
 
 def order_of(size: int = 16, precision: str = "mixed", source: str = "tinynet:net") -> export.Order:
     data = open_images(DatasetRef(name="digits"))
-    model, network = open_source(Source(source, name="net", size=size, channels=1), data)
+    model, network = open_source(SourceOptions(source, name="net", size=size, channels=1), data)
     accepts = config.read_target("cpu").accepted("onnx", precision)
     assert accepts is not None
     return export.Order(model, network, "onnx", precision, accepts, data, CalibrationPlan(samples=8))
@@ -361,7 +361,7 @@ def weights(graph: Any) -> dict[str, Any]:
 
 def test_mixed_without_a_recipe_computes_in_float_from_small_weights(here: Path) -> None:
     (here / "pricednet.py").write_text(NETWORK)
-    made = edgebench.export(
+    made = verbs.export(
         "pricednet:net", format="onnx", precision="mixed", dataset="digits", size=16, channels=1, calibration={"samples": 4}
     )
     content = (made.folder / "model.onnx").read_bytes()
@@ -414,4 +414,4 @@ def test_every_choice_has_its_reason(ratio: float | None, drop: float, choice: s
 
 def test_precision_mixed_is_refused_where_a_format_has_none(here: Path) -> None:
     with pytest.raises((ExportError, InputError), match="mixed"):
-        edgebench.export("tinynet:net", format="torch", precision="mixed", dataset="digits")
+        verbs.export("tinynet:net", format="torch", precision="mixed", dataset="digits")

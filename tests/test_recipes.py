@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+import verbs
 from test_data import write_npz
 from torch.nn import functional
 
-from edgebench import api, models
+from edgebench import models
 from edgebench.config import read_dataset
 from edgebench.data import open_images
 from edgebench.errors import InputError
@@ -21,7 +22,7 @@ FAST = {"epochs": 2, "batch_size": 64, "learning_rate": 0.01, "augment": "none"}
 
 
 def train(**changes: Any) -> Path:
-    return api.train("tinynet:net", **{"options": FAST, "size": 16, "name": "tiny", **changes})
+    return verbs.train("tinynet:net", **{"options": FAST, "size": 16, "name": "tiny", **changes})
 
 
 def test_training_writes_a_model_with_its_lineage_and_history(here: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import Cli
 from test_measure import BRIEF, Bundles, run
 
@@ -130,7 +131,7 @@ def test_trials_stop_when_the_median_is_known(sleeping: Any) -> None:
 
 @pytest.mark.parametrize(("format", "precision"), [("onnx", "fp32"), ("onnx", "int8"), ("torch", "fp32")])
 def test_dynamic_bundles_take_every_batch_offline(here: Path, format: str, precision: str) -> None:
-    made = api.export(
+    made = verbs.export(
         "tinynet:net", format=format, precision=precision, dataset="digits", size=16, channels=1, name="tiny", dynamic_batch=True
     )
     assert made.bundle.dynamic_batch
@@ -150,7 +151,7 @@ def test_bundles_of_batch_1_say_so_offline(sleeping: Any) -> None:
 
 def test_formats_with_one_batch_size_refuse_a_dynamic_one(here: Path) -> None:
     with pytest.raises(ExportError, match="hold one batch size"):
-        api.export("tinynet:net", format="tflite", dataset="digits", size=16, channels=1, name="tiny", dynamic_batch=True)
+        verbs.export("tinynet:net", format="tflite", dataset="digits", size=16, channels=1, name="tiny", dynamic_batch=True)
 
 
 # ---------------------------------------------------------------- LoadGen

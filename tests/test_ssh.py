@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import verbs
 from conftest import Cli
 from sshd import Sshd
 
-from edgebench import api
 from edgebench.errors import InputError
 from edgebench.schema import Record
 
@@ -40,7 +40,7 @@ BRIEF = {"precision": 0.5}
 
 
 def measured(bundle: Path, *targets: str, **options: Any) -> list[Record]:
-    return api.run(bundle=[bundle], target=targets, scenario=BRIEF, **options).records
+    return verbs.run(bundle=[bundle], target=targets, scenario=BRIEF, **options).records
 
 
 class OnEvent:
@@ -118,7 +118,7 @@ def test_a_device_that_is_lost_fails_its_own_cells(here: Path, sshd: Devices, ti
     lost, well = sshd("lost"), sshd("well")
     targets = [board(lost, "lost"), board(well, "well")]
     lost.stop()
-    result = api.run(bundle=[tiny_bundles["onnx", "fp32"]], target=targets, scenario=BRIEF)
+    result = verbs.run(bundle=[tiny_bundles["onnx", "fp32"]], target=targets, scenario=BRIEF)
     assert [(cell.target, cell.state) for cell in result.cells] == [("lost", "failed"), ("well", "done")]
     assert "refuses connections" in result.cells[0].reason
 
@@ -126,7 +126,7 @@ def test_a_device_that_is_lost_fails_its_own_cells(here: Path, sshd: Devices, ti
 def test_a_device_that_is_another_is_refused_before_it_is_measured(here: Path, sshd: Devices, tiny_bundles: Bundles) -> None:
     device = sshd()
     Path("nano.yaml").write_text(f"extends: jetson-nano\nhost: {device.host}\n")
-    result = api.run(bundle=[tiny_bundles["onnx", "int8"]], target=["nano.yaml"])
+    result = verbs.run(bundle=[tiny_bundles["onnx", "int8"]], target=["nano.yaml"])
     [cell] = result.cells
     assert (cell.state, result.records) == ("failed", [])
     assert "x86_64" in cell.reason or "board" in cell.reason
@@ -136,7 +136,7 @@ def test_a_device_that_is_another_is_refused_before_it_is_measured(here: Path, s
 def test_bundles_are_compared_and_knobs_shown_over_ssh(here: Path, sshd: Devices, tiny_bundles: Bundles, cli: Cli) -> None:
     device = sshd(environment={"EDGEBENCH_FAULT": "quantized is slower"})
     one, other = tiny_bundles["onnx", "fp32"], tiny_bundles["onnx", "int8"]
-    found = api.compare(one, other, target=board(device), mode="quick", scenario=BRIEF)
+    found = verbs.compare(one, other, target=board(device), mode="quick", scenario=BRIEF)
     assert found.pairs[0].latency.word == "slower"
     code, out, errors = cli("tune", "show", "--target", "board.yaml", "--json")
     assert code == 0, errors

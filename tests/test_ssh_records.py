@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import verbs
 from conftest import Devices
 from remote import AS_ROOT, fill, runs
 from sshd import Sshd
 from test_ssh import Bundles, board
 
-from edgebench import api
 from edgebench.device import events
-from edgebench.run.session import RunResult
+from edgebench.run.outcome import RunResult
 from edgebench.schema import Measurement, Record
 from edgebench.store import records
 
@@ -34,7 +34,7 @@ DOUBLES = Path(__file__).parent / "doubles"
 
 
 def run(bundles: Sequence[Path], *targets: str, **options: Any) -> RunResult:
-    return api.run(bundle=bundles, target=targets, scenario=BRIEF, **options)
+    return verbs.run(bundle=bundles, target=targets, scenario=BRIEF, **options)
 
 
 class Progress:

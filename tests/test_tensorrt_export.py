@@ -12,9 +12,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+import verbs
 from onnx import TensorProto, helper, numpy_helper
 
-from edgebench import api
 from edgebench.bundle import export
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_target
@@ -135,7 +135,7 @@ def versions(model: onnx.ModelProto) -> tuple[list[tuple[str, int]], int]:
 
 
 def bundle(target: str, precision: str) -> Any:
-    return api.export(
+    return verbs.export(
         "tinynet:net",
         format="tensorrt",
         precision=precision,

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import TINY, Cli
 from processes import with_environment
 from tensorrt_board import NANO, ORIN, PC, RELEASES, Board, compiled
 
-from edgebench import api
 from edgebench.agent import engines, worker
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.config import read_target
@@ -62,7 +62,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
             target = write_target(folder, version, explicit)
             with pytest.MonkeyPatch.context() as patch:
                 patch.syspath_prepend(str(folder))
-                done[version, precision, explicit] = api.export(
+                done[version, precision, explicit] = verbs.export(
                     "tinynet:net",
                     format="tensorrt",
                     precision=precision,

@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 import torch
+import verbs
 from conftest import Cli, SmallDisk
 from test_measure import Bundles
 
-from edgebench import api, models, trust
+from edgebench import models, trust
 from edgebench.agent.rt_torch import refuse_code
 from edgebench.bundle import export
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
@@ -205,25 +206,25 @@ def test_an_imported_program_is_vouched_for_from_then_on(theirs: Path, stranger:
     data, root = open_images(read_dataset("digits")), Path("models")
     source: dict[str, Any] = {"text": str(theirs), "name": "theirs", "size": 16, "channels": 1}
     with pytest.raises(UntrustedFile):
-        source_.import_checkpoint(source_.Source(**source), data, root)
-    folder = source_.import_checkpoint(source_.Source(**source, trust=True), data, root)
-    assert source_.import_checkpoint(source_.Source(**source), data, root) == folder
+        source_.import_checkpoint(source_.SourceOptions(**source), data, root)
+    folder = source_.import_checkpoint(source_.SourceOptions(**source, trust=True), data, root)
+    assert source_.import_checkpoint(source_.SourceOptions(**source), data, root) == folder
     assert models.load_model(folder).model.architecture == models.PROGRAM
 
 
 def test_a_model_folder_of_others_is_asked_about_as_source_and_as_teacher(
     theirs: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
-    source = source_.Source(str(theirs), name="theirs", size=16, channels=1, trust=True)
+    source = source_.SourceOptions(str(theirs), name="theirs", size=16, channels=1, trust=True)
     folder = source_.import_checkpoint(source, open_images(read_dataset("digits")), Path("models"))
     monkeypatch.setenv("XDG_STATE_HOME", str(theirs.parent / "other"))
     monkeypatch.setattr(trust, "_written", set())
     with pytest.raises(UntrustedFile, match=r"checkpoint\.pt2"):
-        api.export(folder, **GIVEN)
+        verbs.export(folder, **GIVEN)
     student = ("tinynet:net", "--recipe", "distill", "--teacher", folder, "--size", "16", "--channels", "1")
     code, _, err = cli("train", *student, "--option", "epochs=1")
     assert (code, SAID in err) == (2, True)
-    assert api.export(folder, **GIVEN, trust=True).bundle.model.name == "theirs"
+    assert verbs.export(folder, **GIVEN, trust=True).bundle.model.name == "theirs"
 
 
 # ---------------------------------------------------------------- bundles
@@ -283,7 +284,7 @@ def test_a_bundle_on_another_users_computer_is_asked_about(tiny_bundles: Bundles
         bundle = read_bundle(folder)
         assert trust.is_own(folder, bundle, bundle.runtime) == (format != "torch")
     with pytest.raises(UntrustedFile, match="did not write this one"):
-        api.run(bundle=[tiny_bundles["torch", "fp32"]])
+        verbs.run(bundle=[tiny_bundles["torch", "fp32"]])
 
 
 def test_a_cached_program_that_could_be_anybodys_is_exported_again(here: Path, tiny_bundles: Bundles) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import Cli
 from sshd import Sshd
 
-from edgebench import api
 from edgebench.schema import Record
 from edgebench.store import records
 
@@ -41,8 +41,8 @@ def given(precision: str, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-dynamic"])
 def test_the_agent_runs_a_whole_cell_on_an_old_python(here: Path, format: str, precision: str) -> None:
     target = twin(format, here)
-    result = api.export("tinynet:net", format=format, target=target, size=16, channels=1, name="tiny", **given(precision))
-    found = api.run(bundle=[result.folder], target=[target], scenario={"precision": 0.5})
+    result = verbs.export("tinynet:net", format=format, target=target, size=16, channels=1, name="tiny", **given(precision))
+    found = verbs.run(bundle=[result.folder], target=[target], scenario={"precision": 0.5})
     [record] = found.records
     assert record.failure is None, record.failure
     assert record.environment["python"].startswith(TWINS[format][1])
@@ -58,8 +58,8 @@ def test_the_agent_runs_a_whole_cell_on_an_old_python(here: Path, format: str, p
 def test_a_real_network_loads_and_mostly_decides_as_on_the_host(here: Path, format: str) -> None:
     """Quantized random weights leave near-ties, which another version's rounding decides otherwise."""
     target = twin(format, here)
-    result = api.export("mobilenet_v3_small", format=format, target=target, size=32, channels=1, **given("int8"))
-    [record] = api.run(bundle=[result.folder], target=[target], scenario={"precision": 0.5}).records
+    result = verbs.export("mobilenet_v3_small", format=format, target=target, size=32, channels=1, **given("int8"))
+    [record] = verbs.run(bundle=[result.folder], target=[target], scenario={"precision": 0.5}).records
     assert record.failure is None, record.failure
     assert record.accuracy is not None
     assert (record.accuracy.host_agreement or 0) >= 0.7
@@ -95,9 +95,9 @@ def test_a_twin_is_set_up_and_measured_over_ssh(here: Path, sshd: Devices, cli: 
     assert (code, json.loads(out)["refused"]) == (0, False)
 
     changes = given("int8", size=16, channels=1, name="tiny")
-    made = api.export("tinynet:net", format=format, target=str(target), **changes).folder
-    [there] = api.run(bundle=[made], target=[str(target)], scenario={"precision": 0.5}, results=Path("there")).records
-    [near] = api.run(bundle=[made], target=[same], scenario={"precision": 0.5}, results=Path("near")).records
+    made = verbs.export("tinynet:net", format=format, target=str(target), **changes).folder
+    [there] = verbs.run(bundle=[made], target=[str(target)], scenario={"precision": 0.5}, results=Path("there")).records
+    [near] = verbs.run(bundle=[made], target=[same], scenario={"precision": 0.5}, results=Path("near")).records
     assert there.failure is None, there.failure
     assert (there.verdict is not None, there.cell.target) == (True, base)
     assert there.cell.runtime_version == near.cell.runtime_version

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import verbs
 from conftest import Cli
 from factory import make_measurement, make_record, replace_samples
 from test_measure import Bundles
@@ -31,7 +32,7 @@ def once(tiny_bundles: Bundles, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("measured")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(cell.MODES, "quick", BRIEF)
-        found = api.run(
+        found = verbs.run(
             bundle=[tiny_bundles["onnx", "fp32"]], scenario={"threads": 1}, results=folder / "results", work=folder / "work"
         )
     assert found.records[0].failure is None

@@ -12,11 +12,12 @@ from typing import Any
 import coral
 import numpy as np
 import pytest
+import verbs
 from few import few_digits
 from tensorrt_board import RELEASES, Board, compiled
 from test_twins import twin
 
-from edgebench import api, plugins
+from edgebench import plugins
 from edgebench.analysis import metrics
 from edgebench.bundle import export
 from edgebench.bundle.export import Order, build_bundle
@@ -26,7 +27,7 @@ from edgebench.data import Dataset, open_images
 from edgebench.device import deploy, doctor, measure
 from edgebench.device import job as job_
 from edgebench.errors import ExportError
-from edgebench.models.source import Source, open_source
+from edgebench.models.source import SourceOptions, open_source
 from edgebench.schema import MODES, Accepts, Bundle, CalibrationPlan, Expected, Link, Network, Scenario, Target, no_progress
 
 pytestmark = pytest.mark.slow
@@ -169,7 +170,7 @@ def test_every_variant_is_made_and_run_or_refused_with_layer_and_reason(
 ) -> None:
     coral.compiler_on_path(tmp_path, monkeypatch)
     data = open_images(read_dataset(few_digits(tmp_path, FEW)))
-    _, load = open_source(Source(architecture, size=SIZE, channels=3), data)
+    _, load = open_source(SourceOptions(architecture, size=SIZE, channels=3), data)
     network = load()
     done = []
     for variant in wanted():
@@ -188,8 +189,8 @@ def test_every_variant_is_made_and_run_or_refused_with_layer_and_reason(
 def test_int8_within_opset_13_and_ir_7_runs_on_python_3_6_and_onnxruntime_1_10(tmp_path: Path, architecture: str) -> None:
     target = twin("onnx", tmp_path)
     given: dict[str, Any] = {"dataset": "digits", "size": SIZE, "channels": 3, "calibration": {"samples": 8}}
-    result = api.export(architecture, format="onnx", precision="int8", target=target, out=tmp_path, **given)
+    result = verbs.export(architecture, format="onnx", precision="int8", target=target, out=tmp_path, **given)
     assert (result.bundle.details["opset"], result.bundle.details["ir"]) == (13, 7)
-    [record] = api.run(bundle=[result.folder], target=[target], work=tmp_path, results=tmp_path / "results").records
+    [record] = verbs.run(bundle=[result.folder], target=[target], work=tmp_path, results=tmp_path / "results").records
     assert record.failure is None, record.failure
     assert record.environment["python"].startswith("3.6")

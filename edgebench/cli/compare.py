@@ -13,48 +13,33 @@ if TYPE_CHECKING:
     from edgebench.run.compare import Compared, Suite
 
 
+@options.grouped
 def command(
     first: Annotated[Path, typer.Argument(help="A bundle folder, a record, or a results folder.")],
     second: Annotated[Path, typer.Argument(help="Another of the same kind; it is compared with the first.")],
-    target: Annotated[str, typer.Option(help="Where bundles run: a target's name or YAML file.")] = "cpu",
-    host: options.Host = None,
-    accept_new_host_key: options.AcceptNewHostKey = False,
-    trust: options.Trust = False,
+    device: options.DeviceGroup,
+    scenario: options.PaceGroup,
+    folders: options.FolderGroup,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long bundles run.")] = "standard",
     fail_if_slower: Annotated[str | None, typer.Option(help="Exit with 1 where the second is slower by more, as 5%.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
-    kind: options.Kind = None,
-    threads: options.Threads = None,
-    affinity: options.Affinity = None,
-    half_width: options.HalfWidth = None,
-    rate: options.Rate = None,
-    idle_ms: options.IdleMs = None,
-    streams: options.Streams = None,
-    results: Annotated[Path, typer.Option(help="Where the target's noise is known.")] = Path("results"),
-    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     markdown: Annotated[bool, typer.Option("--markdown", help="Print markdown.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare two bundles by running them in turn, or two sets of records."""
     from edgebench import api
-    from edgebench.config import read_target
+    from edgebench.run.options import MeasureOptions
 
     limit = None if fail_if_slower is None else options.share("--fail-if-slower", fail_if_slower)
-    overrides = options.scenario(
-        kind=kind, threads=threads, affinity=affinity, precision=half_width, rate=rate, idle_ms=idle_ms, streams=streams
-    )
+    measure = MeasureOptions(mode, scenario.scenario())
     with console.progress() as progress:
         suite = api.compare(
             first,
             second,
-            target=read_target(target, host),
-            accept_new_host_key=accept_new_host_key,
-            trust=trust,
-            mode=mode,
+            target=device.read(),
             dataset=dataset,
-            scenario=overrides,
-            results=results,
-            work=work,
+            measure=measure,
+            options=folders.options(device),
             progress=progress,
         )
     slower = suite.slower(limit) if limit is not None else []

@@ -25,41 +25,33 @@ WORDS = {
 }
 
 
+@options.grouped
 def command(
     bundle: Annotated[Path, typer.Argument(help="The bundle folder; nothing is written into it.")],
-    target: Annotated[str, typer.Option(help="Where it runs: a target's name or YAML file.")] = "cpu",
-    host: options.Host = None,
+    device: options.DeviceGroup,
+    cores: options.CoreGroup,
+    folders: options.FolderGroup,
     against: Annotated[
         Path | None, typer.Option(help="The same model in fp32; found by itself where it lies beside the bundle.")
     ] = None,
-    accept_new_host_key: options.AcceptNewHostKey = False,
-    trust: options.Trust = False,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long it runs without profiling.")] = "quick",
     dataset: Annotated[str | None, typer.Option(help="Input data, for a bundle exported without.")] = None,
-    threads: options.Threads = None,
-    affinity: options.Affinity = None,
     option: options.RuntimeOption = None,
-    results: Annotated[Path, typer.Option(help="Where the target's noise is known.")] = Path("results"),
-    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON: every node, operator and finding.")] = False,
 ) -> None:
     """Say where a bundle's operators run, where the time goes, and why it is slow."""
     from edgebench import api
-    from edgebench.config import read_target
+    from edgebench.run.options import MeasureOptions
 
+    runtime = options.assigned(option, "compute_units=CPU_ONLY")
     with console.progress() as progress:
         found = api.diagnose(
             bundle,
-            target=read_target(target, host),
+            target=device.read(),
             against=against,
-            accept_new_host_key=accept_new_host_key,
-            trust=trust,
-            mode=mode,
             dataset=dataset,
-            scenario=options.scenario(threads=threads, affinity=affinity),
-            options=options.assigned(option, "compute_units=CPU_ONLY"),
-            results=results,
-            work=work,
+            measure=MeasureOptions(mode, cores.scenario(), runtime=runtime),
+            options=folders.options(device),
             progress=progress,
         )
     if json:

@@ -9,27 +9,18 @@ from typing import Annotated
 import typer
 
 from edgebench.cli import console, options
-from edgebench.errors import InputError
 
 
+@options.grouped
 def command(
     source: Annotated[str, typer.Argument(help="Model folder, checkpoint, .pt2 program, or architecture.")],
     format: Annotated[str, typer.Option(help="What `edgebench formats` lists.")],
+    network: options.SourceGroup,
+    ranges: options.CalibrationGroup,
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8, … as the format has them.")] = "fp32",
     dataset: Annotated[str | None, typer.Option(help="For parity, and for int8 calibration.")] = None,
     target: Annotated[str, typer.Option(help="Whose limits to keep: a target's name or YAML file.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),
-    architecture: Annotated[str | None, typer.Option(help="The network that a checkpoint belongs to.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
-    classes: Annotated[int | None, typer.Option(help="Class count, where no data set says it.", min=1)] = None,
-    size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
-    channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
-    mean: Annotated[str | None, typer.Option(help="What it was trained with, for instance 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise; the training split's own unless given.")] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
-    calibration_samples: options.CalibrationSamples = 256,
-    calibration: options.Calibration = None,
-    percentile: options.Percentile = None,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Let the file take any batch size.")] = False,
     threshold: options.Threshold = None,
     max_degradation: options.MaxDegradation = None,
@@ -40,32 +31,22 @@ def command(
 ) -> None:
     """Export a model to a format; the file must agree with the torch model."""
     from edgebench import api
+    from edgebench.run.options import ExportOptions
 
+    goals = {
+        "threshold": threshold,
+        "max_degradation": max_degradation,
+        "percent_max_degradation": percent_max_degradation,
+        "min_mapped": min_mapped,
+    }
     with console.progress() as progress:
         result = api.export(
-            source,
+            network.read(source, trust),
             format=format,
             precision=precision,
             dataset=dataset,
             target=target,
-            out=out,
-            architecture=architecture,
-            name=name,
-            classes=classes,
-            size=size,
-            channels=channels,
-            mean=numbers("--mean", mean),
-            std=numbers("--std", std),
-            pretrained=pretrained,
-            calibration=options.calibration(calibration_samples, calibration, percentile),
-            dynamic_batch=dynamic_batch,
-            goals={
-                "threshold": threshold,
-                "max_degradation": max_degradation,
-                "percent_max_degradation": percent_max_degradation,
-                "min_mapped": min_mapped,
-            },
-            trust=trust,
+            options=ExportOptions(out, ranges.read(), dynamic_batch, goals),
             progress=progress,
         )
     bundle, parity = result.bundle, result.bundle.parity
@@ -84,18 +65,10 @@ def command(
         from edgebench.analysis.processor import WEIGHTS
 
         console.complain(WEIGHTS)
-    if bundle.model.lineage.recipe == "checkpoint" and mean is None:
+    if bundle.model.lineage.recipe == "checkpoint" and network.mean is None:
         spec = bundle.preprocessing
         print(
             f"edgebench: normalised with mean {spec.mean} and std {spec.std}, taken from the data; "
             "if it was trained with others, give --mean and --std",
             file=sys.stderr,
         )
-
-
-def numbers(option: str, text: str | None) -> list[float] | None:
-    """Read 0.5,0.5,0.5; `InputError` names the option."""
-    try:
-        return None if text is None else [float(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"{option} {text}: not numbers with commas between") from error

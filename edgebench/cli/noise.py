@@ -13,41 +13,32 @@ if TYPE_CHECKING:
     from edgebench.schema import Noise
 
 
+@options.grouped
 def command(
+    device: options.DeviceGroup,
+    cores: options.CoreGroup,
+    folders: options.FolderGroup,
     bundle: Annotated[
         Path | None, typer.Argument(help="The bundle to compare with itself, like those you measure; any unless given.")
     ] = None,
-    target: Annotated[str, typer.Option(help="Whose noise: a target's name or YAML file.")] = "cpu",
-    host: options.Host = None,
-    accept_new_host_key: options.AcceptNewHostKey = False,
-    trust: options.Trust = False,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="For which mode.")] = "standard",
     comparisons: Annotated[int, typer.Option(help="How many A/A comparisons.", min=2)] = 20,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
-    threads: options.Threads = None,
-    affinity: options.Affinity = None,
     meter: options.Meter = None,
-    results: Annotated[Path, typer.Option(help="Where the noise is written, beside the records.")] = Path("results"),
-    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure how much a target differs from itself; comparisons and the leaderboard count less as a tie."""
     from edgebench import api
-    from edgebench.config import read_target
+    from edgebench.run.options import MeasureOptions
 
     with console.progress() as progress:
         path, found = api.noise(
             bundle,
-            target=read_target(target, host),
-            accept_new_host_key=accept_new_host_key,
-            trust=trust,
-            mode=mode,
+            target=device.read(),
             comparisons=comparisons,
             dataset=dataset,
-            scenario=options.scenario(threads=threads, affinity=affinity),
-            meters=options.meters(meter),
-            results=results,
-            work=work,
+            measure=MeasureOptions(mode, cores.scenario(), options.meters(meter)),
+            options=folders.options(device),
             progress=progress,
         )
     if json:

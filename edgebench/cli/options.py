@@ -1,10 +1,13 @@
-"""Options that several commands read alike: the scenario, and the power meters."""
+"""Options that several commands read alike, in groups: a command takes a group, and its user each option of it."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import shlex
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
@@ -12,7 +15,9 @@ from edgebench.errors import InputError
 from edgebench.store import snapshot
 
 if TYPE_CHECKING:
+    from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import Tables
+    from edgebench.run.options import RunOptions
     from edgebench.schema import MeterSpec, Target
 
 Kind = Annotated[
@@ -71,13 +76,143 @@ Trust = Annotated[
 ]
 
 
-def calibration(samples: int, method: str | None, percentile: float | None) -> dict[str, Any]:
-    """Collect how ranges are chosen; `InputError` where a percentile is given to another method."""
-    if percentile is None:
-        return {"samples": samples, "method": method}
-    if method != "percentile":
-        raise InputError(f"--percentile {percentile:g}: belongs to --calibration percentile; give both or neither")
-    return {"samples": samples, "method": method, "percentile": percentile}
+@dataclasses.dataclass(frozen=True)
+class DeviceGroup:
+    """On which device."""
+
+    target: Annotated[str, typer.Option(help="Where it runs: a target's name or YAML file.")] = "cpu"
+    host: Host = None
+    accept_new_host_key: AcceptNewHostKey = False
+    trust: Trust = False
+
+    def read(self) -> Target:
+        """Read the target, at its address."""
+        from edgebench.config import read_target
+
+        return read_target(self.target, self.host)
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderGroup:
+    """Where things are kept."""
+
+    results: Annotated[Path, typer.Option(help="The folder of records, and of what is known of a target's noise.")] = Path(
+        "results"
+    )
+    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench")
+
+    def options(self, device: DeviceGroup) -> RunOptions:
+        """Collect what a verb on one device is told."""
+        from edgebench.run.options import RunOptions
+
+        return RunOptions(self.results, self.work, accept_new_host_key=device.accept_new_host_key, trust=device.trust)
+
+
+@dataclasses.dataclass(frozen=True)
+class CoreGroup:
+    """On which cores."""
+
+    threads: Threads = None
+    affinity: Affinity = None
+
+    def scenario(self) -> dict[str, Any]:
+        """Collect what was given as changes of a scenario."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changes = {name: value for name, value in given.items() if value is not None}
+        if "affinity" in changes:
+            changes["affinity"] = cores(changes["affinity"])
+        if "batches" in changes:
+            changes["batches"] = _numbers("--batches", changes["batches"])
+        if "half_width" in changes:
+            changes["precision"] = share("--half-width", changes.pop("half_width"))
+        return changes
+
+
+@dataclasses.dataclass(frozen=True)
+class PaceGroup(CoreGroup):
+    """How inferences are asked for, where two bundles take turns."""
+
+    kind: Kind = None
+    half_width: HalfWidth = None
+    rate: Rate = None
+    idle_ms: IdleMs = None
+    streams: Streams = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ScenarioGroup(PaceGroup):
+    """How inferences are asked for."""
+
+    bound_ms: BoundMs = None
+    batches: Batches = None
+    loadgen: LoadGen = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceGroup:
+    """What a checkpoint does not say of itself."""
+
+    architecture: Annotated[str | None, typer.Option(help="The network that a checkpoint belongs to.")] = None
+    name: Annotated[str | None, typer.Option(help="What to call the model.")] = None
+    classes: Annotated[int | None, typer.Option(help="Class count, where no data set says it.", min=1)] = None
+    size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None
+    channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None
+    mean: Annotated[str | None, typer.Option(help="What it was trained with, for instance 0.485,0.456,0.406.")] = None
+    std: Annotated[str | None, typer.Option(help="Likewise; the training split's own unless given.")] = None
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False
+
+    def read(self, text: str, trust: bool) -> SourceOptions:
+        """Read what is said of a source; `InputError` where numbers are none."""
+        from edgebench.models.source import SourceOptions
+
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        given |= {option: _real_numbers(f"--{option}", given[option]) for option in ("mean", "std")}
+        return SourceOptions(text, **given, trust=trust)
+
+
+@dataclasses.dataclass(frozen=True)
+class CalibrationGroup:
+    """How INT8 ranges are chosen."""
+
+    calibration_samples: CalibrationSamples = 256
+    calibration: Calibration = None
+    percentile: Percentile = None
+
+    def read(self) -> dict[str, Any]:
+        """Collect the fields of `schema.CalibrationPlan`; `InputError` where a percentile is given to another method."""
+        found: dict[str, Any] = {"samples": self.calibration_samples, "method": self.calibration}
+        if self.percentile is None:
+            return found
+        if self.calibration != "percentile":
+            raise InputError(f"--percentile {self.percentile:g}: belongs to --calibration percentile; give both or neither")
+        return {**found, "percentile": self.percentile}
+
+
+def grouped(function: Callable[..., None]) -> Callable[..., None]:
+    """Let a command take groups: each field of a dataclass among its parameters becomes an option of the command line."""
+    hints = get_type_hints(function, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if dataclasses.is_dataclass(kind)}
+    parameters = []
+    for name, parameter in inspect.signature(function).parameters.items():
+        if name in groups:
+            inner = get_type_hints(groups[name], include_extras=True)
+            parameters += [_option(field.name, field.default, inner[field.name]) for field in dataclasses.fields(groups[name])]
+        else:
+            parameters.append(_option(name, parameter.default, hints[name]))
+
+    def command(**given: Any) -> None:
+        for name, kind in groups.items():
+            given[name] = kind(**{field.name: given.pop(field.name) for field in dataclasses.fields(kind)})
+        function(**given)
+
+    command.__doc__, command.__name__ = function.__doc__, function.__name__
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    vars(command)["__signature__"] = inspect.Signature(parameters)
+    return command
+
+
+def _option(name: str, default: Any, annotation: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
 def parts(text: str) -> list[str]:
@@ -137,18 +272,6 @@ def devices(target: list[str] | None, host: list[str] | None, fleet: Path | None
     return [*alone, *(read_fleet(fleet) if fleet else ())]
 
 
-def scenario(**given: Any) -> dict[str, Any]:
-    """Collect what was given on the command line as changes of a scenario."""
-    overrides = {name: value for name, value in given.items() if value is not None}
-    if "affinity" in overrides:
-        overrides["affinity"] = cores(overrides["affinity"])
-    if "batches" in overrides:
-        overrides["batches"] = _numbers("--batches", overrides["batches"])
-    if "precision" in overrides:
-        overrides["precision"] = share("--half-width", overrides["precision"])
-    return overrides
-
-
 def cores(text: str) -> tuple[int, ...]:
     """Read 0,2-3; `InputError` where it is none."""
     found: set[int] = set()
@@ -165,6 +288,13 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(part) for part in text.split(","))
     except ValueError as error:
         raise InputError(f"{option} {text}: not whole numbers with commas between") from error
+
+
+def _real_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: not numbers with commas between") from error
 
 
 def share(option: str, text: str) -> float:

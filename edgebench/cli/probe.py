@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -26,16 +25,12 @@ def command(
     """Look at a device: what it is and has, and where it differs from its target."""
     import dataclasses
 
+    from edgebench import api
     from edgebench.config import read_target
-    from edgebench.device import deploy, inspect
-    from edgebench.schema import Link
+    from edgebench.run.options import RunOptions
 
-    device = read_target(target, host)
-    with closing(deploy.connect(device, Link(work / "device" / device.name, accept_new_host_key))) as transport:
-        found = inspect.inspect(transport, deploy.deploy_agent(device, transport), device)
-    differences = inspect.differences(device, found)
-    refused = any(item.refuse for item in differences)
-    fits = inspect.fitting(found, device.transport) if refused else []
+    seen = api.probe(read_target(target, host), options=RunOptions(work=work, accept_new_host_key=accept_new_host_key))
+    device, found, differences, refused, fits = seen.target, seen.found, seen.differences, seen.refused, list(seen.fits)
     if json:
         rows = [dataclasses.asdict(item) for item in differences]
         console.print_json({"target": device.name, "found": found, "differences": rows, "refused": refused, "fits": fits})

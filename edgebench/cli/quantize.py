@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edgebench.cli import console, options
-from edgebench.cli.export import numbers
 
 if TYPE_CHECKING:
     from edgebench.quantize.search import Result
 
 
+@options.grouped
 def command(
     source: Annotated[str, typer.Argument(help="Model folder, checkpoint, .pt2 program, or architecture.")],
     dataset: Annotated[str, typer.Option(help="For calibration, the search, and accuracy at the end.")],
+    device: options.DeviceGroup,
+    network: options.SourceGroup,
+    ranges: options.CalibrationGroup,
+    cores: options.CoreGroup,
+    folders: options.FolderGroup,
     format: Annotated[str, typer.Option(help="What to write; the search mixes precisions in onnx alone.")] = "onnx",
-    target: Annotated[str, typer.Option(help="Where it must be fast: a target's name or YAML file.")] = "cpu",
-    host: options.Host = None,
-    accept_new_host_key: options.AcceptNewHostKey = False,
-    trust: options.Trust = False,
     search: Annotated[
         bool, typer.Option("--search", help="Find which nodes should stay in floating point, measuring on the target.")
     ] = False,
@@ -33,64 +34,38 @@ def command(
     minutes: Annotated[float, typer.Option(help="search: start nothing new after so long.", min=0)] = 10.0,
     samples: Annotated[int, typer.Option(help="search: held-out images that accuracy is judged on.", min=1)] = 256,
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),
-    architecture: Annotated[str | None, typer.Option(help="The network that a checkpoint belongs to.")] = None,
-    name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
-    size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
-    channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
-    mean: Annotated[str | None, typer.Option(help="What it was trained with, for instance 0.485,0.456,0.406.")] = None,
-    std: Annotated[str | None, typer.Option(help="Likewise; the training split's own unless given.")] = None,
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False,
-    calibration_samples: options.CalibrationSamples = 256,
-    calibration: options.Calibration = None,
-    percentile: options.Percentile = None,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long the last comparison runs.")] = "quick",
-    threads: options.Threads = None,
-    affinity: options.Affinity = None,
-    results: Annotated[Path, typer.Option(help="Where the target's noise is known.")] = Path("results"),
-    work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Export in INT8 and measure it beside float32 on the target; or search which nodes should stay in float."""
     from edgebench import api
-    from edgebench.bundle.goals import check_goals
-    from edgebench.config import read_target
-    from edgebench.schema import Goals
+    from edgebench.errors import GoalMissed
+    from edgebench.run.options import MeasureOptions, QuantizeOptions
 
+    missed: GoalMissed | None = None
+    wanted = QuantizeOptions(search, by, max_degradation, minutes, samples, out, ranges.read())
     with console.progress() as progress:
-        result = api.quantize(
-            source,
-            format=format,
-            dataset=dataset,
-            target=read_target(target, host),
-            search=search,
-            by=by,
-            max_degradation=max_degradation,
-            minutes=minutes,
-            samples=samples,
-            out=out,
-            architecture=architecture,
-            name=name,
-            size=size,
-            channels=channels,
-            mean=numbers("--mean", mean),
-            std=numbers("--std", std),
-            pretrained=pretrained,
-            calibration=options.calibration(calibration_samples, calibration, percentile),
-            mode=mode,
-            scenario=options.scenario(threads=threads, affinity=affinity),
-            accept_new_host_key=accept_new_host_key,
-            trust=trust,
-            results=results,
-            work=work,
-            progress=progress,
-        )
+        try:
+            result = api.quantize(
+                network.read(source, device.trust),
+                format=format,
+                dataset=dataset,
+                target=device.read(),
+                options=wanted,
+                measure=MeasureOptions(mode, cores.scenario()),
+                run=folders.options(device),
+                progress=progress,
+            )
+        except GoalMissed as error:
+            missed, result = error, error.result
     if json:
         console.print_json(_values(result))
     else:
         _print(result)
     if result.warning:
         console.complain(result.warning)
-    check_goals(result.bundle, Goals(max_degradation=0.005 if search and max_degradation is None else max_degradation))
+    if missed is not None:
+        raise missed
 
 
 def _values(result: Result) -> dict[str, Any]:

@@ -11,10 +11,14 @@ import typer
 from edgebench.cli import console, options
 
 if TYPE_CHECKING:
-    from edgebench.run.session import CellOutcome, RunResult
+    from edgebench.run.outcome import CellOutcome, RunResult
     from edgebench.schema import Record
 
 
+SHOWN = ("target", "model", "format", "precision", "state", "reason", "seconds")
+
+
+@options.grouped
 def command(
     what: Annotated[list[str] | None, typer.Argument(help="A profile (digits unless given), or bundle folders.")] = None,
     target: Annotated[list[str] | None, typer.Option(help="Target name or YAML file; may be repeated.")] = None,
@@ -28,16 +32,7 @@ def command(
     repeat: Annotated[bool, typer.Option("--repeat", help="Measure finished cells again.")] = False,
     only: Annotated[str | None, typer.Option(help="For instance model=resnet18,format=onnx.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
-    kind: options.Kind = None,
-    threads: options.Threads = None,
-    affinity: options.Affinity = None,
-    half_width: options.HalfWidth = None,
-    rate: options.Rate = None,
-    idle_ms: options.IdleMs = None,
-    bound_ms: options.BoundMs = None,
-    batches: options.Batches = None,
-    streams: options.Streams = None,
-    loadgen: options.LoadGen = None,
+    scenario: options.ScenarioGroup = options.ScenarioGroup(),
     meter: options.Meter = None,
     option: options.RuntimeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
@@ -47,19 +42,9 @@ def command(
 ) -> None:
     """Measure a profile's cells, or bundles, that have no result yet."""
     from edgebench import api
+    from edgebench.run.options import MeasureOptions, RunOptions
 
-    overrides = options.scenario(
-        kind=kind,
-        threads=threads,
-        affinity=affinity,
-        precision=half_width,
-        rate=rate,
-        idle_ms=idle_ms,
-        bound_ms=bound_ms,
-        batches=batches,
-        streams=streams,
-        loadgen=loadgen,
-    )
+    changes = scenario.scenario()
     given = what or ["digits"]
     profile = given[0] if len(given) == 1 and not (Path(given[0]) / "bundle.json").exists() else None
     with console.progress() as progress:
@@ -67,20 +52,10 @@ def command(
             profile,
             bundle=[] if profile else [Path(item) for item in given],
             target=options.devices(target, host, fleet),
-            mode=mode,
-            repeat=repeat,
-            resume=resume,
-            accept_new_host_key=accept_new_host_key,
-            trust=trust,
-            reconnect_seconds=reconnect,
             only=only,
             dataset=dataset,
-            scenario=overrides,
-            meters=options.meters(meter),
-            options=options.assigned(option, "compute_units=CPU_ONLY"),
-            dry_run=dry_run,
-            results=results,
-            work=work,
+            measure=MeasureOptions(mode, changes, options.meters(meter), options.assigned(option, "compute_units=CPU_ONLY")),
+            options=RunOptions(results, work, repeat, dry_run, resume, reconnect, accept_new_host_key, trust),
             progress=progress,
         )
     if json:
@@ -94,12 +69,10 @@ def command(
 
 
 def _print_json(result: RunResult) -> None:
-    import dataclasses
-
     console.print_json(
         {
             "seconds": result.seconds,
-            "cells": [dataclasses.asdict(cell) for cell in result.cells],
+            "cells": [{name: getattr(cell, name) for name in SHOWN} for cell in result.cells],
             "records": [record.model_dump(mode="json", by_alias=True) for record in result.records],
         }
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +13,8 @@ from edgebench.cli.options import AcceptNewHostKey, Host
 
 if TYPE_CHECKING:
     from edgebench.device.setup import Outcome, Plan
-    from edgebench.schema import Target, Transport
+    from edgebench.run.options import RunOptions
+    from edgebench.schema import Target
 
 
 def command(
@@ -29,51 +30,50 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Bring a target's runtimes to a device, also to one without internet."""
+    from edgebench import api
     from edgebench.config import read_target
-    from edgebench.device import deploy
-    from edgebench.schema import Link
+    from edgebench.run.options import RunOptions
 
-    device = read_target(target, host)
-    link = Link(work / "device" / device.name, accept_new_host_key)
-    with closing(deploy.connect(device, link)) as transport:
-        agent = deploy.deploy_agent(device, transport)
-        if remove:
-            _remove(device, transport, agent, dry_run, json)
-        else:
-            _setup(device, transport, agent, requirement or [], dry_run, work, json)
-
-
-def _remove(device: Target, transport: Transport, agent: str, dry_run: bool, json: bool) -> None:
-    from edgebench.device import setup
-
-    if dry_run:
-        print(f"would remove the environments and wheels from {device.name}")
+    device, options = read_target(target, host), RunOptions(work=work, accept_new_host_key=accept_new_host_key)
+    if remove:
+        _remove(device, options, dry_run, json)
         return
-    freed = setup.remove(transport, agent, device)
-    if json:
-        console.print_json({"target": device.name, "removed": True, "freed_bytes": freed})
-    else:
-        print(f"{device.name}: removed; {_mebibytes(freed)} MiB are free again")
-
-
-def _setup(
-    device: Target, transport: Transport, agent: str, requirements: list[str], dry_run: bool, work: Path, json: bool
-) -> None:
-    from edgebench.device import setup
-
     house = work / "wheelhouse"
-    with console.progress() as progress:
-        plan = setup.plan(transport, agent, device, requirements, house, progress)
-    if not json:
-        _print_plan(plan, house)
-    outcome = None
-    if not dry_run:
-        with console.progress() as progress:
-            outcome = setup.install(transport, agent, plan, progress)
+    with ExitStack() as screen:
+        bars = [screen.enter_context(console.progress())]
+
+        def planned(plan: Plan) -> None:
+            """Print the plan without a bar above or below it."""
+            screen.close()
+            if not json:
+                _print_plan(plan, house)
+            bars.append(screen.enter_context(console.progress()))
+
+        plan, outcome = api.setup(
+            device,
+            requirements=requirement or [],
+            dry_run=dry_run,
+            planned=planned,
+            options=options,
+            progress=lambda *step: bars[-1](*step),
+        )
     if json:
         console.print_json({**_described(plan), "outcome": None if outcome is None else vars(outcome)})
     elif outcome is not None:
         _print_outcome(plan, outcome)
+
+
+def _remove(device: Target, options: RunOptions, dry_run: bool, json: bool) -> None:
+    from edgebench import api
+
+    if dry_run:
+        print(f"would remove the environments and wheels from {device.name}")
+        return
+    freed = api.remove_setup(device, options=options)
+    if json:
+        console.print_json({"target": device.name, "removed": True, "freed_bytes": freed})
+    else:
+        print(f"{device.name}: removed; {_mebibytes(freed)} MiB are free again")
 
 
 def _print_plan(plan: Plan, house: Path) -> None:

@@ -25,18 +25,15 @@ def command(
 ) -> None:
     """Train or distil a model; writes a model folder with its lineage."""
     from edgebench import api, models
+    from edgebench.models.source import SourceOptions
 
     with console.progress() as progress:
         folder = api.train(
-            architecture,
+            SourceOptions(architecture, name=name, size=size, channels=channels, trust=trust),
             dataset=dataset,
             recipe=recipe,
             teacher=teacher,
-            name=name,
-            size=size,
-            channels=channels,
             options=options.assigned(option, "epochs=30"),
-            trust=trust,
             work=work,
             progress=progress,
         )

@@ -5,9 +5,6 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-import tempfile
-from contextlib import closing
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
@@ -25,20 +22,12 @@ def command(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Set a device's clocks and interrupts for steady timing, and put them back."""
+    from edgebench import api
     from edgebench.config import read_target
-    from edgebench.device import deploy
-    from edgebench.device.tune import STATE, tune
-    from edgebench.schema import Link
 
     device = read_target(target, host)
     remedy = _as_root(["tune", action, "--target", target, *(["--state", state] if state else [])], device.transport == "local")
-    with (
-        tempfile.TemporaryDirectory(prefix="edgebench-") as folder,  # as root, leave nothing of root's in the user's folder
-        closing(deploy.connect(device, Link(Path(folder), accept_new_host_key))) as transport,
-    ):
-        agent = deploy.deploy_agent(device, transport)
-        path = str(Path(state).absolute()) if state and device.transport == "local" else state or STATE
-        rows = tune(transport, agent, action, path, device.tuning, remedy)
+    rows = api.tune(action, target=device, state=state, remedy=remedy, accept_new_host_key=accept_new_host_key)
     if json:
         console.print_json(rows)
     else:

@@ -6,7 +6,8 @@ import hashlib
 import io
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -78,6 +79,13 @@ def pack_agent(plugins: Sequence[str] = ()) -> bytes:
             info.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(info, sources[name])
     return buffer.getvalue()
+
+
+@contextmanager
+def connected(target: Target, link: Link) -> Iterator[tuple[Transport, str]]:
+    """Connect to a device and bring it the agent; gives both."""
+    with closing(connect(target, link)) as transport:
+        yield transport, deploy_agent(target, transport)
 
 
 def deploy_agent(target: Target, transport: Transport, sent: Sent = no_upload_progress) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,3 +137,27 @@ def fitting(found: Mapping[str, Any], transport: str) -> list[str]:
 def _specific(target: Target) -> int:
     """Count what a target expects of the device itself."""
     return sum(map(bool, (target.expects.machine, target.expects.board, target.expects.usb, target.expects.gpu)))
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What a device said of itself, and how that differs from its target."""
+
+    target: Target
+    found: Mapping[str, Any]
+    differences: Sequence[Difference]
+    fits: Sequence[str]
+    """Targets that describe it, where its own does not."""
+
+    @property
+    def refused(self) -> bool:
+        """Return whether nothing will be measured on it."""
+        return any(each.refuse for each in self.differences)
+
+
+def probed(transport: Transport, agent: str, device: Target) -> Probed:
+    """Look at a device and compare it with its target."""
+    found = inspect(transport, agent, device)
+    different = differences(device, found)
+    refused = any(each.refuse for each in different)
+    return Probed(device, found, different, fitting(found, device.transport) if refused else [])

@@ -213,7 +213,7 @@ def diagnose(session: Session, subject: CellJob, reference: CellJob | None) -> D
     medians = [stats.medians(found.trials) for found in measured]
     comparison = None
     if reference is not None:
-        floor = noise_floor(session.results, subject.cell)
+        floor = noise_floor(session.options.results, subject.cell)
         comparison = stats.compare(medians[1], medians[0], paired=True, floor=floor)
     runtime = subject.cell.runtime_version
     machine = str(measured[0].environment.get("machine", ""))

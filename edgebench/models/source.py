@@ -26,7 +26,7 @@ ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin"}
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceOptions:
     """What was handed over, and what the user said of it."""
 
     text: str
@@ -36,7 +36,8 @@ class Source:
     size: int | None = None
     channels: int | None = None
     pretrained: bool = False
-    role: Role = "baseline"
+    role: Role | None = None
+    """Baseline unless given; what has a teacher is a student."""
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     trust: bool = False
@@ -49,7 +50,7 @@ class Source:
         return path.suffix in ENDINGS or (path.exists() and not path.is_dir())
 
 
-def open_source(source: Source, data: Dataset | None) -> tuple[Model, Callable[[], Network]]:
+def open_source(source: SourceOptions, data: Dataset | None) -> tuple[Model, Callable[[], Network]]:
     """Find out what the model is; its network is built when it is first needed."""
     folder = Path(source.text)
     if (folder / "model.json").is_file():
@@ -65,16 +66,25 @@ def open_source(source: Source, data: Dataset | None) -> tuple[Model, Callable[[
     return model, lambda: models.load_network(model, weights, source.text)
 
 
-def checkpoint_folder(source: Source, data: Dataset, root: Path) -> Path:
+def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
     """Name the model folder that `import_checkpoint` would return; makes nothing."""
     path = Path(source.text)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; the profile's path is relative to where edgebench runs")
-    stated = [source.name, source.architecture, source.size, source.channels, source.role, source.mean, source.std, str(data.ref)]
+    stated = [
+        source.name,
+        source.architecture,
+        source.size,
+        source.channels,
+        source.role or "baseline",
+        source.mean,
+        source.std,
+        str(data.ref),
+    ]
     return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
-def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
+def import_checkpoint(source: SourceOptions, data: Dataset, root: Path) -> Path:
     """Make a model folder of a user's checkpoint; returns the one made before if the file is the same.
 
     A program that the user vouches for is vouched for from then on: the folder holds the same bytes.
@@ -101,7 +111,7 @@ def import_checkpoint(source: Source, data: Dataset, root: Path) -> Path:
     return folder
 
 
-def materialize(source: Source, data: Dataset | None) -> tuple[Model, Any]:
+def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     """Read or make the weights, and describe the model that they belong to."""
     models.require_torch(f"reading {source.text}")
     if not source.is_file:
@@ -125,7 +135,7 @@ def materialize(source: Source, data: Dataset | None) -> tuple[Model, Any]:
     return _model(source, source.architecture, names, data, spec, sha256_file(path), parameters), weights
 
 
-def _named(source: Source, data: Dataset | None) -> tuple[Model, Any]:
+def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     """Build an architecture: pretrained, or with random weights that a seed fixes."""
     import torch
 
@@ -184,7 +194,7 @@ def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:
         hook.remove()
 
 
-def _class_names(source: Source, data: Dataset | None, default: int | None) -> tuple[str, ...]:
+def _class_names(source: SourceOptions, data: Dataset | None, default: int | None) -> tuple[str, ...]:
     wanted = source.classes or (default if data is None else None)
     if data is None:
         if wanted is None:
@@ -197,7 +207,7 @@ def _class_names(source: Source, data: Dataset | None, default: int | None) -> t
     return data.classes
 
 
-def _spec(source: Source, data: Dataset | None) -> Preprocessing:
+def _spec(source: SourceOptions, data: Dataset | None) -> Preprocessing:
     given = {"size": source.size or 224, "channels": source.channels or 3, "mean": source.mean, "std": source.std}
     try:
         plan = InputPlan.model_validate(given)
@@ -209,7 +219,7 @@ def _spec(source: Source, data: Dataset | None) -> Preprocessing:
     return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=plan.mean or mean, std=plan.std or std)
 
 
-def _program_input(source: Source, program: Any, data: Dataset | None) -> Preprocessing:
+def _program_input(source: SourceOptions, program: Any, data: Dataset | None) -> Preprocessing:
     names = program.graph_signature.user_inputs
     nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
     shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
@@ -229,7 +239,7 @@ def _program_classes(program: Any, path: Path) -> int:
 
 
 def _model(
-    source: Source,
+    source: SourceOptions,
     architecture: str,
     classes: tuple[str, ...],
     data: Dataset | None,
@@ -245,7 +255,7 @@ def _model(
     return Model(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", given).strip("-._")[:64] or "model",
         architecture=architecture,
-        role=source.role,
+        role=source.role or "baseline",
         task=data.task if data else "multi-class",
         classes=classes,
         preprocessing=spec,

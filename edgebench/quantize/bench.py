@@ -225,7 +225,7 @@ def candidates(session: Session, subjects: Mapping[str, CellJob], rounds: int) -
     label = f"compare {', '.join(subjects)} on {cells[0].cell.target}"
     found = run_passes(session, cells, passes, label, ())
     medians = [stats.medians(each.trials) for each in found]
-    floor = noise_floor(session.results, cells[0].cell)
+    floor = noise_floor(session.options.results, cells[0].cell)
     rows = {}
     for index, (name, subject) in enumerate(subjects.items()):
         against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None

@@ -12,14 +12,15 @@ from typing import Any
 
 from edgebench.analysis.metrics import HEADLINE
 from edgebench.bundle.export import Order, build_bundle, calibration_of, exporter, order_key, request_of
+from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.bundle.predict import predict
-from edgebench.errors import BundleError, ExportError, InputError
+from edgebench.errors import BundleError, ExportError, GoalMissed, InputError
 from edgebench.files import sha256_json
 from edgebench.quantize.bench import Bench, Candidate, Found, Tried, candidates, headline, held_out
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, subject_of
-from edgebench.schema import Block, Bundle, Mixer, Network, Scenario, Target
+from edgebench.schema import Block, Bundle, Goals, Mixer, Network, Scenario, Target
 
 VERSION = 1
 """Of the way to search; part of the key by which a search is found again."""
@@ -83,6 +84,15 @@ def search(session: Session, order: Order, target: Target, options: SearchOption
     return Result(folder, bundle, False, tuple(recipe["compared"]))
 
 
+def judge(result: Result, max_degradation: float | None) -> Result:
+    """Return the result where its bundle loses no more than it may; else raise `GoalMissed`, which carries it."""
+    try:
+        check_goals(result.bundle, Goals(max_degradation=max_degradation))
+    except ExportError as error:
+        raise GoalMissed(str(error), result) from error
+    return result
+
+
 def compare_plain(session: Session, order: Order, target: Target, folder: Path) -> Result:
     """Write the plain INT8 bundle, and measure it beside float32 on the target."""
     assert order.dataset is not None
@@ -101,7 +111,7 @@ def compare_plain(session: Session, order: Order, target: Target, folder: Path) 
 def _key(session: Session, order: Order, target: Target, options: SearchOptions) -> str:
     """Hash all that decides what a search finds, the device included."""
     device, runtime = session.device(target), order.accepts.runtime
-    facts = [device.identity, device.runtime_version(runtime), session.mode, session.scenario(Scenario()).model_dump()]
+    facts = [device.identity, device.runtime_version(runtime), session.measure.mode, session.scenario(Scenario()).model_dump()]
     return sha256_json([VERSION, order_key(order), target.name, facts, dataclasses.asdict(options)])
 
 
@@ -132,7 +142,7 @@ def _float(session: Session, order: Order, target: Target) -> tuple[Bundle, Path
 
 
 def _kept(session: Session, order: Order, target: Target) -> tuple[Bundle, Path]:
-    folder = session.work / "bundles" / f"{order.model.name}.{order.format}.{order.precision}-{order_key(order)[:12]}"
+    folder = session.options.work / "bundles" / f"{order.model.name}.{order.format}.{order.precision}-{order_key(order)[:12]}"
     bundle, _ = build_bundle(order, target, folder, session.progress)
     return bundle, folder
 
@@ -143,7 +153,7 @@ def _begin(session: Session, order: Order, target: Target, options: SearchOption
     data, mixer = held_out(order, options.samples), _mixer(order, order.network(), scratch)
     scores = predict(place, single, data.read("test").images, target)
     metric = headline(order.model.task, data, scores)
-    journal = session.work / "searches" / f"{key[:32]}.json"
+    journal = session.options.work / "searches" / f"{key[:32]}.json"
     deadline = time.monotonic() + 60 * options.minutes
     bench = Bench(session, target, mixer, single, data, scratch, journal, scores, deadline)
     return _Search(bench, order, options, key, place, metric, list(mixer.blocks(options.by)))

@@ -86,14 +86,14 @@ def run_pair(session: Session, first: CellJob, second: CellJob) -> Suite:
     label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
     one, other = run_passes(session, [first, second], [*once, *turns], label)
     sides = [_measured(subject, found, session) for subject, found in ((first, one), (second, other))]
-    floor = noise_floor(session.results, first.cell)
+    floor = noise_floor(session.options.results, first.cell)
     medians = [side.latency.trial_medians_ns for side in sides]
     latency = stats.compare(medians[0], medians[1], paired=True, floor=floor)
     return Suite((Compared(sides[0], sides[1], latency, _accuracy(first, one, second, other)),))
 
 
 def _measured(subject: CellJob, measurement: Measurement, session: Session) -> Side:
-    record = record_.make_record(subject, measurement, session.spec, now(), 0.0, session.meters or subject.meters)
+    record = record_.make_record(subject, measurement, session.spec, now(), 0.0, session.measure.meters or subject.meters)
     if record.failure is not None:
         raise MeasureError(record.failed_stage or "record", record.failure.reason, record.failure.recommendation)
     assert record.latency is not None and record.verdict is not None

@@ -90,6 +90,8 @@ class Forecast:
         self._clock = clock
         self._steps: dict[tuple[str, str], Step] = {}
         self._taken: dict[str, list[tuple[float, float]]] = {}
+        self.ahead, self.ahead_seconds = "", 0.0
+        """What there was to do when the run began, and how long it should take."""
 
     def expect(
         self, kind: str, seconds: Mapping[str, float], lanes: Mapping[str, str] = NONE, alone: Collection[str] = ()
@@ -149,6 +151,13 @@ class Forecast:
         named = [(count, *KINDS[kind]) for kind, count in counts.items() if count]
         parts = [f"{count} {thing}{'' if count == 1 else 's'} {verb}" for count, thing, verb in named]
         return f"{', '.join(parts)}; {about(self.left())}" if parts else ""
+
+    def fix(self) -> bool:
+        """Remember once what there is to do and how long it takes; returns whether that was now."""
+        if self.ahead or not self._steps:
+            return False
+        self.ahead, self.ahead_seconds = self.summary(), self.left()
+        return True
 
     def beside(self, progress: Progress) -> Progress:
         """Tell how long the whole takes beside what is being done; callbacks hear it in brackets behind that."""

@@ -32,7 +32,7 @@ def measure_noise(session: Session, subject: CellJob, comparisons: int) -> Noise
         schema_version=1,
         target=subject.cell.target,
         device=subject.cell.device,
-        mode=session.mode,
+        mode=session.measure.mode,
         bundle=subject.bundle.name,
         bundle_sha256=subject.bundle.sha256,
         scenario=subject.cell.scenario,
@@ -49,7 +49,7 @@ def _meter_cost(session: Session, subject: CellJob) -> tuple[tuple[str, ...], In
     off: list[float] = []
     on: list[float] = []
     names: set[str] = set()
-    meters = session.meters or subject.meters
+    meters = session.measure.meters or subject.meters
     for turn in interleaved(2, session.spec.trials) if meters else ():
         if turn.trial and not names:
             break  # none of them can be read here

@@ -24,19 +24,20 @@ from edgebench.errors import (
     UntrustedFile,
 )
 from edgebench.models import load_model, read_model
-from edgebench.models.source import Source, checkpoint_folder, import_checkpoint
+from edgebench.models.source import SourceOptions, checkpoint_folder, import_checkpoint
 from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
 from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds, silent
+from edgebench.run.outcome import CellOutcome
 from edgebench.run.plan import CellJob, matches, parse_only, slots
-from edgebench.run.session import RunResult, Session, measure_all, subject_of
+from edgebench.run.session import Session, measure_all, subject_of
 from edgebench.schema import Bundle, ModelPlan, Network, PlannedCell, Profile, Scenario, Target
 from edgebench.trust import check_program
 
 
 def prepare_profile(
     session: Session, profile: Profile, data: Dataset, targets: Sequence[Target], only: str | None
-) -> list[CellJob]:
-    """Make whatever models and bundles are missing; what cannot be made becomes a failed cell.
+) -> list[CellJob | CellOutcome]:
+    """Make whatever models and bundles are missing; what cannot be made is a failed cell.
 
     Everything that can be checked beforehand is: `InputError` before the first long work.
     """
@@ -46,9 +47,9 @@ def prepare_profile(
         with contextlib.suppress(MissingExtra):  # its cells fail with that reason, the others go on
             exporter(slot.format, slot.precision)
         maker.check(slot.model)
-    possible, paces = _possible(session, profile, maker, wanted)
+    possible, failed, paces = _possible(session, profile, maker, wanted)
     _announce(session, profile, maker, possible, paces)
-    return [subject for subject in _prepare(session, profile, maker, possible) if subject is not None]
+    return [*failed, *_prepare(session, profile, maker, possible)]
 
 
 class Maker:
@@ -64,8 +65,8 @@ class Maker:
     def check(self, plan: ModelPlan) -> None:
         """Refuse a plan that could never be carried out, and its teacher's."""
         if plan.checkpoint is not None:
-            checkpoint_folder(self._source(plan), self.data, self.session.work)
-            check_program(Path(plan.checkpoint), self.session.trust)
+            checkpoint_folder(self._source(plan), self.data, self.session.options.work)
+            check_program(Path(plan.checkpoint), self.session.options.trust)
         else:
             check_recipe(str(plan.recipe), plan.name, plan.options, plan.teacher is not None)
         if plan.teacher is not None:
@@ -73,7 +74,7 @@ class Maker:
 
     def existing(self, name: str) -> Path | None:
         """Return the folder of a model that was made before; makes nothing."""
-        plan, root = self.plan(name), self.session.work / "models"
+        plan, root = self.plan(name), self.session.options.work / "models"
         if plan.checkpoint is not None:
             folder = checkpoint_folder(self._source(plan), self.data, root)
         else:
@@ -114,7 +115,7 @@ class Maker:
         return next(plan for plan in self.profile.models if plan.name == name)
 
     def _make(self, plan: ModelPlan) -> Path:
-        root = self.session.work / "models"
+        root = self.session.options.work / "models"
         if plan.checkpoint is not None:
             with self.session.forecast.during("import", plan.name):
                 return import_checkpoint(self._source(plan), self.data, root)
@@ -122,9 +123,9 @@ class Maker:
         with self.session.forecast.during("train", plan.name):
             return make_model(str(plan.recipe), self._job(plan, teacher), root)
 
-    def _source(self, plan: ModelPlan) -> Source:
+    def _source(self, plan: ModelPlan) -> SourceOptions:
         inputs = self.profile.input
-        return Source(
+        return SourceOptions(
             str(plan.checkpoint),
             architecture=plan.architecture,
             name=plan.name,
@@ -133,42 +134,44 @@ class Maker:
             role=plan.role,
             mean=inputs.mean,
             std=inputs.std,
-            trust=self.session.trust,
+            trust=self.session.options.trust,
         )
 
     def _job(self, plan: ModelPlan, teacher: Path | None) -> Job:
         inputs, session = self.profile.input, self.session
         given = (plan.architecture, plan.role, self.data, inputs, plan.options, teacher)
-        return Job(plan.name, *given, session.progress, session.trust)
+        return Job(plan.name, *given, session.progress, session.options.trust)
 
 
 def _possible(
     session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell]
-) -> tuple[list[PlannedCell], dict[str, Pace | None]]:
-    """Write down as failed what would fail once its model is trained; return the other slots, and how fast models train."""
-    doomed: list[PlannedCell] = []
+) -> tuple[list[PlannedCell], list[CellOutcome], dict[str, Pace | None]]:
+    """Return the cells that may become something, as failed those that would fail once trained, and how fast models train."""
+    failed: dict[int, CellOutcome] = {}
     paces: dict[str, Pace | None] = {}
     missing = maker.missing(slot.model.name for slot in wanted)
     for plan in [plan for plan in missing.values() if plan.recipe is not None]:
         session.progress(f"check what {plan.name} can become", 0, 1)
         network = untrained(plan, maker.data, profile.input)
-        mine = [slot for slot in wanted if slot.model.name == plan.name]
-        doomed += [slot for slot in mine if network and not _is_possible(session, profile, maker, slot, network)]
+        for index, slot in enumerate(wanted):
+            if network and slot.model.name == plan.name:
+                outcome = _refused(session, profile, maker, slot, network)
+                failed |= {} if outcome is None else {index: outcome}
         paces[plan.name] = pace(network) if network else None
         if plan.teacher and plan.teacher not in missing:
             with contextlib.suppress(InputError):  # an exported program need not name what it was
                 teacher = untrained(maker.plan(plan.teacher), maker.data, profile.input)
                 paces[plan.teacher] = pace(teacher) if teacher else None
-    return [slot for slot in wanted if not any(slot is one for one in doomed)], paces
+    return [slot for index, slot in enumerate(wanted) if index not in failed], list(failed.values()), paces
 
 
 def _announce(
     session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell], paces: Mapping[str, Pace | None]
 ) -> None:
     """Say what there is to do and how long it takes, as a dry run finds it."""
-    rehearsal = replace(session, dry_run=True, progress=silent, result=RunResult(), forecast=Forecast())
-    measure_all(rehearsal, [subject for subject in _prepare(rehearsal, profile, maker, wanted) if subject is not None])
-    todo = {(cell.target, cell.model, cell.format, cell.precision): cell for cell in rehearsal.result.cells if cell.steps}
+    rehearsal = replace(session, options=replace(session.options, dry_run=True), progress=silent, forecast=Forecast())
+    cells = measure_all(rehearsal, list(_prepare(rehearsal, profile, maker, wanted))).cells
+    todo = {cell.name: cell for cell in cells if cell.steps}
     models = maker.missing(name for _, name, _, _ in todo).values()
     expect = session.forecast.expect
     expect("import", {plan.name: IMPORT_SECONDS for plan in models if plan.recipe is None})
@@ -191,19 +194,19 @@ def _export_seconds(format: str, precision: str, loads: bool) -> float:
     return export_seconds(format, calibrates, loads)
 
 
-def _is_possible(session: Session, profile: Profile, maker: Maker, slot: PlannedCell, network: Network) -> bool:
+def _refused(session: Session, profile: Profile, maker: Maker, slot: PlannedCell, network: Network) -> CellOutcome | None:
+    """Return a cell as failed where its device or its format refuses it; None where it may become something."""
     try:
         session.check(slot.target)
         check_slot(network, slot, _dynamic_batch(session.scenario(profile.scenario), slot))
     except (InputError, StorageError):
         raise
     except EdgebenchError as error:
-        _fail(session, profile, maker, slot, error)
-        return False
-    return True
+        return _failed(session, profile, maker, slot, error)
+    return None
 
 
-def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell]) -> Iterator[CellJob | None]:
+def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell]) -> Iterator[CellJob | CellOutcome]:
     """Train and export whatever is missing; cells that cannot be made are written down as failed."""
     for index, slot in enumerate(wanted):
         session.progress("prepare bundles", index, len(wanted))
@@ -212,27 +215,27 @@ def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[
         except (InputError, StorageError):
             raise
         except EdgebenchError as error:
-            _fail(session, profile, maker, slot, error)
+            yield _failed(session, profile, maker, slot, error)
 
 
-def _fail(session: Session, profile: Profile, maker: Maker, slot: PlannedCell, error: EdgebenchError) -> None:
+def _failed(session: Session, profile: Profile, maker: Maker, slot: PlannedCell, error: EdgebenchError) -> CellOutcome:
     place = (slot.target.name, slot.model.name, slot.format, slot.precision)
-    session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
     for kind in ("export", "measure"):
         session.forecast.drop(kind, " ".join(place))
+    return session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
 
 
-def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: PlannedCell) -> CellJob | None:
+def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: PlannedCell) -> CellJob | CellOutcome:
     name = (slot.target.name, slot.model.name, slot.format, slot.precision)
+    seconds = session.seconds(profile.scenario)
     session.check(slot.target)
     accepts = session.accepts(slot.target, slot.format, slot.precision)
-    made = maker.existing(slot.model.name) if session.dry_run else maker.folder(slot.model.name)
+    made = maker.existing(slot.model.name) if session.options.dry_run else maker.folder(slot.model.name)
     if made is None:
-        session.note(name, "to do", f"{slot.model.recipe or 'import'}, export, measure", session.seconds(profile.scenario))
-        return None
+        return CellOutcome(*name, "to do", f"{slot.model.recipe or 'import'}, export, measure", seconds)
     order = Order(
         model=read_model(made),
-        network=lambda: load_model(made, session.trust),
+        network=lambda: load_model(made, session.options.trust),
         format=slot.format,
         precision=slot.precision,
         accepts=accepts,
@@ -241,10 +244,9 @@ def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: Planne
         dynamic_batch=_dynamic_batch(session.scenario(profile.scenario), slot),
     )
     key = order_key(order)
-    folder = session.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{key[:12]}"
-    if session.dry_run and find_bundle(order, key, folder) is None:
-        session.note(name, "to do", "export, measure", session.seconds(profile.scenario))
-        return None
+    folder = session.options.work / "bundles" / f"{slot.model.name}.{slot.format}.{slot.precision}-{key[:12]}"
+    if session.options.dry_run and find_bundle(order, key, folder) is None:
+        return CellOutcome(*name, "to do", "export, measure", seconds)
     with session.forecast.during("export", " ".join(name)):
         bundle, cached = build_bundle(order, slot.target, folder, session.progress)
         if cached:
@@ -260,27 +262,27 @@ def _dynamic_batch(scenario: Scenario, slot: PlannedCell) -> bool:
 
 def prepare_bundles(
     session: Session, folders: Sequence[Path], targets: Sequence[Target], only: str | None, dataset: str | None
-) -> list[CellJob]:
+) -> list[CellJob | CellOutcome]:
     """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes.
 
     `UntrustedFile` where the only one could run code and nobody vouches for it; of several, its cells fail.
     """
     wanted = parse_only(only)
     fatal = UntrustedFile if len(folders) == 1 else ()
-    todo: list[CellJob] = []
+    prepared: list[CellJob | CellOutcome] = []
     for folder in folders:
         bundle, data = read_bundle_and_data(folder, dataset)
         for target in targets:
             if not matches(wanted, bundle.model.name, bundle.format, bundle.precision, target.name):
                 continue
             try:
-                todo.append(subject_of(session, folder, bundle, target, data, Scenario()))
+                prepared.append(subject_of(session, folder, bundle, target, data, Scenario()))
             except fatal:
                 raise
             except (ExportError, MeasureError, TransportError, UntrustedFile) as error:
                 name = (target.name, bundle.model.name, bundle.format, bundle.precision)
-                session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error)
-    return todo
+                prepared.append(session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error))
+    return prepared
 
 
 def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | None) -> CellJob:

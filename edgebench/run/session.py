@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgebench.analysis.processor import fitted
 from edgebench.bundle.export import accepted
@@ -23,6 +23,8 @@ from edgebench.device.events import OnEvent
 from edgebench.errors import EdgebenchError, MeasureError, TransportError, UntrustedFile
 from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
+from edgebench.run.options import MeasureOptions, RunOptions
+from edgebench.run.outcome import CellOutcome, Name, RunResult, name_of
 from edgebench.run.plan import CellJob, cell_key
 from edgebench.schema import (
     MODES,
@@ -33,7 +35,6 @@ from edgebench.schema import (
     Link,
     Measurement,
     MeterSpec,
-    Mode,
     ModeSpec,
     Progress,
     Record,
@@ -48,68 +49,16 @@ from edgebench.trust import check_bundle
 if TYPE_CHECKING:
     from edgebench.data import Dataset
 
-Name = tuple[str, str, str, str]
-"""Target, model, format, precision."""
-
-
-@dataclass(frozen=True)
-class CellOutcome:
-    """One line of a dry run, and of a run's outcome."""
-
-    target: str
-    model: str
-    format: str
-    precision: str
-    state: str
-    reason: str = ""
-    seconds: float = 0.0
-
-    @property
-    def steps(self) -> tuple[str, ...]:
-        """List what is to do: a model first, `export`, `measure`."""
-        return tuple(self.reason.split(", ")) if self.state == "to do" else ()
-
-
-@dataclass
-class RunResult:
-    """What a run did; `records` holds this run's cells, measured or found."""
-
-    records: list[Record] = field(default_factory=list)
-    cells: list[CellOutcome] = field(default_factory=list)
-    ahead: str = ""
-    """What there was to do when it began, and about how long it takes."""
-    seconds: float = 0.0
-    """The same as a number."""
-
-    @property
-    def failed(self) -> list[CellOutcome]:
-        """List the cells that have no result."""
-        return [cell for cell in self.cells if cell.state == "failed"]
+T = TypeVar("T")
 
 
 @dataclass
 class Session:
     """What the cells of one run share."""
 
-    mode: Mode
-    repeat: bool
-    dry_run: bool
-    results: Path
-    work: Path
+    measure: MeasureOptions
+    options: RunOptions
     progress: Progress
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    """What the command line asks of the scenario, over what a profile says."""
-    meters: Sequence[MeterSpec] = ()
-    """Power meters to use instead of the target's own."""
-    accept_new_host_key: bool = False
-    reconnect_seconds: float = 60.0
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Runtime options over the target's."""
-    trust: bool = False
-    """Whether the user vouches for files that can run code."""
-    resume: bool = False
-    """Take up what devices went on measuring after the connection to them was lost."""
-    result: RunResult = field(default_factory=RunResult)
     forecast: Forecast = field(default_factory=Forecast)
     devices: dict[str, Device] = field(default_factory=dict)
     interrupted: threading.Event = field(default_factory=threading.Event)
@@ -125,13 +74,13 @@ class Session:
     @property
     def spec(self) -> ModeSpec:
         """Return how long the mode measures."""
-        return MODES[self.mode]
+        return MODES[self.measure.mode]
 
     def device(self, target: Target) -> Device:
         """Connect to a target once."""
         if target.name not in self.devices:
-            root = self.work / "device" / target.name
-            link = Link(root, self.accept_new_host_key, self.reconnect_seconds, self.interrupted)
+            root = self.options.work / "device" / target.name
+            link = Link(root, self.options.accept_new_host_key, self.options.reconnect_seconds, self.interrupted)
             self.devices[target.name] = Device(target, link)
         return self.devices[target.name]
 
@@ -160,23 +109,17 @@ class Session:
 
     def announce(self, name: str = "") -> None:
         """Say once what there is to do and how long it takes, where there is something."""
-        ahead = self.forecast.summary()
-        if ahead and not self.result.ahead:
-            self.result.ahead, self.result.seconds = ahead, self.forecast.left()
-            if not self.dry_run:
-                self.progress(f"{name}: {ahead}" if name else ahead, 0, 0)
+        if self.forecast.fix() and not self.options.dry_run:
+            ahead = self.forecast.ahead
+            self.progress(f"{name}: {ahead}" if name else ahead, 0, 0)
 
     def scenario(self, base: Scenario) -> Scenario:
-        """Apply the command line's wishes to a profile's scenario."""
-        return scenario_with(base, self.overrides)
+        """Change a profile's scenario as the options say."""
+        return scenario_with(base, self.measure.scenario)
 
     def seconds(self, base: Scenario) -> float:
         """Estimate how long a cell takes."""
         return self.spec.seconds(self.scenario(base))
-
-    def note(self, name: Name, state: str, reason: str = "", seconds: float = 0.0) -> None:
-        """Add one cell to the outcome."""
-        self.result.cells.append(CellOutcome(*name, state=state, reason=reason, seconds=seconds))
 
     def unmeasured(self, name: Name, data: Dataset, scenario: Scenario) -> Cell:
         """Describe a cell that could not even begin."""
@@ -193,16 +136,15 @@ class Session:
             runtime="",
             runtime_version="",
             scenario=self.scenario(scenario),
-            mode=self.mode,
+            mode=self.measure.mode,
         )
 
-    def fail(self, cell: Cell, role: Role, error: EdgebenchError) -> None:
+    def fail(self, cell: Cell, role: Role, error: EdgebenchError) -> CellOutcome:
         """Write down a cell that could not even begin."""
-        self.note(_name(cell), "failed", str(error))
-        if self.dry_run:
-            return
-        record = record_.skeleton(cell, cell_key(cell), role, now(), 0.0)
-        records_.save(self.results, record_.failed(record, Failure(_stage(error), str(error))), None)
+        if not self.options.dry_run:
+            record = record_.skeleton(cell, cell_key(cell), role, now(), 0.0)
+            records_.save(self.options.results, record_.failed(record, Failure(_stage(error), str(error))), None)
+        return CellOutcome(*name_of(cell), state="failed", reason=str(error))
 
 
 def _stage(error: EdgebenchError) -> str:
@@ -233,7 +175,7 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
     """
     accepts = accepted(target, bundle.format, bundle.precision)
     runtime = accepts.runtime
-    check_bundle(folder, bundle, runtime, session.trust)
+    check_bundle(folder, bundle, runtime, session.options.trust)
     device = session.device(target)
     cell = Cell(
         model=bundle.model.name,
@@ -247,8 +189,8 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
         runtime=runtime,
         runtime_version=device.runtime_version(runtime),
         scenario=session.scenario(scenario),
-        mode=session.mode,
-        options={**accepts.options, **session.options},
+        mode=session.measure.mode,
+        options={**accepts.options, **session.measure.runtime},
     )
     return CellJob(cell, cell_key(cell), folder, bundle, data, target)
 
@@ -256,52 +198,40 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
 def forget(session: Session, subject: CellJob) -> None:
     """Remove a bundle that is not measured again from this computer's cache; other devices make room by themselves."""
     if subject.target.transport == "local":
-        device = session.work / "device" / subject.target.name
+        device = session.options.work / "device" / subject.target.name
         shutil.rmtree(device / deploy.place(subject.bundle), ignore_errors=True)
 
 
-def measure_all(session: Session, subjects: Sequence[CellJob]) -> RunResult:
+def measure_all(session: Session, prepared: Sequence[CellJob | CellOutcome]) -> RunResult:
     """Measure what is not done yet: remote devices side by side, then this computer's, each cell after the other.
 
-    Each result is on disk before the device's next cell begins.
+    Each result is on disk before the device's next cell begins. What could not be prepared is part of the result.
     """
-    todo = list({subject.key: subject for subject in subjects}.values())
-    done = {} if session.repeat else {subject.key: record for subject in todo if (record := _done(session, subject))}
-    missing = [subject for subject in todo if subject.key not in done]
-    each = {subject.key: session.spec.seconds(subject.cell.scenario) for subject in missing}
-    beside = {subject.key: subject.cell.target for subject in missing if subject.target.transport != "local"}
+    todo = list({job.key: job for job in prepared if isinstance(job, CellJob)}.values())
+    results = session.options.results
+    found = {} if session.options.repeat else {job.key: record for job in todo if (record := _done(session, results, job))}
+    missing = [job for job in todo if job.key not in found]
+    each = {job.key: session.spec.seconds(job.cell.scenario) for job in missing}
+    beside = {job.key: job.cell.target for job in missing if job.target.transport != "local"}
     session.forecast.expect("measure", each, beside)
     session.announce()
     lanes: dict[str, list[CellJob]] = {}
-    for subject in todo:
-        lanes.setdefault(subject.cell.target, []).append(subject)
+    for job in todo:
+        lanes.setdefault(job.cell.target, []).append(job)
     remote = [lane for lane in lanes.values() if lane[0].target.transport != "local"]
     here = [lane for lane in lanes.values() if lane[0].target.transport == "local"]
-    side_by_side(session, [partial(_measure_lane, session, lane, done) for lane in remote])
-    for lane in here:  # with nothing else at work on this computer
-        _measure_lane(session, lane, done)
-    _sort(session.result, todo)
-    return session.result
+    measured = side_by_side(session, [partial(_measure_lane, session, lane, found) for lane in remote])
+    measured += [_measure_lane(session, lane, found) for lane in here]  # with nothing else at work on this computer
+    order = {job.key: index for index, job in enumerate(todo)}
+    cells = sorted((cell for lane in measured for cell in lane), key=lambda cell: order[cell.key])
+    before = [cell for cell in prepared if isinstance(cell, CellOutcome)]
+    return RunResult([*before, *cells], session.forecast.ahead, session.forecast.ahead_seconds)
 
 
-def _sort(result: RunResult, subjects: Sequence[CellJob]) -> None:
-    """Order what lanes have done at the same time as it was asked for; what was noted before them stays first."""
-    order = {subject.key: index for index, subject in enumerate(subjects)}
-    result.records.sort(key=lambda record: order[record.key])
-    places = {_name(subject.cell): order[subject.key] for subject in subjects}
-    result.cells.sort(key=lambda cell: places.get(_name(cell), -1))
-
-
-def _name(cell: Cell | CellOutcome) -> Name:
-    return cell.target, cell.model, cell.format, cell.precision
-
-
-def side_by_side(session: Session, lanes: Sequence[Callable[[], None]]) -> None:
-    """Do several things at once; an interruption reaches each of them, and is waited for."""
+def side_by_side(session: Session, lanes: Sequence[Callable[[], T]]) -> list[T]:
+    """Do several things at once, and return what each returned; an interruption reaches each of them, and is waited for."""
     if len(lanes) < 2:
-        for lane in lanes:
-            lane()
-        return
+        return [lane() for lane in lanes]
     with ThreadPoolExecutor(len(lanes)) as pool:
         futures = [pool.submit(lane) for lane in lanes]
         try:
@@ -309,38 +239,36 @@ def side_by_side(session: Session, lanes: Sequence[Callable[[], None]]) -> None:
         except KeyboardInterrupt:
             session.interrupted.set()
             raise
-    for future in futures:
-        future.result()
+    return [future.result() for future in futures]
 
 
-def _measure_lane(session: Session, todo: Sequence[CellJob], done: Mapping[str, Record]) -> None:
+def _measure_lane(session: Session, todo: Sequence[CellJob], found: Mapping[str, Record]) -> list[CellOutcome]:
     """Measure the cells of one device that are not done."""
-    missing = [subject.key for subject in todo if subject.key not in done]
-    started = time.monotonic()
-    for subject in todo:
-        cell, record = subject.cell, done.get(subject.key)
-        name = _name(cell)
-        if record is not None:
-            session.note(name, "cached")
-            session.result.records.append(record)
-        elif session.dry_run:
-            session.note(name, "to do", "measure", session.spec.seconds(cell.scenario))
+    missing = [job.key for job in todo if job.key not in found]
+    started, outcomes = time.monotonic(), []
+    for job in todo:
+        outcome = partial(CellOutcome, *name_of(job.cell), key=job.key)
+        if job.key in found:
+            outcomes.append(outcome(state="cached", record=found[job.key]))
+        elif session.options.dry_run:
+            outcomes.append(outcome(state="to do", reason="measure", seconds=session.spec.seconds(job.cell.scenario)))
         else:
-            position = missing.index(subject.key)
-            each = (time.monotonic() - started) / position if position else session.spec.seconds(cell.scenario)
-            with session.forecast.during("measure", subject.key):
-                record = _measure_one(session, subject, position * each, len(missing) * each)
+            position = missing.index(job.key)
+            each = (time.monotonic() - started) / position if position else session.spec.seconds(job.cell.scenario)
+            with session.forecast.during("measure", job.key):
+                record = _measure_one(session, job, position * each, len(missing) * each)
                 if record.failure:
-                    session.forecast.drop("measure", subject.key)
-            session.result.records.append(record)
+                    session.forecast.drop("measure", job.key)
             reason = f"{record.failed_stage}: {record.failure.reason}" if record.failure else ""
-            session.note(name, record.status, reason, record.seconds)
+            outcomes.append(outcome(state=record.status, reason=reason, seconds=record.seconds, record=record))
+    return outcomes
 
 
-def _done(session: Session, subject: CellJob) -> Record | None:
+def _done(session: Session, results: Path, job: CellJob) -> Record | None:
     """Find a cell's finished record; one without the meters that are asked for does not count."""
-    record = records_.find_done(session.results, subject.cell.target, subject.key)
-    if record is not None and {spec.name for spec in session.meters} - {rail.meter for rail in (record.energy, *record.rails)}:
+    record = records_.find_done(results, job.cell.target, job.key)
+    wanted = {spec.name for spec in session.measure.meters}
+    if record is not None and wanted - {rail.meter for rail in (record.energy, *record.rails)}:
         return None
     return record
 
@@ -364,12 +292,12 @@ def _measure_one(session: Session, subject: CellJob, before: float, total: float
     [measurement] = run_job(session, [subject], passes, on_event)
     age = time.monotonic() - begin
     seconds, started_at = age - idle, now(age)
-    cost = meter_cost(session.results, subject.cell)
-    meters = session.meters or subject.meters
+    cost = meter_cost(session.options.results, subject.cell)
+    meters = session.measure.meters or subject.meters
     record = record_.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
     labels = subject.data.read("test").labels
-    record = record_.compared(record, measurement, labels, records_.find_references(session.results, subject.cell))
-    return records_.save(session.results, record, measurement, labels)
+    record = record_.compared(record, measurement, labels, records_.find_references(session.options.results, subject.cell))
+    return records_.save(session.options.results, record, measurement, labels)
 
 
 def run_job(
@@ -400,8 +328,8 @@ def run_job(
         cell = subject.cell
         cells.append(job_.cell_job(subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options))
     if meters is None:
-        each = session.meters or [spec for subject in subjects for spec in subject.meters]
+        each = session.measure.meters or [spec for subject in subjects for spec in subject.meters]
         meters = list({(spec.name, str(spec.options)): spec for spec in each}.values())
     first_of_all = [each for index, subject in enumerate(subjects) for each in job_.first_passes(subject.bundle, index)]
     job = job_.job(cells, [*first_of_all, *passes], spec or session.spec, first.cell.scenario, meters)
-    return measure.measure(transport, deployed.agent, job, on_event, session.resume)
+    return measure.measure(transport, deployed.agent, job, on_event, session.options.resume)

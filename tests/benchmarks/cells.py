@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import edgebench
+from edgebench import ExportOptions, MeasureOptions, RunOptions, SourceOptions, api
 from edgebench.config import read_target
 from edgebench.run.interleave import interleaved
 from edgebench.run.plan import CellJob
@@ -60,10 +60,8 @@ def bundle(folder: Path, architecture: str = "mobilenet_v3_small", size: int = 6
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "benchnet.py").write_text(SOURCE)
         sys.path.insert(0, str(folder))
-    made = edgebench.export(
-        architecture, format=format, dataset="digits", size=size, channels=1, name="net", out=folder / f"{format}-{size}"
-    )
-    return made.folder
+    source, there = SourceOptions(architecture, size=size, channels=1, name="net"), ExportOptions(folder / f"{format}-{size}")
+    return api.export(source, format=format, dataset="digits", options=there).folder
 
 
 def session(folder: Path, spec: ModeSpec = REDUCED) -> Session:
@@ -74,12 +72,12 @@ def session(folder: Path, spec: ModeSpec = REDUCED) -> Session:
         def spec(self) -> ModeSpec:
             return spec
 
-    return Reduced("standard", True, False, folder / "results", folder / "work", lambda *_: None)
+    return Reduced(MeasureOptions("standard"), RunOptions(folder / "results", folder / "work"), lambda *_: None)
 
 
 def subject(opened: Session, made: Path, scenario: Scenario | None = None, runtime: str | None = None) -> CellJob:
     """Tie a bundle to this computer, with another runtime where one is named."""
-    path = opened.work.parent / "bench.yaml"
+    path = opened.options.work.parent / "bench.yaml"
     path.write_text(TARGET.replace("PLUGINS", ", ".join(str(double) for double in sorted(DOUBLES.glob("rt_*.py")))))
     found = tie_bundle(opened, made, read_target(str(path)), None)
     changes = {"scenario": scenario or Scenario(threads=1)} | ({"runtime": runtime} if runtime else {})

@@ -14,7 +14,7 @@ from pathlib import Path
 from boards import boards, target
 from cells import arguments, bundle, progress, verdict, workplace
 
-import edgebench
+from edgebench import MeasureOptions, RunOptions, api
 from edgebench.schema import Mode
 
 DEVICES = 8
@@ -45,7 +45,7 @@ def run(folder: Path, made: Path, names: Sequence[str], mode: Mode) -> float:
     results = folder / "results"
     shutil.rmtree(results, ignore_errors=True)
     begin = time.monotonic()
-    found = edgebench.run(bundle=[made], target=names, mode=mode, results=results, work=folder / "work")
+    found = api.run(bundle=[made], target=names, measure=MeasureOptions(mode), options=RunOptions(results, folder / "work"))
     if found.failed or len(found.records) != len(names):
         sys.exit(f"failed: {found.failed}")
     return time.monotonic() - begin

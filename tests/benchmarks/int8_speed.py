@@ -14,7 +14,7 @@ from typing import Any
 
 from cells import arguments, progress, verdict, workplace
 
-import edgebench
+from edgebench import MeasureOptions, QuantizeOptions, RunOptions, SourceOptions, api
 from edgebench.agent import facts
 from edgebench.analysis import processor
 
@@ -35,7 +35,8 @@ def told(what: str, done: float, total: float, lane: str = "") -> None:
 
 def plain(folder: Path, size: int) -> str | None:
     """Compare plain INT8 with FP32 on ResNet-50 (random weights, which cost as much); returns what falls short."""
-    made = edgebench.quantize("resnet50", size=size, channels=3, dataset=few_digits(folder, FEW), out=folder, **common(folder))
+    source = SourceOptions("resnet50", size=size, channels=3)
+    made = api.quantize(source, dataset=few_digits(folder, FEW), options=QuantizeOptions(out=folder), **common(folder))
     ratio = 1 / made.candidates[-1]["against"]["ratio"]["value"]
     print(f"\nresnet50, {size} px, ONNX:")
     table(made.candidates)
@@ -45,10 +46,10 @@ def plain(folder: Path, size: int) -> str | None:
 
 def searched(folder: Path, size: int, epochs: int, minutes: float) -> str | None:
     """Search MobileNetV3's precision on the device itself; returns what falls short."""
-    model = edgebench.train(
-        "mobilenet_v3_small", size=size, channels=1, options={"epochs": epochs}, work=folder / "work", progress=told
-    )
-    made = edgebench.quantize(model, search=True, minutes=minutes, dataset="digits", out=folder, **common(folder))
+    source = SourceOptions("mobilenet_v3_small", size=size, channels=1)
+    model = api.train(source, options={"epochs": epochs}, work=folder / "work", progress=told)
+    wanted = QuantizeOptions(search=True, minutes=minutes, out=folder)
+    made = api.quantize(model, dataset="digits", options=wanted, **common(folder))
     print(f"\nmobilenet_v3_small, {size} px, ONNX:")
     table(made.candidates)
     blocks = made.bundle.details["recipe"]["blocks"]
@@ -67,8 +68,8 @@ def searched(folder: Path, size: int, epochs: int, minutes: float) -> str | None
 
 def common(folder: Path) -> dict[str, Any]:
     """Give what both have in common: one thread, and a place of their own."""
-    places = {"work": folder / "work", "results": folder / "results"}
-    return {"mode": "quick", "scenario": {"threads": 1}, "progress": told, **places}
+    run = RunOptions(folder / "results", folder / "work")
+    return {"measure": MeasureOptions(scenario={"threads": 1}), "run": run, "progress": told}
 
 
 def table(rows: tuple[Mapping[str, Any], ...]) -> None:

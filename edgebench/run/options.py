@@ -1,0 +1,88 @@
+"""What the verbs that make and measure can be asked for, in groups: each option stands here once, with its default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgebench.schema import MeterSpec, Mode
+from edgebench.store.layout import RESULTS
+
+WORK = Path(".edgebench")
+
+
+@dataclass(frozen=True)
+class MeasureOptions:
+    """How cells are measured."""
+
+    mode: Mode = "quick"
+    """How long: quick, standard, strict or sustained, see `schema.MODES`."""
+    scenario: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `schema.Scenario` that replace the profile's, or its defaults."""
+    meters: Sequence[MeterSpec] = ()
+    """Power meters in place of the target's own."""
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+    """The runtime's own options, over the target's."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Where things are kept, what is done again, and how devices are reached."""
+
+    results: Path = RESULTS
+    """The folder of records."""
+    work: Path = WORK
+    """The folder of models and bundles, and of what this computer keeps as a device."""
+    repeat: bool = False
+    """Measure finished cells again."""
+    dry_run: bool = False
+    """Say what there is to do, and do nothing."""
+    resume: bool = False
+    """Take up what devices went on measuring after the connection to them was lost."""
+    reconnect_seconds: float = 60.0
+    """How long to look for a device that was lost."""
+    accept_new_host_key: bool = False
+    """Trust a device that was never seen before, and remember its key."""
+    trust: bool = False
+    """Vouch for exported programs (`.pt2`, bundles of the format torch) that edgebench did not write here: they can run code."""
+
+    def __post_init__(self) -> None:
+        """Take folders as text too."""
+        object.__setattr__(self, "results", Path(self.results))
+        object.__setattr__(self, "work", Path(self.work))
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What file is written, where, and what it must keep to."""
+
+    out: Path = Path("bundles")
+    """The folder that the bundle's folder is written into."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `schema.CalibrationPlan`."""
+    dynamic_batch: bool = False
+    """Let the file take any batch size."""
+    goals: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `schema.Goals`; accuracy is judged where a goal names it."""
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """How a network is quantized: whole, or by a search for the mixture that is fastest on the target."""
+
+    search: bool = False
+    """Find which nodes should stay in floating point, measuring on the target."""
+    by: str = "block"
+    """search: what changes precision together, block or node."""
+    max_degradation: float | None = None
+    """Most that the headline metric may lose against float32, as a share of 1; 0.005 in a search unless given."""
+    minutes: float = 10.0
+    """search: start nothing new after so long."""
+    samples: int = 256
+    """search: held-out samples that accuracy is judged on; none of them is of the test split."""
+    out: Path = Path("bundles")
+    """The folder that the bundle's folder is written into."""
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `schema.CalibrationPlan`."""
