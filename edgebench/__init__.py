@@ -2,7 +2,7 @@
 
 The verbs of the command line as functions: `train`, `export`, `run`, `compare`,
 `noise`, `diagnose`, `quantize`, `verify`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`,
-`recommend`, `report`, `listing`, `find`, `prune` and `merge`.
+`recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `ExportOptions`, `QuantizeOptions`, `MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgebench.api import compare, diagnose, export, noise, probe, quantize, remove_setup, run, setup, train, tune, verify
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
-    from edgebench.report.leaderboard import find, leaderboard, listing, merge, prune, recommend, report
+    from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
     from edgebench.run.options import ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 
 __version__ = "0.1.0"
@@ -34,6 +34,7 @@ __all__ = [
     "RunOptions",
     "SourceOptions",
     "__version__",
+    "clean",
     "compare",
     "diagnose",
     "export",
@@ -43,7 +44,6 @@ __all__ = [
     "merge",
     "noise",
     "probe",
-    "prune",
     "quantize",
     "read_target",
     "recommend",
@@ -55,7 +55,7 @@ __all__ = [
     "tune",
     "verify",
 ]
-RESULTS = ("find", "leaderboard", "listing", "merge", "prune", "recommend", "report")
+RESULTS = ("clean", "find", "leaderboard", "listing", "merge", "recommend", "report")
 """The verbs that need no runtime."""
 
 

@@ -210,24 +210,24 @@ def test_comparisons_and_energy_are_shown(here: Path, cli: Cli) -> None:
     assert "windows under 60 s: never ranked" in out
 
 
-# ---------------------------------------------------------------- prune
+# ---------------------------------------------------------------- clean
 
 
-def test_prune_says_what_goes_and_removes_it_only_when_told(here: Path, cli: Cli) -> None:
+def test_clean_says_what_goes_and_removes_it_only_when_told(here: Path, cli: Cli) -> None:
     old, new = save("results", version="1", started_at=OLDER), save("results", version="2", started_at=NEWER)
     before = everything("results")
-    code, out, _ = cli("results", "prune")
+    code, out, _ = cli("results", "clean")
     assert code == 0
     assert out.splitlines()[0].startswith(f"goes: {old.relative_to('results')} (superseded, ")
     assert "1 superseded to remove" in out
     assert "--yes" in out
     assert everything("results") == before
     shown = cli("leaderboard")
-    code, out, _ = cli("results", "prune", "--yes")
+    code, out, _ = cli("results", "clean", "--yes")
     assert (code, "1 superseded removed" in out) == (0, True)
     assert everything("results") == {str(new), str(new.with_name(f"{new.stem}.bcdb4b15.samples.npz"))}
     assert cli("leaderboard") == shown
-    assert cli("results", "prune", "--yes")[1] == "nothing removed\n"
+    assert cli("results", "clean", "--yes")[1] == "nothing removed\n"
 
 
 def test_only_the_same_combination_is_superseded(here: Path) -> None:
@@ -237,7 +237,7 @@ def test_only_the_same_combination_is_superseded(here: Path) -> None:
     ):
         save("results", version=str(number), started_at=OLDER, cell=cell)
     save("results", version="9", started_at=OLDER, cell={"scenario": Scenario(threads=1)})
-    assert leaderboard.prune().going == ()
+    assert leaderboard.clean().going == ()
 
 
 def test_some_newest_are_kept_and_young_ones_and_those_not_asked_for(here: Path, cli: Cli) -> None:
@@ -246,14 +246,15 @@ def test_some_newest_are_kept_and_young_ones_and_those_not_asked_for(here: Path,
     b = [save("results", "b", version=str(number), started_at=day) for number, day in enumerate(days)]
 
     def going(*options: str) -> list[str]:
-        _, out, _ = cli("results", "prune", "--json", *options)
+        _, out, _ = cli("results", "clean", "--json", *options)
         return [f"results/{each['path']}" for each in json.loads(out)["going"]]
 
     assert going() == sorted(map(str, a[:3] + b[:3]))
     assert going("--keep", "3") == sorted(map(str, a[:1] + b[:1]))
     assert going("--older-than", "30d", "--where", "model=a") == sorted(map(str, a[:2]))
     assert going("--older-than", "20w") == []
-    code, _, err = cli("results", "prune", "--older-than", "soon")
+    assert cli("results", "prune", "--json") == cli("results", "clean", "--json")  # as it was called before
+    code, _, err = cli("results", "clean", "--older-than", "soon")
     assert (code, "for instance 90d" in err) == (2, True)
 
 
@@ -261,7 +262,7 @@ def test_a_failure_goes_once_its_cell_has_a_newer_result(here: Path) -> None:
     stale, later = save("f", "a", "1", status="failed", started_at=OLDER), save("f", "b", "1", status="failed", started_at=NEWER)
     save("results", "a", "2", started_at=NEWER), save("results", "b", "2", started_at=OLDER)
     shutil.copytree("f", "results", dirs_exist_ok=True)
-    pruned = leaderboard.prune(yes=True)
+    pruned = leaderboard.clean(yes=True)
     assert [(each.path, each.why) for each in pruned.going] == [(stale.relative_to("f").as_posix(), "failure")]
     assert not (Path("results") / stale.relative_to("f")).exists()
     assert (Path("results") / later.relative_to("f")).exists()
@@ -280,13 +281,13 @@ def test_what_kept_records_were_compared_with_stays(here: Path) -> None:
     second = save("results", "ref", "2", started_at=NEWER)
     save("results", "ref", "3", started_at="2026-03-01T00:00:00Z")
     compared_with(second, first)
-    assert len(leaderboard.prune().going) == 2
+    assert len(leaderboard.clean().going) == 2
     net = save("results", "net")
     compared_with(net, second)
-    found = leaderboard.prune()
+    found = leaderboard.clean()
     assert (found.going, found.referred) == ((), 2)
     net.unlink()
-    assert len(leaderboard.prune().going) == 2
+    assert len(leaderboard.clean().going) == 2
 
 
 def made_from(path: Path, sha256: str, *parents: str) -> None:
@@ -299,7 +300,7 @@ def test_the_newest_record_of_a_teacher_stays_with_its_student(here: Path) -> No
     for month, sha256 in enumerate(("old", "old", "new"), 1):
         made_from(save("results", "teacher", str(month), started_at=f"2026-0{month}-01T00:00:00Z"), sha256)
     made_from(save("results", "student"), "student", "old")
-    found = leaderboard.prune()
+    found = leaderboard.clean()
     gone = {json.loads((Path("results") / each.path).read_text())["cell"]["bundle_sha256"][0] for each in found.going}
     assert (gone, found.referred) == ({"1"}, 1)
 
@@ -314,10 +315,10 @@ def test_samples_and_files_that_writers_left_go_when_nobody_can_be_at_work_on_th
     (folder / ".gitkeep").write_bytes(b"")
     age(folder / ".gitkeep")
     age(next(folder.glob("net*.npz")))
-    found = leaderboard.prune(yes=True)
+    found = leaderboard.clean(yes=True)
     assert sorted((each.why, each.bytes) for each in found.going) == [("samples", 3), ("temporary", 3)]
     assert sorted(path.name[:5] for path in folder.iterdir()) == [".gitk", ".x.on", "net.o", "net.o", "x.onn"]
-    assert leaderboard.prune(where={"model": ["net"]}).going == ()
+    assert leaderboard.clean(where={"model": ["net"]}).going == ()
 
 
 def test_damaged_records_are_named_and_stay_with_whatever_may_be_their_samples(here: Path, cli: Cli) -> None:
@@ -330,7 +331,7 @@ def test_damaged_records_are_named_and_stay_with_whatever_may_be_their_samples(h
     for path in second.parent.glob("*.npz"):
         age(path)
     before = everything("results")
-    code, out, err = cli("results", "prune", "--yes")
+    code, out, err = cli("results", "clean", "--yes")
     assert (code, out, everything("results")) == (0, "nothing removed\n", before)
     assert f"stays: {first}: not a readable record" in err
     assert f"{samples}: changed since it was measured" in err
@@ -344,7 +345,7 @@ def test_a_record_that_is_measured_again_meanwhile_stays(here: Path) -> None:
         if what.startswith("checking"):
             save("results", version="1", started_at="2026-03-01T00:00:00Z", samples=50)
 
-    leaderboard.prune(yes=True, progress=meanwhile)
+    leaderboard.clean(yes=True, progress=meanwhile)
     assert json.loads(old.read_text())["started_at"] == "2026-03-01T00:00:00Z"
     assert records.read_record(old).samples is not None
 
@@ -352,7 +353,7 @@ def test_a_record_that_is_measured_again_meanwhile_stays(here: Path) -> None:
 def test_samples_that_another_record_names_as_well_stay(here: Path) -> None:
     path = save("results")
     shutil.copy(path, path.with_name("copy.json"))
-    assert [each.path for each in leaderboard.prune(yes=True).going] == ["records/cpu/copy.json"]
+    assert [each.path for each in leaderboard.clean(yes=True).going] == ["records/cpu/copy.json"]
     assert records.read_record(path).samples is not None
 
 
@@ -364,7 +365,7 @@ def test_nothing_is_removed_through_a_link(here: Path) -> None:
     (old.parent / "x.samples.npz").write_bytes(b"")
     age(old.parent / "x.samples.npz")
     before = everything("elsewhere")
-    found = leaderboard.prune(yes=True)
+    found = leaderboard.clean(yes=True)
     assert found.going == ()
     assert ["reached by a link" in each.reason for each in found.damaged] == [True]
     assert everything("elsewhere") == before
@@ -573,7 +574,7 @@ def test_samples_are_there_before_the_record_that_names_them(here: Path, monkeyp
     age(samples)
     assert samples.name.endswith(layout.SAMPLES)
     assert leaderboard.merge([Path("theirs")]).counts["new"] == 1
-    assert time.time() - samples.stat().st_mtime < 60  # a prune beside it would have left it alone
+    assert time.time() - samples.stat().st_mtime < 60  # a cleaning beside it would have left it alone
     assert len(records.read_all(Path("results"))) == 1
 
 

@@ -13,7 +13,7 @@ import typer
 from edgebench.cli import console, options, show
 
 if TYPE_CHECKING:
-    from edgebench.store.cleanup import Pruned
+    from edgebench.store.cleanup import Cleaned
     from edgebench.store.merge import Conflict, Merged
     from edgebench.store.row import Entry
 
@@ -91,11 +91,11 @@ def _tabbed(lines: Sequence[dict[str, str]]) -> Iterator[str]:
     yield from ("\t".join(line.values()) for line in lines)
 
 
-# ---------------------------------------------------------------- prune
+# ---------------------------------------------------------------- clean
 
 
 @app.command()
-def prune(
+def clean(
     results: Folder = Path("results"),
     yes: Annotated[bool, typer.Option("--yes", help="Remove what is named; without it nothing is.")] = False,
     keep: Annotated[int, typer.Option(help="So many of the newest records of a combination stay.", min=1)] = 1,
@@ -112,14 +112,17 @@ def prune(
     from edgebench.report import leaderboard as verbs
 
     with console.progress() as progress:
-        found = verbs.prune(results, yes=yes, keep=keep, older_than=older_than, where=options.filters(where), progress=progress)
+        found = verbs.clean(results, yes=yes, keep=keep, older_than=older_than, where=options.filters(where), progress=progress)
     if json:
         console.print_json({**found.values(), "removed": yes})
     else:
-        _print_pruned(found, yes)
+        _print_cleaned(found, yes)
 
 
-def _print_pruned(found: Pruned, yes: bool) -> None:
+app.command(name="prune", hidden=True)(clean)  # as it was called before
+
+
+def _print_cleaned(found: Cleaned, yes: bool) -> None:
     for each in found.damaged:
         console.complain(f"stays: {each.reason}")
     for going in found.going:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from edgebench.report.build import Reported
     from edgebench.report.server import Site
     from edgebench.schema import Progress, Record
-    from edgebench.store.cleanup import Pruned
+    from edgebench.store.cleanup import Cleaned
     from edgebench.store.find import Listing
     from edgebench.store.merge import Merged
 
@@ -177,7 +177,7 @@ def publish(
     return text
 
 
-# ---------------------------------------------------------------- list, find, prune, merge
+# ---------------------------------------------------------------- list, find, clean, merge
 
 
 def listing(
@@ -196,7 +196,7 @@ def find(name: str | Path, results: Path = RESULTS) -> tuple[Path, Record]:
     return find_.find(Path(results), str(name))
 
 
-def prune(
+def clean(
     results: Path = RESULTS,
     *,
     yes: bool = False,
@@ -204,7 +204,7 @@ def prune(
     older_than: str | None = None,
     where: Where | None = None,
     progress: Progress = no_progress,
-) -> Pruned:
+) -> Cleaned:
     """Find what no table shows any more, and with `yes` remove it; older_than: "90d", the others stay."""
     from edgebench.store import cleanup as pruning
 

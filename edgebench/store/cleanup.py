@@ -44,7 +44,7 @@ class Removal:
 
 
 @dataclass(frozen=True)
-class Pruned:
+class Cleaned:
     """What goes, what would have gone but is damaged, and which damaged records were passed over."""
 
     going: tuple[Removal, ...]
@@ -84,7 +84,7 @@ def age(text: str) -> float:
     return float(int(found[1]) * SECONDS[found[2]])
 
 
-def plan(results: Path, options: CleanupOptions, progress: Progress) -> Pruned:
+def plan(results: Path, options: CleanupOptions, progress: Progress) -> Cleaned:
     """Find what can go; removes nothing.
 
     A record goes where newer ones of its combination are kept, a failure also
@@ -103,7 +103,7 @@ def plan(results: Path, options: CleanupOptions, progress: Progress) -> Pruned:
     if not options.where:
         named = {_beside(entry.path, entry.samples) for entry in entries}
         going += _left_behind(results, named, damaged)
-    return Pruned(tuple(_alone(going, entries)), len(referred), (*damaged, *broken))
+    return Cleaned(tuple(_alone(going, entries)), len(referred), (*damaged, *broken))
 
 
 def _checked(
@@ -129,16 +129,16 @@ def _alone(going: Iterable[Removal], entries: Iterable[Entry]) -> Iterator[Remov
         yield replace(each, samples=None) if _beside(each.path, each.samples) in named else each
 
 
-def remove(results: Path, pruned: Pruned, progress: Progress) -> None:
+def remove(results: Path, cleaned: Cleaned, progress: Progress) -> None:
     """Remove what `plan` found; a record that was written anew in the meantime stays."""
-    for number, each in enumerate(pruned.going, 1):
+    for number, each in enumerate(cleaned.going, 1):
         path = results / each.path
         with storage(path):
             if _is_still(path, each):
                 path.unlink(missing_ok=True)
                 if each.samples is not None:
                     path.with_name(each.samples).unlink(missing_ok=True)
-        progress("removing", number, len(pruned.going))
+        progress("removing", number, len(cleaned.going))
 
 
 def _is_still(path: Path, going: Removal) -> bool:
