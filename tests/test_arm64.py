@@ -102,7 +102,7 @@ def test_a_device_without_internet_is_set_up_and_answers_as_this_computer_does(a
 
     code, _, errors = cli("run", *digits, *place, "--half-width", "0.5", "--results", "there")
     assert code == 0, errors
-    verbs.run(bundle=digits, target=["cpu"], scenario={"precision": 0.5}, results=Path("here"))
+    verbs.run(bundle=digits, target=["cpu"], scenario={"half_width": 0.5}, results=Path("here"))
     there, near = measured("there"), measured("here")
     assert len(there) == len(digits)
     assert there.keys() == near.keys()

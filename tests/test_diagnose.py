@@ -26,7 +26,7 @@ from edgebench.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 Bundles = dict[tuple[str, str], Path]
-BRIEF = {"precision": 0.5, "threads": 1}
+BRIEF = {"half_width": 0.5, "threads": 1}
 SWISH = """
 import torch
 

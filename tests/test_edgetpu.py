@@ -208,7 +208,7 @@ dataset: {name: digits}
 input: {size: 16, channels: 1}
 models: [{name: tiny, architecture: 'tinynet:net', checkpoint: tiny.pt}]
 variants: [{format: edgetpu, precisions: [int8]}, {format: torch, precisions: [fp32]}]
-scenario: {precision: 0.5}
+scenario: {half_width: 0.5}
 """
 BOTH = """
 name: both

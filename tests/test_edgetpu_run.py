@@ -88,7 +88,7 @@ def facts() -> dict[str, Any]:
 
 def test_a_whole_cell_runs_with_the_hosts_decisions(bundle: Path, board: Board) -> None:
     board()
-    [record] = verbs.run(bundle=[bundle], target=["desk.yaml"], scenario={"precision": 0.5}).records
+    [record] = verbs.run(bundle=[bundle], target=["desk.yaml"], scenario={"half_width": 0.5}).records
     assert record.failure is None, record.failure
     assert record.cell.runtime_version == "tflite-runtime 2.5.0.post1, libedgetpu RuntimeVersion(14)"
     assert record.accuracy is not None
@@ -113,7 +113,7 @@ def test_a_missing_stick_is_one_clear_reason(bundle: Path, board: Board) -> None
 def test_a_missing_library_or_module_is_told_before_anything_runs(bundle: Path, board: Board, here: Path) -> None:
     board(lib=False)
     assert facts() == {"version": None, "reason": "no library libedgetpu.so.1"}
-    [cell] = verbs.run(bundle=[bundle], target=["desk.yaml"], scenario={"precision": 0.5}).cells
+    [cell] = verbs.run(bundle=[bundle], target=["desk.yaml"], scenario={"half_width": 0.5}).cells
     assert (cell.state, "no library libedgetpu.so.1" in cell.reason) == ("failed", True)
     assert "libedgetpu.so.1 is not installed" in reason(measured(bundle))
     (here / "empty").mkdir()

@@ -217,7 +217,7 @@ models:
   - {name: net, architecture: 'tinynet:net', role: baseline, recipe: train, options: {epochs: 2}}
 variants:
   - {format: torch, precisions: [fp32]}
-scenario: {precision: 0.5}
+scenario: {half_width: 0.5}
 goals: {threshold: 0.01}
 """
 

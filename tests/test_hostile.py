@@ -143,7 +143,7 @@ def test_odd_folders_labels_and_file_names_work_over_ssh(here: Path, sshd: Devic
     given |= {"name": "board", "cache": {"path": f"~/it's $(touch {CANARY}); `touch {CANARY}` \U0001f525"}}
     Path("board.yaml").write_text(yaml.safe_dump(given))
     results, work = Path(f"-oProxyCommand=touch {CANARY}"), Path(f"$(touch {CANARY})")
-    brief = {"precision": 0.5, "warmup_seconds": 0}
+    brief = {"half_width": 0.5, "warmup_seconds": 0}
     [record] = verbs.run(bundle=[odd], target=["board.yaml"], scenario=brief, results=results, work=work).records
     assert record.failure is None, record.failure
     assert record.accuracy is not None

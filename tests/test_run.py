@@ -39,7 +39,7 @@ models:
 variants:
   - {format: torch, precisions: [fp32]}
   - {format: onnx, precisions: [fp32, int8]}
-scenario: {precision: 0.5}
+scenario: {half_width: 0.5}
 goals: {max_degradation: 0.5}
 """
 Bundles = dict[tuple[str, str], Path]
@@ -256,7 +256,7 @@ models:
   - {name: poor, architecture: 'tinynet:net', role: baseline, recipe: train, options: {epochs: 1, learning_rate: 1.0e-9}}
 variants:
   - {format: torch, precisions: [fp32]}
-scenario: {precision: 0.5}
+scenario: {half_width: 0.5}
 goals: {threshold: 0.3}
 """
 

@@ -116,7 +116,7 @@ def test_a_core_that_is_not_there_fails_with_those_that_are(here: Path, tiny_bun
 
 def test_trials_stop_when_the_median_is_known(sleeping: Any) -> None:
     spec = dataclasses.replace(BRIEF, cap_seconds=10, window_seconds=0.05, min_samples=5)
-    found = sleeping(spec=spec, precision=0.5)
+    found = sleeping(spec=spec, half_width=0.5)
     assert [trial.precise for trial in found.trials] == [True, True]
     assert all(sum(w.end_ns - w.begin_ns for w in trial.windows) < 5e9 for trial in found.trials)
     never = sleeping(spec=dataclasses.replace(spec, cap_seconds=0.5), precision=1e-9)
@@ -296,4 +296,4 @@ def test_another_kind_forgets_the_options_of_the_former() -> None:
     with pytest.raises(InputError, match="loadgen goes with"):
         scenario_with(Scenario(), {"kind": "paced", "rate": 5.0, "loadgen": True})
     with pytest.raises(InputError, match="precision"):
-        scenario_with(Scenario(), {"precision": 0.0})
+        scenario_with(Scenario(), {"half_width": 0.0})

@@ -36,7 +36,7 @@ def board(device: Sshd, name: str = "board") -> str:
     return str(path)
 
 
-BRIEF = {"precision": 0.5}
+BRIEF = {"half_width": 0.5}
 
 
 def measured(bundle: Path, *targets: str, **options: Any) -> list[Record]:

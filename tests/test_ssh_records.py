@@ -29,7 +29,7 @@ from edgebench.schema import Measurement, Record
 from edgebench.store import records
 
 pytestmark = pytest.mark.usefixtures("whole_quick")
-BRIEF = {"precision": 0.5, "warmup_seconds": 0}
+BRIEF = {"half_width": 0.5, "warmup_seconds": 0}
 DOUBLES = Path(__file__).parent / "doubles"
 
 

@@ -42,7 +42,7 @@ def given(precision: str, **changes: Any) -> dict[str, Any]:
 def test_the_agent_runs_a_whole_cell_on_an_old_python(here: Path, format: str, precision: str) -> None:
     target = twin(format, here)
     result = verbs.export("tinynet:net", format=format, target=target, size=16, channels=1, name="tiny", **given(precision))
-    found = verbs.run(bundle=[result.folder], target=[target], scenario={"precision": 0.5})
+    found = verbs.run(bundle=[result.folder], target=[target], scenario={"half_width": 0.5})
     [record] = found.records
     assert record.failure is None, record.failure
     assert record.environment["python"].startswith(TWINS[format][1])
@@ -59,7 +59,7 @@ def test_a_real_network_loads_and_mostly_decides_as_on_the_host(here: Path, form
     """Quantized random weights leave near-ties, which another version's rounding decides otherwise."""
     target = twin(format, here)
     result = verbs.export("mobilenet_v3_small", format=format, target=target, size=32, channels=1, **given("int8"))
-    [record] = verbs.run(bundle=[result.folder], target=[target], scenario={"precision": 0.5}).records
+    [record] = verbs.run(bundle=[result.folder], target=[target], scenario={"half_width": 0.5}).records
     assert record.failure is None, record.failure
     assert record.accuracy is not None
     assert (record.accuracy.host_agreement or 0) >= 0.7
@@ -96,8 +96,8 @@ def test_a_twin_is_set_up_and_measured_over_ssh(here: Path, sshd: Devices, cli: 
 
     changes = given("int8", size=16, channels=1, name="tiny")
     made = verbs.export("tinynet:net", format=format, target=str(target), **changes).folder
-    [there] = verbs.run(bundle=[made], target=[str(target)], scenario={"precision": 0.5}, results=Path("there")).records
-    [near] = verbs.run(bundle=[made], target=[same], scenario={"precision": 0.5}, results=Path("near")).records
+    [there] = verbs.run(bundle=[made], target=[str(target)], scenario={"half_width": 0.5}, results=Path("there")).records
+    [near] = verbs.run(bundle=[made], target=[same], scenario={"half_width": 0.5}, results=Path("near")).records
     assert there.failure is None, there.failure
     assert (there.verdict is not None, there.cell.target) == (True, base)
     assert there.cell.runtime_version == near.cell.runtime_version

@@ -221,7 +221,7 @@ def trial(worker: Worker) -> None:
     precise = sample(
         loop,
         mode,
-        scenario["precision"] if mode["adaptive"] else None,
+        scenario["half_width"] if mode["adaptive"] else None,
         lambda window, begin, end: events.emit(
             "samples", ns=list(window), begin_ns=begin, end_ns=end, inferences=len(window) * share
         ),

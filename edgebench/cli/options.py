@@ -124,7 +124,7 @@ class CoreGroup:
         if "batches" in changes:
             changes["batches"] = _numbers("--batches", changes["batches"])
         if "half_width" in changes:
-            changes["precision"] = share("--half-width", changes.pop("half_width"))
+            changes["half_width"] = share("--half-width", changes["half_width"])
         return changes
 
 

@@ -18,7 +18,7 @@ from edgebench.bundle.predict import predict
 from edgebench.errors import BundleError, ExportError, GoalMissed, InputError
 from edgebench.files import sha256_json
 from edgebench.quantize.bench import Bench, Candidate, Found, Tried, candidates, headline, held_out
-from edgebench.run.plan import CellJob
+from edgebench.run.plan import CellJob, scenario_facts
 from edgebench.run.session import Session, subject_of
 from edgebench.schema import Block, Bundle, Goals, Mixer, Network, Scenario, Target
 
@@ -111,7 +111,7 @@ def compare_plain(session: Session, order: Order, target: Target, folder: Path) 
 def _key(session: Session, order: Order, target: Target, options: SearchOptions) -> str:
     """Hash all that decides what a search finds, the device included."""
     device, runtime = session.device(target), order.accepts.runtime
-    facts = [device.identity, device.runtime_version(runtime), session.measure.mode, session.scenario(Scenario()).model_dump()]
+    facts = [device.identity, device.runtime_version(runtime), session.measure.mode, scenario_facts(session.scenario(Scenario()))]
     return sha256_json([VERSION, order_key(order), target.name, facts, dataclasses.asdict(options)])
 
 

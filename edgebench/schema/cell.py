@@ -23,13 +23,21 @@ class Scenario(Frozen):
     threads: int | None = Field(None, ge=1, description="null: every core that the agent may use")
     affinity: tuple[int, ...] | None = Field(None, description="cores that the model may use; null: as the system decides")
     warmup_seconds: float | None = Field(None, ge=0, description="null: as the mode says")
-    precision: float = Field(0.01, gt=0, lt=1, description="half-width of the median's interval at which a trial may stop")
+    half_width: float = Field(0.01, gt=0, lt=1, description="of the median's interval, as a share of it: a trial may stop there")
     streams: int = Field(8, ge=1, description="multi-stream: samples in one query")
     batches: tuple[int, ...] = Field((1, 2, 4, 8, 16, 32), description="offline: batch sizes to try, where the bundle takes them")
     bound_ms: float | None = Field(None, gt=0, description="server: the bound that p99 must stay under")
     rate: float | None = Field(None, gt=0, description="paced: inferences per second")
     idle_ms: float | None = Field(None, gt=0, description="paced: pause after each inference")
     loadgen: bool = Field(False, description="let MLPerf LoadGen ask as well, as a cross-check")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_called_before(cls, given: Any) -> Any:
+        """Read `precision`, as records and profiles were written, as `half_width`."""
+        if not isinstance(given, dict) or "precision" not in given:
+            return given
+        return {**{name: value for name, value in given.items() if name != "precision"}, "half_width": given["precision"]}
 
     @model_validator(mode="after")
     def _options_fit_the_kind(self) -> Scenario:
@@ -96,7 +104,7 @@ class ModeSpec:
     idle_seconds: float = 0.0
     """How long the device is left alone before and after, where it has a power meter."""
     adaptive: bool = True
-    """Whether a trial goes on, up to the cap, until its median is known to the scenario's precision."""
+    """Whether a trial goes on, up to the cap, until its median's interval is as narrow as the scenario says."""
 
     def seconds(self, scenario: Scenario) -> float:
         """Estimate a cell: sampling, warm-up, process starts, memory and accuracy passes."""
