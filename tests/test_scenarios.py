@@ -295,5 +295,5 @@ def test_another_kind_forgets_the_options_of_the_former() -> None:
         scenario_with(Scenario(), {"kind": "paced", "rate": 5.0, "idle_ms": 2.0})
     with pytest.raises(InputError, match="loadgen goes with"):
         scenario_with(Scenario(), {"kind": "paced", "rate": 5.0, "loadgen": True})
-    with pytest.raises(InputError, match="precision"):
+    with pytest.raises(InputError, match="half_width"):
         scenario_with(Scenario(), {"half_width": 0.0})
