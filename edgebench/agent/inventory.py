@@ -154,9 +154,21 @@ def _meters(wanted: Sequence[Dict[str, Any]], root: str) -> List[Dict[str, Any]]
     """Try the target's meters, then the others that need no option."""
     files = pkgutil.iter_modules(sys.modules[__package__ or ""].__path__)
     known = sorted(module.name[6:].replace("_", "-") for module in files if module.name.startswith("meter_"))
-    passed_over = [str(spec["name"]) for spec in wanted] + ["command", "csv"]
+    asked = [str(spec["name"]) for spec in wanted]
     rows = [_meter(str(spec["name"]), dict(spec.get("options") or {}), root, True) for spec in wanted]
-    return rows + [_meter(name, {}, root, False) for name in known if name not in passed_over]
+    return rows + [_meter(name, {}, root, False) for name in known if name not in asked and not _needs_more(name)]
+
+
+def _needs_more(name: str) -> bool:
+    """Return whether a meter cannot be tried without being told more; one that cannot be imported says so when it is tried."""
+    try:
+        return hasattr(_plugin(name), "NEEDS")
+    except Exception:
+        return False
+
+
+def _plugin(name: str) -> Any:
+    return importlib.import_module(".meter_" + name.replace("-", "_"), __package__)
 
 
 def _meter(name: str, options: Dict[str, Any], root: str, wanted: bool) -> Dict[str, Any]:
@@ -164,7 +176,7 @@ def _meter(name: str, options: Dict[str, Any], root: str, wanted: bool) -> Dict[
     row: Dict[str, Any] = {"name": name, "wanted": wanted, "rails": [], "reason": None}
     meter: Any = None
     try:
-        meter = importlib.import_module("." + "meter_" + name.replace("-", "_"), __package__).Meter(options, root)
+        meter = _plugin(name).Meter(options, root)
         row["rails"] = [{"rail": each["rail"], "provenance": each["provenance"]} for each in meter.start()]
     except Exception as error:  # a meter says why it cannot be read in whatever way it breaks
         row["reason"] = str(error) or type(error).__name__

@@ -7,6 +7,7 @@ that of its arrival. Other lines are counted and passed over.
 import collections
 import os
 import re
+import shlex
 import signal
 import subprocess
 import threading
@@ -21,6 +22,18 @@ FIRST_SECONDS = 5.0
 """A program that prints no number for so long at the start is not used."""
 LINE = re.compile(r"([-+]?[0-9]{1,12}(?:\.[0-9]{0,12})?(?:[eE][-+]?[0-9]{1,2})?)\s*([uµmk]?[Ww])?", re.ASCII)
 UNITS = {"uw": 1e-6, "µw": 1e-6, "mw": 1e-3, "w": 1.0, "kw": 1e3}
+
+
+NEEDS = "'command:PROGRAM ARGS'"
+"""What must be said of it: without, there is nothing to try."""
+
+
+def options_of(text: str) -> Dict[str, Any]:
+    """Read what follows `--meter command:`; `ValueError` says what to write."""
+    arguments = shlex.split(text)
+    if not arguments:
+        raise ValueError("name the program that prints watts, for instance 'command:./watts --port 3'")
+    return {"arguments": arguments}
 
 
 def watts(line: str) -> Optional[float]:

@@ -23,6 +23,16 @@ BLOCK = 1 << 20
 EPOCH = datetime.datetime(1970, 1, 1)
 FORMATS = ("%Y-%m-%d %H:%M:%S.%f", "%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S.%f", "%Y/%m/%d %H:%M:%S")
 
+NEEDS = "csv:FILE"
+"""What must be said of it: without, there is nothing to try."""
+
+
+def options_of(text: str) -> Dict[str, Any]:
+    """Read what follows `--meter csv:`; `ValueError` says what to write."""
+    if not text:
+        raise ValueError("name the file, for instance csv:/tmp/meter.csv")
+    return {"path": text}
+
 
 class Columns(object):
     """Where a row has its time and its power, and their units."""

@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Tuple
 
 from . import onnxfile, preprocess
 
+PACKAGE = "onnxruntime"
 MODULES = ("onnxruntime",)
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu")
 OPTIONS = ("optimization",)

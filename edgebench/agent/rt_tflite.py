@@ -4,6 +4,7 @@ from typing import Any, Dict, List, Optional
 
 from . import clock, cut, preprocess
 
+PACKAGE = "ai-edge-litert"
 MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 DISTRIBUTIONS = ("ai-edge-litert", "tflite-runtime")
 BUDGET_NS = 20e9

@@ -8,6 +8,7 @@ from typing import Any, Dict, List
 
 from . import preprocess
 
+PACKAGE = "'edgebench[torch]'"
 MODULES = ("torch",)
 DISTRIBUTIONS = ("torch",)
 WARM, RUNS = 3, 10

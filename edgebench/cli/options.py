@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
@@ -325,16 +324,15 @@ def meters(given: list[str] | None) -> list[MeterSpec]:
 
 
 def _options(name: str, rest: str) -> dict[str, Any]:
-    """Read what follows a meter's name: a program, a file, or key=value with commas between."""
-    if name == "command":
-        arguments = shlex.split(rest)
-        if not arguments:
-            raise InputError("--meter command: name the program that prints watts, for instance 'command:./watts --port 3'")
-        return {"arguments": arguments}
-    if name == "csv":
-        if not rest:
-            raise InputError("--meter csv: name the file, for instance csv:/tmp/meter.csv")
-        return {"path": rest}
+    """Read what follows a meter's name: as its plugin does, or key=value with commas between."""
+    from edgebench import plugins
+
+    read = getattr(plugins.load("edgebench.agent", f"meter-{name}", "meter"), "options_of", None)
+    if read is not None:
+        try:
+            return dict(read(rest))
+        except ValueError as error:
+            raise InputError(f"--meter {name}: {error}") from error
     pairs = [part.partition("=") for part in rest.split(",") if part]
     if not all(equals for _, equals, _ in pairs):
         raise InputError(f"--meter {name}:{rest}: options are key=value with commas between")

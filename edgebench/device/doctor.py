@@ -15,8 +15,6 @@ from edgebench.errors import EdgebenchError
 from edgebench.schema import Link, Target
 
 Rows = list[dict[str, Any]]
-NAMED_BY_THE_USER = {"command": "'command:PROGRAM ARGS'", "csv": "csv:FILE"}
-INSTALL = {"onnxruntime": "onnxruntime", "tflite": "ai-edge-litert", "torch": "'edgebench[torch]'"}
 
 
 def check_formats() -> Rows:
@@ -41,7 +39,7 @@ def check_runtimes() -> Rows:
     rows = []
     for name, found in facts.runtimes(plugins.on_device("rt")).items():
         plugin = plugins.load("edgebench.agent", f"rt-{name}", "runtime")
-        how = getattr(plugin, "INSTALL", f"python -m pip install {INSTALL.get(name, name)}")
+        how = getattr(plugin, "INSTALL", f"python -m pip install {getattr(plugin, 'PACKAGE', name)}")
         remedy = f"{found['reason']}; {how}"
         works = found["version"] is not None
         rows.append(_row("runtime", name, works, "" if works else remedy, version=found["version"] or ""))
@@ -54,9 +52,10 @@ def check_meters() -> Rows:
 
 
 def _check_meter(name: str) -> dict[str, Any]:
-    if name in NAMED_BY_THE_USER:
-        return _row("meter", name, True, f"needs --meter {NAMED_BY_THE_USER[name]}")
-    meter = plugins.load("edgebench.agent", f"meter-{name}", "meter").Meter({})
+    plugin = plugins.load("edgebench.agent", f"meter-{name}", "meter")
+    if hasattr(plugin, "NEEDS"):
+        return _row("meter", name, True, f"needs --meter {plugin.NEEDS}")
+    meter = plugin.Meter({})
     try:
         rails = ", ".join(channel["rail"] for channel in meter.start())
     except Exception as error:  # a meter says why it cannot be read in whatever way it breaks

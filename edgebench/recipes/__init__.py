@@ -57,7 +57,7 @@ def work_of(recipe: str, job: Job) -> Work | None:
     plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not hasattr(plugin, "work"):
         return None
-    found: Work = plugin.work(check_recipe(recipe, job.name, job.options, recipe == "distill"), job.dataset)
+    found: Work = plugin.work(check_recipe(recipe, job.name, job.options, _has_teacher(plugin)), job.dataset)
     return found
 
 
@@ -101,9 +101,18 @@ def check_recipe(recipe: str, name: str, options: Mapping[str, Any], taught: boo
     plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not re.fullmatch(NAME, name):
         raise InputError(f"the name {name!r}: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
-    if (recipe == "distill") != taught:
-        raise InputError(f"{name}: a teacher goes with the recipe distill, and distill wants a teacher")
+    if _has_teacher(plugin) != taught:
+        others = [
+            each for each in plugins.names("edgebench.recipes") if _has_teacher(plugins.load("edgebench.recipes", each, "recipe"))
+        ]
+        goes = f"a teacher goes with the recipe {' or '.join(others)}, not with {recipe}"
+        raise InputError(f"{name}: {goes if taught else f'the recipe {recipe} wants a teacher'}")
     return _options(plugin.Options, recipe, options)
+
+
+def _has_teacher(plugin: Any) -> bool:
+    """Return whether a recipe declares a teacher among its parents."""
+    return "teacher" in getattr(plugin, "PARENTS", ())
 
 
 def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> BaseModel:

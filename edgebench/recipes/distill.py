@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+PARENTS = ("teacher",)
+"""Models that a profile or `--teacher` must give it."""
+
+
 class Options(train.Options):
     """What can be set beside the options of `train`."""
 
