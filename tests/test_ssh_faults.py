@@ -23,7 +23,7 @@ from sshd import Sshd
 
 from edgebench.device import deploy
 from edgebench.errors import TransportError
-from edgebench.targets.transports._channel import explain
+from edgebench.targets.transports._channel import Channel, explain
 from edgebench.targets.transports.ssh import BLOCK
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +66,19 @@ def test_a_push_goes_on_where_a_killed_session_left_off(sshd: Devices) -> None:
         assert Path(there).read_bytes() == whole
     assert len(whole) <= sent.total < len(whole) + (8 << 20)  # what the client and the server held, and nothing more
     assert not list((device.home / ".edgebench" / "partial").iterdir())
+
+
+def test_what_a_client_on_its_way_out_does_not_take_is_not_counted_as_sent() -> None:
+    """A client closes its input before it is gone; until then there is no exit code to tell."""
+    channel = Channel(["sh", "-c", "exec 0<&-; sleep 30"])
+    try:
+        until = time.monotonic() + 10
+        while not channel.ended and time.monotonic() < until:
+            channel.write(b"block")
+        assert channel.ended
+        assert channel._ssh.code is None
+    finally:
+        channel.stop()
 
 
 def test_a_push_arrives_over_a_transport_that_drops_again_and_again(sshd: Devices) -> None:

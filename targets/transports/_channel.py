@@ -101,6 +101,7 @@ class Channel:
         self._ssh = Program(arguments, "install OpenSSH's client")
         self._before = _program()
         self._heard = False
+        self._broken = False
 
     def send(self, request: Mapping[str, Any]) -> None:
         """Send a line of JSON; the device's end goes before the first."""
@@ -114,7 +115,7 @@ class Channel:
         except TimeoutError as error:
             raise Lost(f"the device does not go on reading: {error}") from error
         except OSError:
-            pass
+            self._broken = True
 
     def receive(self, seconds: float, **wanted: type) -> dict[str, Any]:
         """Return the device's next message that has these fields; all else is printed by somebody else.
@@ -139,8 +140,8 @@ class Channel:
 
     @property
     def ended(self) -> bool:
-        """Return whether the client has ended."""
-        return self._ssh.code is not None
+        """Return whether the client has ended, or takes nothing any more: it closes its input before it is gone."""
+        return self._broken or self._ssh.code is not None
 
     def _ending(self) -> TransportError:
         self._ssh.wait(2)

@@ -177,9 +177,9 @@ class SshTransport:
             upload.arrived = offset
             self.through()
         for block in upload.blocks(offset):
+            channel.write(block)
             if channel.ended:
                 return
-            channel.write(block)
             offset += len(block)
             upload.sent(offset, upload.size)
 
