@@ -274,10 +274,10 @@ def noise(
     from edgebench.run.noise import measure_noise
 
     [device] = read_devices([target])
-    folder = Path(bundle) if bundle else _any_bundle(device, Path(options.work), options.trust)
+    folder = Path(bundle) if bundle else _any_bundle(device, options.work, options.trust)
     with Session(measure, options, progress) as session:
         found = measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
-        return noise_.save_noise(Path(options.results), found), found
+        return noise_.save_noise(options.results, found), found
 
 
 def _any_bundle(target: Target, work: Path, trust: bool) -> Path:

@@ -14,12 +14,12 @@ from edgebench.cli import console
 from edgebench.config import read_dataset, read_profile, read_target
 from edgebench.data import open_images
 from edgebench.recipes import Job, Work
-from edgebench.run.forecast import Forecast, about, export_seconds, silent
+from edgebench.run.forecast import Forecast, about, export_seconds
 from edgebench.run.options import MeasureOptions, RunOptions
 from edgebench.run.outcome import RunResult
 from edgebench.run.prepare import prepare_profile
 from edgebench.run.session import Session, measure_all
-from edgebench.schema import InputPlan, ModelPlan, Network
+from edgebench.schema import InputPlan, ModelPlan, Network, no_progress
 
 
 class Clock:
@@ -177,7 +177,7 @@ PLAN = ModelPlan(name="net", architecture="tinynet:net", recipe="train")
 def test_recipes_count_what_they_compute() -> None:
     data = open_images(read_dataset("digits"))
     options = {"epochs": 3, "batch_size": 100}
-    job = Job("net", "tinynet:net", "baseline", data, InputPlan(size=16, channels=1), options, None, silent)
+    job = Job("net", "tinynet:net", "baseline", data, InputPlan(size=16, channels=1), options, None, no_progress)
     train, val = len(data.read("train")), len(data.read("val"))
     assert recipes.work_of("train", job) == Work(steps=3 * -(-train // 100), learned=3 * train, judged=3 * val)
     assert recipes.work_of("distill", job) == Work(3 * -(-train // 100), 3 * train, 3 * val, taught=3 * (train + val))
@@ -227,7 +227,7 @@ def test_a_run_tells_the_whole_from_the_start_and_nothing_is_left_in_the_end(her
     profile, events = read_profile("one.yaml"), list[str]()
 
     def session() -> Session:
-        found = Session(MeasureOptions(), RunOptions(work=Path("work")), silent)
+        found = Session(MeasureOptions(), RunOptions(work=Path("work")), no_progress)
         found.progress = found.forecast.beside(lambda what, *_: events.append(what))
         return found
 

@@ -116,8 +116,7 @@ class CoreGroup:
 
     def scenario(self) -> dict[str, Any]:
         """Collect what was given as changes of a scenario."""
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        changes = {name: value for name, value in given.items() if value is not None}
+        changes = {name: value for name, value in vars(self).items() if value is not None}
         if "affinity" in changes:
             changes["affinity"] = cores(changes["affinity"])
         if "batches" in changes:
@@ -164,9 +163,8 @@ class SourceGroup:
         """Read what is said of a source; `InputError` where numbers are none."""
         from edgebench.models.source import SourceOptions
 
-        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        given |= {option: _real_numbers(f"--{option}", given[option]) for option in ("mean", "std")}
-        return SourceOptions(text, **given, trust=trust)
+        numbers = {option: _real_numbers(f"--{option}", vars(self)[option]) for option in ("mean", "std")}
+        return SourceOptions(text, **{**vars(self), **numbers}, trust=trust)
 
 
 @dataclasses.dataclass(frozen=True)

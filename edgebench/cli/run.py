@@ -86,12 +86,10 @@ def _print_plan(result: RunResult) -> None:
 
 
 def _print_outcome(result: RunResult, results: Path) -> None:
-    found = {(r.cell.target, r.cell.model, r.cell.format, r.cell.precision): r for r in result.records}
     rows, failed = [], []
     for cell in result.cells:
-        record = found.get((cell.target, cell.model, cell.format, cell.precision))
-        rows.append({**_name(cell), "state": cell.state, **_numbers(record)})
-        failed += [_failure(cell, record)] if cell.state == "failed" else []
+        rows.append({**_name(cell), "state": cell.state, **_numbers(cell.record)})
+        failed += [_failure(cell, cell.record)] if cell.state == "failed" else []
     console.print_table("Cells", rows, right=("metric %", "p50 ms", "per second", "size MiB"))
     for line in (_advice(result), *failed):
         print(console.plain(line), end="\n" if line else "")

@@ -45,10 +45,6 @@ def about(seconds: float) -> str:
     return f"about {math.ceil(seconds / 360) / 10:g} h"
 
 
-def silent(what: str, done: float, total: float, lane: str = "") -> None:
-    """Report nothing."""
-
-
 @dataclass
 class Step:
     """One thing to do: how long it should take, when it began, and how much of it was done when it was heard of."""

@@ -26,11 +26,11 @@ from edgebench.errors import (
 from edgebench.models import load_model, read_model
 from edgebench.models.source import SourceOptions, checkpoint_folder, import_checkpoint
 from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
-from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds, silent
+from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds
 from edgebench.run.outcome import CellOutcome
 from edgebench.run.plan import CellJob, matches, parse_only, slots
 from edgebench.run.session import Session, measure_all, subject_of
-from edgebench.schema import Bundle, ModelPlan, Network, PlannedCell, Profile, Scenario, Target
+from edgebench.schema import Bundle, ModelPlan, Network, PlannedCell, Profile, Scenario, Target, no_progress
 from edgebench.trust import check_program
 
 
@@ -169,7 +169,7 @@ def _announce(
     session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell], paces: Mapping[str, Pace | None]
 ) -> None:
     """Say what there is to do and how long it takes, as a dry run finds it."""
-    rehearsal = replace(session, options=replace(session.options, dry_run=True), progress=silent, forecast=Forecast())
+    rehearsal = replace(session, options=replace(session.options, dry_run=True), progress=no_progress, forecast=Forecast())
     cells = measure_all(rehearsal, list(_prepare(rehearsal, profile, maker, wanted))).cells
     todo = {cell.name: cell for cell in cells if cell.steps}
     models = maker.missing(name for _, name, _, _ in todo).values()
