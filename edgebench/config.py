@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib.resources
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from edgebench import plugins
+from edgebench.agent.plugins import PREFIXES
 from edgebench.errors import InputError, ProfileError, UnknownName
 from edgebench.files import write_atomic
 from edgebench.schema import DatasetRef, Profile, Target
@@ -156,14 +158,18 @@ def _over(inherited: object, own: object) -> object:
 
 
 def _plugins(given: object, place: str, folder: Path) -> object:
-    """Name plugin files absolutely; `ProfileError` where one is missing."""
+    """Name plugin files absolutely; `ProfileError` where one is missing, or is called like nothing that the agent loads."""
     if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
         return given  # its type says what is wrong
-    found = [str(folder / item) for item in given]
+    found = [folder / item for item in given]
+    ours = {f"{prefix}{name}.py" for kind, prefix in PREFIXES.items() for name in plugins.on_device(kind)}
     for path in found:
-        if not Path(path).is_file():
+        if not path.is_file():
             raise ProfileError(f"{place}: agent_plugins: no file {path}")
-    return found
+        if not re.fullmatch(r"(rt|meter)_[a-z0-9_]+\.py", path.name) or path.name in ours:
+            wanted = "call it rt_<name>.py or meter_<name>.py, unlike edgebench's own"
+            raise ProfileError(f"{place}: agent_plugins: {path.name}: {wanted}")
+    return [str(path) for path in found]
 
 
 def _as_target(content: dict[str, Any], place: str) -> Target:

@@ -10,6 +10,7 @@ import importlib
 import importlib.resources
 from types import ModuleType
 
+from edgebench.agent import plugins as agent_plugins
 from edgebench.errors import UnknownName
 
 
@@ -20,15 +21,22 @@ def names(package: str, suffix: str = ".py") -> tuple[str, ...]:
     return tuple(sorted(stem.replace("_", "-") for stem in stems))
 
 
-def on_device(kind: str) -> tuple[str, ...]:
-    """List the agent's plugins of a kind: `rt` for runtimes, `meter` for power meters."""
-    found = (name.partition("-") for name in names("edgebench.agent"))
-    return tuple(name for prefix, _, name in found if prefix == kind and name)
-
-
 def load(package: str, name: str, kind: str) -> ModuleType:
     """Import one plugin by its command-line name; `UnknownName` offers the nearest."""
     known = names(package)
     if name not in known:
         raise UnknownName(kind, name, known)
     return importlib.import_module(f"{package}.{name.replace('-', '_')}")
+
+
+def on_device(folder: str) -> tuple[str, ...]:
+    """List the agent's own `runtimes` or `meters`."""
+    return tuple(agent_plugins.names(folder))
+
+
+def load_device(folder: str, name: str) -> ModuleType:
+    """Import one of the agent's `runtimes` or `meters`; `UnknownName` offers the nearest."""
+    if name not in on_device(folder):
+        raise UnknownName(folder.rstrip("s"), name, on_device(folder))
+    found: ModuleType = agent_plugins.load(folder, name)
+    return found

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgebench.agent import clock, conditions, facts, loop, memory, preprocess
+from edgebench.agent import clock, facts
+from edgebench.agent.cell import loop, memory
+from edgebench.agent.probe import conditions
+from edgebench.agent.runtimes import preprocess
 
 
 def lay(root: Path, files: dict[str, str]) -> None:

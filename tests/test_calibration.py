@@ -15,7 +15,7 @@ import verbs
 from conftest import Cli
 
 from edgebench import config
-from edgebench.agent import preprocess
+from edgebench.agent.runtimes import preprocess
 from edgebench.bundle import export
 from edgebench.bundle.export import Order, calibration_of
 from edgebench.bundle.goals import check_goals

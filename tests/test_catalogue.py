@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import importlib
 import json
 import re
 import subprocess
@@ -59,11 +58,11 @@ def test_a_target_names_only_formats_runtimes_and_meters_that_there_are(name: st
     for accepts in target.accepts:
         exporter = plugins.load("edgebench.exporters", accepts.format, "format")
         assert set(accepts.precisions) <= set(exporter.PRECISIONS)
-        assert accepts.runtime in plugins.on_device("rt")
+        assert accepts.runtime in plugins.on_device("runtimes")
         if accepts.format == "onnx":
             assert accepts.limits.opset
             assert accepts.limits.ir
-    assert {spec.name for spec in target.meters} <= set(plugins.on_device("meter"))
+    assert {spec.name for spec in target.meters} <= set(plugins.on_device("meters"))
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -71,7 +70,7 @@ def test_setup_brings_every_runtime_that_pip_can(name: str) -> None:
     target = read_target(name)
     brought = {Requirement(text).name for text in target.setup.requirements}
     for accepts in target.accepts:
-        packages = importlib.import_module(f"edgebench.agent.rt_{accepts.runtime}").DISTRIBUTIONS
+        packages = plugins.load_device("runtimes", accepts.runtime).DISTRIBUTIONS
         assert brought & set(packages) or accepts.runtime in ("torch", "tensorrt", "edgetpu")
 
 
@@ -143,6 +142,11 @@ def test_plugins_stay_with_the_file_that_names_them(tmp_path: Path) -> None:
     written(tmp_path, "lab/base.yaml", FULL + "agent_plugins: [rt_sleep.py]\n")
     path = written(tmp_path, "mine.yaml", "extends: lab/base.yaml\nhost: there\n")
     assert read_target(path).agent_plugins == (str(tmp_path / "lab" / "rt_sleep.py"),)
+    for name in ("rt_torch.py", "worker.py", "rt_x.so"):
+        (tmp_path / "lab" / name).touch()
+        taken = written(tmp_path, "lab/taken.yaml", FULL + f"agent_plugins: [{name}]\n")
+        with pytest.raises(ProfileError, match=f"agent_plugins: {name}: call it rt_<name>.py or meter_<name>.py"):
+            read_target(taken)
     lost = written(tmp_path, "lost.yaml", "extends: lab/base.yaml\nagent_plugins: [rt_sleep.py]\n")
     with pytest.raises(ProfileError, match=r"lost\.yaml: agent_plugins: no file .*/rt_sleep\.py"):
         read_target(lost)

@@ -15,7 +15,7 @@ import pytest
 import verbs
 from conftest import DOUBLES, MOBILE, TINY
 
-from edgebench.agent import preprocess
+from edgebench.agent.runtimes import preprocess
 from edgebench.analysis import metrics
 from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
@@ -386,7 +386,7 @@ def test_without_a_mac_a_cell_says_so(here: Path) -> None:
     ],
 )
 def test_options_that_coreml_does_not_have_are_refused(options: dict[str, Any], reason: str) -> None:
-    from edgebench.agent import rt_coreml
+    from edgebench.agent.runtimes import rt_coreml
 
     with pytest.raises(ValueError, match=reason):
         rt_coreml.Runtime({"options": options, "input": {"dtype": "uint8"}})

@@ -16,7 +16,7 @@ import verbs
 from conftest import MOBILE, Cli
 from sshd import Sshd
 
-from edgebench.agent import cut, onnxfile
+from edgebench.agent.runtimes import cut, onnxfile
 from edgebench.analysis import processor
 from edgebench.bundle.manifest import read_bundle, write_manifest
 from edgebench.diagnose import diagnose, kernel_rules, quantization_rules

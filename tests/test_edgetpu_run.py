@@ -16,7 +16,7 @@ import verbs
 from coral import compiler_on_path, export, exporting, library, modules
 
 from edgebench import api
-from edgebench.agent import rt_edgetpu, rt_tflite
+from edgebench.agent.runtimes import rt_edgetpu, rt_tflite
 from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_dataset, read_target
@@ -153,7 +153,7 @@ def test_a_crash_within_the_library_names_the_versions(
 def test_a_file_without_a_part_for_the_edge_tpu_is_refused(bundle: Path, board: Board, here: Path) -> None:
     board()
     job = {"options": {}, "path": str(bundle / "model.tflite")}
-    code = "import json, sys; from edgebench.agent import rt_edgetpu; job = json.loads(sys.argv[1])\n"
+    code = "import json, sys; from edgebench.agent.runtimes import rt_edgetpu; job = json.loads(sys.argv[1])\n"
     code += "rt_edgetpu.Runtime(job).load(job['path'], 1)"
     done = subprocess.run([sys.executable, "-c", code, json.dumps(job)], capture_output=True, text=True, check=False, timeout=60)
     assert "model.tflite has no operator for the Edge TPU" in done.stderr
@@ -164,7 +164,7 @@ def test_pycoral_is_used_where_it_is_the_right_one(
 ) -> None:
     board(modules(here / "both", pycoral=True))
     job = {"options": {}, "path": str(bundle / "model_edgetpu.tflite")}
-    code = "import json, sys; from edgebench.agent import rt_edgetpu; job = json.loads(sys.argv[1])\n"
+    code = "import json, sys; from edgebench.agent.runtimes import rt_edgetpu; job = json.loads(sys.argv[1])\n"
     code += "rt_edgetpu.Runtime(job).load(job['path'], 1)"
     done = subprocess.run([sys.executable, "-c", code, json.dumps(job)], capture_output=True, text=True, check=True, timeout=60)
     assert "pycoral loads the delegate" in done.stderr

@@ -17,7 +17,7 @@ from factory import make_cell, make_measurement, make_record, replace_samples
 from numpy.typing import NDArray
 from PIL import Image
 
-from edgebench.agent.meters import LOADS, RESTS
+from edgebench.agent.meters.meters import LOADS, RESTS
 from edgebench.analysis import timeline
 from edgebench.config import read_dataset
 from edgebench.data import Split, open_images, open_offline

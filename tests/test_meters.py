@@ -14,8 +14,10 @@ from typing import Any
 
 import pytest
 
-import edgebench.agent
-from edgebench.agent import (
+import edgebench.agent.meters
+from edgebench.agent.clock import now_ns
+from edgebench.agent.events import Events
+from edgebench.agent.meters import (
     meter_battery,
     meter_command,
     meter_csv,
@@ -25,9 +27,7 @@ from edgebench.agent import (
     meter_rapl,
     meters,
 )
-from edgebench.agent.clock import now_ns
-from edgebench.agent.events import Events
-from edgebench.agent.meters import Sampler, Unavailable, pulses
+from edgebench.agent.meters.meters import Sampler, Unavailable, pulses
 
 DOUBLES = Path(__file__).parent / "doubles"
 RAPL = "sys/class/powercap/"
@@ -488,7 +488,7 @@ def test_a_header_may_come_late_or_be_missing_where_columns_are_numbered(tmp_pat
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the agent find the doubles' meters beside its own."""
-    monkeypatch.setattr(edgebench.agent, "__path__", [*edgebench.agent.__path__, str(DOUBLES)])
+    monkeypatch.setattr(edgebench.agent.meters, "__path__", [*edgebench.agent.meters.__path__, str(DOUBLES)])
 
 
 def spec(name: str, **options: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pytest
 from conftest import Cli, Devices
 
 from edgebench import plugins
-from edgebench.agent import inventory
+from edgebench.agent.probe import inventory
 from edgebench.config import read_target
 from edgebench.device import deploy, inspect, measure
 from edgebench.errors import MeasureError, TransportError
@@ -32,7 +32,7 @@ BOARDS = {
     "raspberry-pi-5": ("Raspberry Pi 5 Model B Rev 1.0", "Debian GNU/Linux 13 (trixie)", "3.13.5"),
     "coral-dev-board": ("Freescale i.MX8MQ Phanbell", "Mendel GNU/Linux 5 (Eagle)", "3.7.3"),
 }
-EVERY = {name: {"version": f"{name} 1", "reason": None} for name in plugins.on_device("rt")}
+EVERY = {name: {"version": f"{name} 1", "reason": None} for name in plugins.on_device("runtimes")}
 
 
 def laid_out(root: Path, files: dict[str, str]) -> str:
@@ -138,7 +138,7 @@ def test_an_inspection_reads_clocks_storage_and_every_meter(tmp_path: Path) -> N
     assert ina == {"name": "ina3221", "wanted": True, "rails": [{"rail": "POM_5V_IN", "provenance": "module"}], "reason": None}
     assert (csv["wanted"], csv["rails"]) == (True, [])
     assert csv["reason"]
-    assert {meter["name"] for meter in others} == set(plugins.on_device("meter")) - {"ina3221", "csv", "command"}
+    assert {meter["name"] for meter in others} == set(plugins.on_device("meters")) - {"ina3221", "csv", "command"}
     assert all(bool(meter["rails"]) != bool(meter["reason"]) and not meter["wanted"] for meter in others)
 
 
@@ -326,7 +326,7 @@ def test_an_old_python_says_it_as_well(tmp_path: Path, twin: str, version: str) 
     target = read_target("cpu").model_copy(update={"python": str(python)})
     _, full = asked(target, tmp_path)
     assert full["identity"]["python"].startswith(version)
-    assert {meter["name"] for meter in full["device"]["meters"]} == set(plugins.on_device("meter")) - {"command", "csv"}
+    assert {meter["name"] for meter in full["device"]["meters"]} == set(plugins.on_device("meters")) - {"command", "csv"}
     assert {item.what for item in inspect.differences(target, full)} == {"runtime"}
 
 

@@ -28,7 +28,7 @@ from edgebench.schema import Block, CalibrationPlan, DatasetRef, ModeSpec, cell
 
 NETWORK = """
 import torch
-from edgebench.agent import preprocess
+from edgebench.agent.runtimes import preprocess
 from edgebench.data import open_images
 from edgebench.schema import DatasetRef
 

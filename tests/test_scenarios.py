@@ -19,9 +19,9 @@ from test_measure import BRIEF, Bundles, run
 
 import edgebench
 from edgebench import api
-from edgebench.agent import loop, server
+from edgebench.agent.cell import loop, server
+from edgebench.agent.cell.loadgen import figures
 from edgebench.agent.clock import now_ns
-from edgebench.agent.loadgen import figures
 from edgebench.analysis import energy, stats
 from edgebench.errors import ExportError, InputError
 from edgebench.run.session import scenario_with

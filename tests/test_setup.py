@@ -21,7 +21,7 @@ import pytest
 from conftest import Cli, Devices
 from sshd import Sshd
 
-from edgebench.agent import interpreter, wheels
+from edgebench.agent.setup import interpreter, wheels
 from edgebench.device import deploy, measure, setup, wheelhouse
 from edgebench.device.setup import Outcome, Plan
 from edgebench.device.wheelhouse import Interpreter, Wheelhouse

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from tensorrt_board import RELEASES, Board, compiled
 
-from edgebench.agent import engines, tensorrt_log, trtexec, trtexec_report
+from edgebench.agent.tensorrt import engines, trtexec, trtexec_report
+from edgebench.agent.tensorrt import log as tensorrt_log
 
 
 @pytest.fixture
@@ -179,7 +180,8 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_the_cuda_double_notes_every_mistake(board: Board, mistake: str) -> None:
     board.has("10.3")
-    code = "from edgebench.agent.cuda import reach; cuda = reach('ctypes'); device, host = cuda.allocate(64), cuda.pinned(64); "
+    code = "from edgebench.agent.tensorrt.cuda import reach; cuda = reach('ctypes'); "
+    code += "device, host = cuda.allocate(64), cuda.pinned(64); "
     on_board(f"{code}stream = cuda.stream(); {MISTAKES[mistake]}")
     noted = board.mistakes()
     board.log.unlink()
@@ -190,7 +192,7 @@ def test_memory_is_really_copied_and_a_full_gpu_says_so(board: Board) -> None:
     board.has("10.3", gpu="Orin:8.7:1:1")
     code = """
 import ctypes
-from edgebench.agent.cuda import reach, CudaError
+from edgebench.agent.tensorrt.cuda import reach, CudaError
 cuda = reach("ctypes")
 device, there, back, stream = cuda.allocate(4), cuda.pinned(4), cuda.pinned(4), cuda.stream()
 ctypes.memmove(there, b"abcd", 4)

@@ -22,7 +22,8 @@ from conftest import TINY, Cli
 from processes import with_environment
 from tensorrt_board import NANO, ORIN, PC, RELEASES, Board, compiled
 
-from edgebench.agent import engines, worker
+from edgebench.agent.cell import worker
+from edgebench.agent.tensorrt import engines
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.config import read_target
 from edgebench.data import open_dataset
@@ -124,7 +125,7 @@ def on_host(folder: Path) -> Any:
     """Return what ONNX Runtime makes of the bundle's file, for the same images."""
     import onnxruntime
 
-    from edgebench.agent import preprocess
+    from edgebench.agent.runtimes import preprocess
 
     bundle = read_bundle(folder)
     session = onnxruntime.InferenceSession(folder / bundle.entry, providers=["CPUExecutionProvider"])

@@ -24,7 +24,7 @@ from conftest import Cli, SmallDisk
 from test_measure import Bundles
 
 from edgebench import models, trust
-from edgebench.agent.rt_torch import refuse_code
+from edgebench.agent.runtimes.rt_torch import refuse_code
 from edgebench.bundle import export
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.config import read_dataset, read_target

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from conftest import Cli
 
-from edgebench.agent import knobs, tuning
 from edgebench.agent.events import Events
+from edgebench.agent.tune import knobs, tuning
 from edgebench.config import read_target
 from edgebench.device import deploy
 from edgebench.device.tune import tune
@@ -433,7 +433,7 @@ def test_clocks_that_do_not_come_back_keep_their_store(jetson: Device, monkeypat
 
 KILLED = """
 import os, signal, sys
-from edgebench.agent import knobs, tuning
+from edgebench.agent.tune import knobs, tuning
 from edgebench.agent.events import Events
 root, state, left = sys.argv[1], sys.argv[2], int(sys.argv[3])
 

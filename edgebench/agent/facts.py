@@ -7,6 +7,8 @@ import platform
 import subprocess
 from typing import Any, Dict, List, Optional, Sequence
 
+from . import plugins
+
 INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """VNNI and AMX of x86, dot product and matrix multiplication of Arm."""
 
@@ -98,7 +100,7 @@ def runtimes(names: Sequence[str]) -> Dict[str, Dict[str, Optional[str]]]:
 
 def _runtime(name: str) -> Dict[str, Optional[str]]:
     try:
-        module = importlib.import_module("." + "rt_" + name.replace("-", "_"), __package__)
+        module = plugins.load("runtimes", name)
     except ImportError as error:
         return {"version": None, "reason": str(error)}
     found = installed(module)

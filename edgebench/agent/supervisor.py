@@ -6,7 +6,6 @@ It ends its worker and itself when the host hangs up (standard input closes).
 import collections
 import json
 import os
-import pkgutil
 import signal
 import subprocess
 import sys
@@ -14,25 +13,21 @@ import threading
 import time
 from typing import Any, Deque, Dict, List, Optional
 
-from . import PROTOCOL, clock, conditions, environments, facts, inventory, tuning
+from . import PROTOCOL, clock, facts, plugins
+from .cell.worker import main as worker_main
 from .digest import sha256
 from .events import Events
 from .hangup import when_host_leaves
-from .meters import Sampler, pulses
-from .worker import main as worker_main
+from .meters.meters import Sampler, pulses
+from .probe import conditions, inventory
+from .setup import environments
+from .tune import tuning
 
 STALL_SECONDS = 300.0
 """A worker that is silent for so long is ended."""
 PULSES = 5
 LAST_WORDS = "edgebench:"
 """How a runtime's line begins that says what it was about to do; an empty one takes it back."""
-
-
-def known_runtimes() -> List[str]:
-    """List the `rt_*.py` files that were packed."""
-    package = sys.modules[__package__ or ""]
-    found = (module.name for module in pkgutil.iter_modules(package.__path__))
-    return sorted(name[3:].replace("_", "-") for name in found if name.startswith("rt_"))
 
 
 class Pass(object):
@@ -218,7 +213,7 @@ def main() -> int:
     if command == "worker":
         return worker_main()
     if command == "setup":
-        return environments.main(known_runtimes())
+        return environments.main(plugins.names("runtimes"))
     events = Events()
     if command in ("inspect", "probe"):
         more = {"device": inventory.inspect(json.loads(sys.stdin.readline()))} if command == "inspect" else {}
@@ -227,7 +222,7 @@ def main() -> int:
             protocol=PROTOCOL,
             environment=facts.environment(),
             identity=inventory.identity(),
-            runtimes=facts.runtimes(known_runtimes()),
+            runtimes=facts.runtimes(plugins.names("runtimes")),
             clock=clock.describe(),
             wall_s=time.time(),
             **more,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib
 import importlib.util
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgebench import plugins
-from edgebench.agent import preprocess
+from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.bundle.parity import check_agreement, compare, compare_run, parity_samples, torch_outputs
 from edgebench.bundle.predict import Array, predictions
@@ -232,9 +231,8 @@ def as_written(bundle: Bundle, runtime: str) -> Mapping[str, Any] | None:
     """Return the options by which a runtime computes a quantized file as it is written; None where it has no such."""
     if bundle.precision not in exporter(bundle.format, bundle.precision).CALIBRATES:
         return None
-    name = f"edgebench.agent.rt_{runtime.replace('-', '_')}"
-    known = importlib.util.find_spec(name) is not None
-    found: Mapping[str, Any] | None = getattr(importlib.import_module(name), "AS_WRITTEN", None) if known else None
+    known = runtime in plugins.on_device("runtimes")
+    found: Mapping[str, Any] | None = getattr(plugins.load_device("runtimes", runtime), "AS_WRITTEN", None) if known else None
     return found
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgebench.agent import facts, preprocess
+from edgebench.agent import facts
+from edgebench.agent.runtimes import preprocess
 from edgebench.analysis import metrics, processor
 from edgebench.bundle.predict import Array
 from edgebench.errors import ExportError

@@ -20,7 +20,7 @@ MANY, LISTED = 12, 40
 
 
 def command(
-    results: Annotated[Path, typer.Argument(help="The folder that holds records/.")] = Path("results"),
+    results: options.ResultsFolder = Path("results"),
     out: Annotated[
         Path | None, typer.Option(help="Write it there: results/LEADERBOARD.md, or a file that ends in .csv, .json or .tex.")
     ] = None,

@@ -60,6 +60,7 @@ RuntimeOption = Annotated[
 ]
 
 By = Annotated[str, typer.Option(help="What makes a table of its own.")]
+ResultsFolder = Annotated[Path, typer.Argument(help="The folder that holds records/.")]
 Where = Annotated[list[str] | None, typer.Option(help="Only these rows: precision=int8,fp16 or model=resnet*; may be repeated.")]
 Host = Annotated[
     str | None, typer.Option(help="The device's address: user@host, ssh://user@host:port, or a name of ~/.ssh/config.")
@@ -311,7 +312,7 @@ def meters(given: list[str] | None) -> list[MeterSpec]:
     from edgebench.errors import UnknownName
     from edgebench.schema import MeterSpec
 
-    known = plugins.on_device("meter")
+    known = plugins.on_device("meters")
     found = []
     for text in given or ():
         name, _, rest = text.partition(":")
@@ -325,7 +326,7 @@ def _options(name: str, rest: str) -> dict[str, Any]:
     """Read what follows a meter's name: as its plugin does, or key=value with commas between."""
     from edgebench import plugins
 
-    read = getattr(plugins.load("edgebench.agent", f"meter-{name}", "meter"), "options_of", None)
+    read = getattr(plugins.load_device("meters", name), "options_of", None)
     if read is not None:
         try:
             return dict(read(rest))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    results: Annotated[Path, typer.Argument(help="The folder that holds records/.")] = Path("results"),
+    results: options.ResultsFolder = Path("results"),
     max_p50: Annotated[str | None, typer.Option(help="Median latency, for instance 20ms.")] = None,
     max_p90: Annotated[str | None, typer.Option(help="Nine of ten inferences are as fast.")] = None,
     max_p99: Annotated[str | None, typer.Option(help="99 of 100 inferences are as fast.")] = None,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    results: Annotated[Path, typer.Argument(help="The folder that holds records/.")] = Path("results"),
+    results: options.ResultsFolder = Path("results"),
     out: Annotated[
         Path | None, typer.Option(help="Write the page there; report.html unless --serve or --figures asks for something else.")
     ] = None,

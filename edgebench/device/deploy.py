@@ -9,13 +9,13 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench import plugins as plugins_
+from edgebench import agent, plugins
+from edgebench.agent import plugins as agent_plugins
 from edgebench.files import inside
 from edgebench.schema import Bundle, Link, Progress, Target, Transport
 
@@ -40,7 +40,7 @@ class Deployed:
 
 def connect(target: Target, link: Link) -> Transport:
     """Open the target's transport."""
-    plugin = plugins_.load("edgebench.targets.transports", target.transport, "transport")
+    plugin = plugins.load("edgebench.targets.transports", target.transport, "transport")
     transport: Transport = plugin.connect(target, link)
     return transport
 
@@ -60,17 +60,16 @@ def upload_progress(progress: Progress, target: Target) -> Sent:
     return sent
 
 
-def pack_agent(plugins: Sequence[str] = ()) -> bytes:
+def pack_agent(own: Sequence[str] = ()) -> bytes:
     """Pack the agent, and a target's own runtimes and meters, into one zip that Python runs.
 
     The same sources give the same bytes.
     """
-    sources = {
-        f"edgebench_agent/{entry.name}": entry.read_bytes()
-        for entry in resources.files("edgebench.agent").iterdir()
-        if entry.name.endswith(".py")
-    }
-    sources |= {f"edgebench_agent/{Path(plugin).name}": Path(plugin).read_bytes() for plugin in plugins}
+    folder = Path(agent.__file__).parent
+    sources = {f"edgebench_agent/{path.relative_to(folder).as_posix()}": path.read_bytes() for path in folder.rglob("*.py")}
+    for plugin in map(Path, own):
+        kind = "meters" if plugin.name.startswith(agent_plugins.PREFIXES["meters"]) else "runtimes"
+        sources[f"edgebench_agent/{kind}/{plugin.name}"] = plugin.read_bytes()
     sources["__main__.py"] = MAIN.encode()
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -37,8 +37,8 @@ def _tool(plugin: Any) -> str:
 def check_runtimes() -> Rows:
     """Check which of the agent's runtimes can run here."""
     rows = []
-    for name, found in facts.runtimes(plugins.on_device("rt")).items():
-        plugin = plugins.load("edgebench.agent", f"rt-{name}", "runtime")
+    for name, found in facts.runtimes(plugins.on_device("runtimes")).items():
+        plugin = plugins.load_device("runtimes", name)
         how = getattr(plugin, "INSTALL", f"python -m pip install {getattr(plugin, 'PACKAGE', name)}")
         remedy = f"{found['reason']}; {how}"
         works = found["version"] is not None
@@ -48,11 +48,11 @@ def check_runtimes() -> Rows:
 
 def check_meters() -> Rows:
     """Check which of the agent's power meters can be read here."""
-    return [_check_meter(name) for name in plugins.on_device("meter")]
+    return [_check_meter(name) for name in plugins.on_device("meters")]
 
 
 def _check_meter(name: str) -> dict[str, Any]:
-    plugin = plugins.load("edgebench.agent", f"meter-{name}", "meter")
+    plugin = plugins.load_device("meters", name)
     if hasattr(plugin, "NEEDS"):
         return _row("meter", name, True, f"needs --meter {plugin.NEEDS}")
     meter = plugin.Meter({})

@@ -104,7 +104,7 @@ def install(target: Target, runtime: str) -> str:
 def _packages(runtime: str) -> tuple[tuple[str, ...], str]:
     """Name the packages of which one brings a runtime, and what else to do; one of the user's own is called like it."""
     try:
-        plugin = plugins.load("edgebench.agent", f"rt-{runtime}", "runtime")
+        plugin = plugins.load_device("runtimes", runtime)
     except UnknownName:
         return (runtime,), ""
     return plugin.DISTRIBUTIONS, getattr(plugin, "INSTALL", "")

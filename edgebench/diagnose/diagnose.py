@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edgebench.agent import onnxfile
+from edgebench.agent.runtimes import onnxfile
 from edgebench.analysis import metrics, processor, stats
 from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.export import as_written

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from edgebench.agent.rt_torch import refuse_code
+from edgebench.agent.runtimes.rt_torch import refuse_code
 from edgebench.errors import CheckpointError
 from edgebench.trust import check_program
 

@@ -173,7 +173,7 @@ def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:
     import numpy as np
     import torch
 
-    from edgebench.agent import preprocess
+    from edgebench.agent.runtimes import preprocess
 
     if data is not None:
         images = data.read("train").images[:32]

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from edgebench import models
-from edgebench.agent import preprocess
+from edgebench.agent.runtimes import preprocess
 from edgebench.data import Dataset, Split
 from edgebench.files import new_folder, sha256_file, storage, write_json
 from edgebench.models.normalization import preprocessing

@@ -23,7 +23,7 @@ class DatasetRef(Frozen):
 
 
 class Preprocessing(Frozen):
-    """From uint8 images [n, h, w, c] to a network's input; executed by `agent/preprocess.py`."""
+    """From uint8 images [n, h, w, c] to a network's input; executed by `agent/runtimes/preprocess.py`."""
 
     height: int = Field(gt=0, description="rows after resizing")
     width: int = Field(gt=0, description="columns after resizing")

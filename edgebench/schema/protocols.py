@@ -1,4 +1,4 @@
-"""The seams: what exporters, transports and mixers have to offer."""
+"""The seams: what exporters, transports, and the runtimes and meters of the agent have to offer."""
 
 from __future__ import annotations
 
@@ -151,6 +151,78 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """End the connection; programs that are kept go on."""
+
+
+class Runtime(Protocol):
+    """What runs a bundle's file on a device: the class of this name in `agent/runtimes/rt_<name>.py`, one for each pass.
+
+    The module declares `MODULES` (one of which must be importable) and `DISTRIBUTIONS` (packages, one of which brings it),
+    and may declare `OPTIONS` (names that a target may give), `PACKAGE` or `INSTALL` (what pip, or the user, is to do where it
+    is missing) and `AS_WRITTEN` (options by which a quantized file is computed operator by operator).
+    """
+
+    OFFERS: tuple[str, ...]
+    """Which of the methods of `OptionalRuntime` there are."""
+
+    def __init__(self, job: Mapping[str, Any]) -> None:
+        """Take the job: `input` and `output` (name, dtype, shape), `preprocessing`, `options`; import the library here."""
+
+    def load(self, path: str, threads: int) -> None:
+        """Open the file."""
+
+    def prepare(self, raw: bytes, shape: Sequence[int]) -> Any:
+        """Turn raw uint8 pixels [n, h, w, c] into what `infer` takes, outside of what is timed."""
+
+    def infer(self, tensor: Any) -> Any:
+        """Run one inference; return once its output is in the host's memory."""
+
+    def scores(self, output: Any) -> bytes:
+        """Return the output as little-endian float32, row by row."""
+
+
+class OptionalRuntime(Protocol):
+    """What a runtime may do besides."""
+
+    def finish(self, path: str) -> Mapping[str, Any]:
+        """Make of the file what only this device can, once, and return facts of it; with it goes `abandon()`, which ends it."""
+
+    def device_bytes(self) -> int | None:
+        """Return the memory that the loaded model takes on an accelerator; None where it does not tell."""
+
+    def stages(self, inputs: Sequence[Any]) -> Mapping[str, list[int]]:
+        """Time the parts of inferences, nanoseconds each."""
+
+    def profile(self, path: str, threads: int, inputs: Sequence[Any]) -> list[dict[str, Any]]:
+        """Load the file and time its nodes: `name`, `op`, `where`, `ns` of one inference each, and what else is known."""
+
+    def take(self, path: str, threads: int, tensors: Sequence[Any], mode: Mapping[str, Any], begun: Callable[[int], None]) -> Any:
+        """Take the samples by a clock of its own; `begun` is told the process id that infers.
+
+        Returns `load_ns`, `first_ns`, a list `warmup_ns`, `windows` (`ns`, `begin_ns`, `end_ns`, `inferences`) and `stages`.
+        """
+
+    def footprint(self, path: str, tensor: Any) -> Mapping[str, Any]:
+        """Return the fields of a `memory` event, where another process than the agent's holds the model."""
+
+
+class Meter(Protocol):
+    """What reads power: the class of this name in `agent/meters/meter_<name>.py`.
+
+    The module declares `PERIOD_S`, seconds between readings. One that needs to be told something declares `NEEDS`, what
+    `--meter` takes, and has `options_of(text)`, which returns the options or raises `ValueError`.
+    """
+
+    def __init__(self, options: Mapping[str, Any], root: str = "/") -> None:
+        """Take the target's options; below `root` lies the file system that is read."""
+
+    def start(self) -> list[dict[str, Any]]:
+        """Return a `channel(…)` for each rail, or raise `Unavailable` with what is missing and what to do."""
+
+    def read(self) -> list[tuple[int, int, float]]:
+        """Return what is new: channel, nanoseconds of the agent's clock, and watts (a counter: joules since the start)."""
+
+    def stop(self) -> None:
+        """End what it started."""
 
 
 class Progress(Protocol):

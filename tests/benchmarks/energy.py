@@ -13,7 +13,7 @@ from typing import Any
 import fake_rapl
 
 from edgebench.agent.events import Events
-from edgebench.agent.meters import Sampler
+from edgebench.agent.meters.meters import Sampler
 from edgebench.analysis import energy
 from edgebench.schema import Interval, PowerTrace, Window
 

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from cells import TINY, arguments, bundle, checked, session, subject, verdict, workplace
 
-from edgebench.agent import rt_onnxruntime, rt_tflite
-from edgebench.agent.loop import Loop, calls_per_sample, warm_up
+from edgebench.agent.cell.loop import Loop, calls_per_sample, warm_up
+from edgebench.agent.runtimes import rt_onnxruntime, rt_tflite
 from edgebench.bundle.manifest import read_bundle
 from edgebench.device.job import Pass
 from edgebench.run.session import run_job

@@ -3,7 +3,7 @@
 import time
 
 from edgebench.agent.clock import now_ns
-from edgebench.agent.meters import Unavailable, channel
+from edgebench.agent.meters.meters import Unavailable, channel
 
 PERIOD_S = 0.01
 

@@ -18,6 +18,8 @@ OPTIONS = ("base_ms", "int8_ms", "packed_ms", "spoils")
 
 
 class Runtime(Base):
+    OFFERS = (*Base.OFFERS, "take")
+
     def __init__(self, job):
         super().__init__({**job, "options": {"optimization": "none"}})  # the same arithmetic on every processor
         self._prices = {"base_ms": 3.0, "int8_ms": {}, "packed_ms": 0.0, "spoils": "", **job["options"]}

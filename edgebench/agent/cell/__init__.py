@@ -1,0 +1,1 @@
+"""One pass of a cell in a process of its own."""

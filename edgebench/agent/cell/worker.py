@@ -1,0 +1,303 @@
+"""One pass in one fresh process: the accuracy pass, the memory pass, a trial, or LoadGen's run."""
+
+import base64
+import importlib
+import json
+import os
+import sys
+import time
+from typing import Any, Callable, Dict, List, Sequence
+
+from .. import clock, plugins
+from ..events import Events
+from ..facts import cores
+from ..hangup import when_host_leaves
+from . import memory
+from .heartbeat import Heartbeat
+from .loop import Loop, calls_per_sample, median, sample, warm_up
+from .server import Server, search
+
+CHUNK = 64
+"""Predictions of so many samples go into one event."""
+CHUNK_SECONDS = 20.0
+"""Fewer where they took so long: a worker that says nothing counts as hanging."""
+
+
+def check_options(runtime: str, given: Dict[str, Any], known: Sequence[str]) -> None:
+    """Raise `ValueError` for an option that a runtime does not have."""
+    strange = sorted(set(given) - set(known))
+    if strange:
+        raise ValueError("%s has no option %s; it has %s" % (runtime, strange[0], ", ".join(known) or "none"))
+
+
+class Worker(object):
+    """A job, its runtime, and the stage it has come to."""
+
+    def __init__(self, job: Dict[str, Any], events: Events) -> None:
+        self.job = job
+        self.events = events
+        self.stage = "import"
+        if job["affinity"] is not None:
+            pin(job["affinity"])
+        self.threads = job["threads"] or cores()
+        module = plugins.load("runtimes", job["runtime"])
+        check_options(job["runtime"], job["options"], getattr(module, "OPTIONS", ()))
+        self.runtime = module.Runtime(job)
+        self.offers = plugins.offers(self.runtime)
+        self.serial = job["batch"] > 1 and not job["dynamic_batch"]
+
+    def load(self) -> int:
+        """Load the model; nanoseconds."""
+        self.stage = "load"
+        begin = clock.now_ns()
+        self.runtime.load(self.job["path"], self.threads)
+        return clock.now_ns() - begin
+
+    def image(self, stream: Any, index: int) -> bytes:
+        """Read one image of the evaluation split as raw uint8."""
+        shape = self.job["evaluation"]["shape"]
+        size = shape[0] * shape[1] * shape[2]
+        stream.seek(index * size)
+        raw = stream.read(size)
+        if len(raw) != size:
+            raise ValueError("evaluation set: sample %d is cut short; remove it from the device and run again" % index)
+        return bytes(raw)
+
+    def raw_queries(self) -> List[List[bytes]]:
+        """Read the buffers' images, each query with as many as the pass's batch."""
+        chosen, batch = self.job["buffers"], self.job["batch"]
+        with open(self.job["evaluation"]["path"], "rb") as stream:
+            images = [self.image(stream, index) for index in chosen]
+        return [[images[(first + more) % len(images)] for more in range(batch)] for first in range(len(images))]
+
+    def prepare(self, raw: List[bytes]) -> Any:
+        """Turn one query's images into the runtime's input: one tensor, or one for each image."""
+        shape = self.job["evaluation"]["shape"]
+        if self.serial:
+            return [self.runtime.prepare(image, [1] + shape) for image in raw]
+        return self.runtime.prepare(b"".join(raw), [len(raw)] + shape)
+
+    @property
+    def infer(self) -> Callable[[Any], Any]:
+        """Answer one query; a bundle of batch 1 answers its images one after the other."""
+        one: Callable[[Any], Any] = self.runtime.infer
+        if not self.serial:
+            return one
+
+        def each(tensors: List[Any]) -> Any:
+            for tensor in tensors:
+                output = one(tensor)
+            return output
+
+        return each
+
+
+def pin(wanted: List[int]) -> None:
+    """Keep this process on some cores; ValueError says which there are."""
+    if not hasattr(os, "sched_setaffinity"):
+        raise ValueError("this system cannot keep a process on chosen cores; leave --affinity out")
+    mine = os.sched_getaffinity(0)
+    if not set(wanted) <= mine:
+        raise ValueError("--affinity %s: this process may use the cores %s" % (wanted, sorted(mine)))
+    os.sched_setaffinity(0, wanted)
+
+
+def accuracy(worker: Worker) -> None:
+    """Infer the whole evaluation split, in order."""
+    worker.load()
+    worker.stage = "predictions"
+    evaluation, batch = worker.job["evaluation"], worker.job["batch"]
+    chunk: List[bytes] = []
+    first, reported = 0, time.monotonic()
+    with open(evaluation["path"], "rb") as stream:
+        for begin in range(0, evaluation["count"], batch):
+            end = min(begin + batch, evaluation["count"])
+            output = worker.runtime.infer(worker.prepare([worker.image(stream, index) for index in range(begin, end)]))
+            chunk.append(worker.runtime.scores(output))
+            if end - first >= CHUNK or end == evaluation["count"] or time.monotonic() - reported > CHUNK_SECONDS:
+                values = base64.b64encode(b"".join(chunk)).decode("ascii")
+                worker.events.emit("predictions", first=first, rows=end - first, values=values)
+                chunk, first, reported = [], end, time.monotonic()
+
+
+def finish(worker: Worker) -> None:
+    """Let the runtime make of the bundle what only this device can, and say once a second that it goes on."""
+    worker.stage = "finish"
+    begin, limit = time.monotonic(), worker.job["finish"]["timeout_seconds"]
+
+    def beat(seconds: float) -> None:
+        worker.events.emit("progress", what="building for this device", seconds=seconds)
+        if seconds > limit:
+            reason = "not done after %g s; look at what else runs on the device, or give it more: --option finish_timeout=SECONDS"
+            worker.events.emit("failed", stage="finish", reason=reason % limit)
+            worker.runtime.abandon()
+            os._exit(4)
+
+    with Heartbeat(beat):
+        facts = worker.runtime.finish(worker.job["path"])
+    worker.events.emit("finish", facts=dict(facts, seconds=round(time.monotonic() - begin, 3)))
+
+
+def profile(worker: Worker) -> None:
+    """Let the runtime time its nodes: `[{name, op, where, ns, …}]`, nanoseconds of one inference each."""
+    worker.stage = "profile"
+    if "profile" not in worker.offers:
+        raise ValueError("%s has no profiler that edgebench reads" % worker.job["runtime"])
+    inputs = [worker.prepare(raw) for raw in worker.raw_queries()]
+    for nodes in chunks(worker.runtime.profile(worker.job["path"], worker.threads, inputs), 100):
+        worker.events.emit("profile", nodes=nodes)
+
+
+def chunks(items: List[Any], size: int) -> List[List[Any]]:
+    """Cut a list into pieces."""
+    return [items[begin : begin + size] for begin in range(0, len(items), size)]
+
+
+def resident(worker: Worker) -> None:
+    """Measure resident memory: runtime imported, model loaded, and the peak while inferring."""
+    worker.stage = "memory"
+    raw = worker.raw_queries()[0]
+    if "footprint" in worker.offers:  # the memory is that of a program, not of this process
+        shape = [1] + worker.job["evaluation"]["shape"]
+        worker.events.emit("memory", **worker.runtime.footprint(worker.job["path"], worker.runtime.prepare(raw[0], shape)))
+        return
+    baseline = memory.status_bytes("VmRSS")
+    peak = memory.Peak()
+    worker.load()
+    loaded = memory.status_bytes("VmRSS")
+    worker.stage = "memory"
+    query, infer = worker.prepare(raw), worker.infer
+    for _ in range(10):
+        infer(query)
+    highest = peak.stop()
+    worker.events.emit(
+        "memory",
+        device_bytes=worker.runtime.device_bytes() if "device_bytes" in worker.offers else None,
+        baseline_bytes=baseline,
+        loaded_bytes=loaded,
+        peak_bytes=highest,
+        method=peak.method,
+        reason=None if highest is not None else "this system does not tell resident memory",
+    )
+
+
+def trial(worker: Worker) -> None:
+    """Load, warm up, and take samples as the scenario asks."""
+    job, mode, events = worker.job, worker.job["mode"], worker.events
+    if "take" in worker.offers:
+        timed_by_itself(worker)
+        return
+    load_ns = worker.load()
+    worker.stage = "prepare"
+    inputs: List[Any] = []
+    prepare_ns: List[int] = []
+    for raw in worker.raw_queries():
+        begin = clock.now_ns()
+        inputs.append(worker.prepare(raw))
+        prepare_ns.append((clock.now_ns() - begin) // len(raw))
+    worker.stage = "first inference"
+    infer = worker.infer
+    begin = clock.now_ns()
+    output = infer(inputs[0])
+    first_ns = clock.now_ns() - begin
+    scores_ns = []
+    for _ in job["buffers"]:
+        begin = clock.now_ns()
+        worker.runtime.scores(output)
+        scores_ns.append((clock.now_ns() - begin) // (1 if worker.serial else job["batch"]))
+    events.emit("loaded", load_ns=load_ns, first_ns=first_ns, prepare_ns=prepare_ns, scores_ns=scores_ns)
+    worker.stage = "warm-up"
+    scenario = job["scenario"]
+    loop = Loop(infer, inputs, int(1e9 / scenario["rate"]) if scenario["rate"] else 0, int((scenario["idle_ms"] or 0) * 1e6))
+    warm, settled = warm_up(loop, mode["window_seconds"], mode["warmup_seconds"])
+    serving = scenario["kind"] == "server"
+    if not loop.paced and not serving:
+        loop.calls = calls_per_sample(warm, clock.describe()["cost_ns"])
+    events.emit("warm", warmup_ns=list(warm), settled=settled, calls_per_sample=loop.calls, batch=job["batch"])
+    worker.stage = "samples"
+    if serving:
+        serve(worker, inputs, median(warm[-64:]))
+        return
+    share = loop.calls * job["batch"]
+    precise = sample(
+        loop,
+        mode,
+        scenario["half_width"] if mode["adaptive"] else None,
+        lambda window, begin, end: events.emit(
+            "samples", ns=list(window), begin_ns=begin, end_ns=end, inferences=len(window) * share
+        ),
+    )
+    if mode["adaptive"]:
+        events.emit("stopped", precise=precise)
+    if "stages" in worker.offers:
+        worker.stage = "stages"
+        events.emit("stages", stages=worker.runtime.stages(inputs))
+
+
+def timed_by_itself(worker: Worker) -> None:
+    """Let a runtime that is a program with a clock of its own take the samples, where the scenario is what it knows.
+
+    `take` calls back with the program's process when it begins to infer, and
+    returns `load_ns`, `first_ns`, a list `warmup_ns`, `windows` of samples with
+    when they were taken, and `stages`, lists of nanoseconds.
+    """
+    job, mode, events = worker.job, worker.job["mode"], worker.events
+    worker.stage = "samples"
+    if job["scenario"]["kind"] != "single-stream":
+        raise ValueError("%s asks by itself, and knows the scenario single-stream alone" % job["runtime"])
+    begin = clock.now_ns()
+    raws = worker.raw_queries()
+    tensors = [worker.prepare(raw) for raw in raws]
+    prepare_ns = (clock.now_ns() - begin) // len(raws)
+    with Heartbeat(lambda seconds: events.emit("alive", seconds=seconds)):
+        taken = worker.runtime.take(job["path"], worker.threads, tensors, mode, lambda pid: events.emit("timing", pid=pid))
+    events.emit("loaded", load_ns=taken["load_ns"], first_ns=taken["first_ns"], prepare_ns=[prepare_ns], scores_ns=[0])
+    events.emit("warm", warmup_ns=taken["warmup_ns"], settled=True, calls_per_sample=1, batch=1)
+    for window in taken["windows"]:
+        events.emit("samples", **window)
+    events.emit("stages", stages=taken["stages"])
+
+
+def serve(worker: Worker, inputs: List[Any], service_ns: float) -> None:
+    """Search the highest rate of arrivals that keeps the bound."""
+    mode, events, bound_ns = worker.job["mode"], worker.events, worker.job["scenario"]["bound_ms"] * 1e6
+
+    def tried(rate: float, queries: int, p99: int, held: bool) -> None:
+        events.emit("step", rate=rate, queries=queries, p99_ns=p99, held=held)
+
+    server = Server(worker.infer, inputs, worker.job["trial"])
+    rate, samples, begin, end = search(server, service_ns, bound_ns, mode, tried)
+    events.emit("samples", ns=list(samples), begin_ns=begin, end_ns=end, inferences=len(samples))
+    events.emit("rate", rate=rate)
+
+
+def loadgen(worker: Worker) -> None:
+    """Let MLPerf LoadGen ask; its module is imported only where a job wants it."""
+    importlib.import_module(".loadgen", __package__).run(worker)
+
+
+PASSES = {
+    "finish": finish,
+    "accuracy": accuracy,
+    "memory": resident,
+    "trial": trial,
+    "loadgen": loadgen,
+    "profile": profile,
+}
+
+
+def main() -> int:
+    """Run the pass that the job on standard input names."""
+    events = Events()
+    job = json.loads(sys.stdin.readline())
+    when_host_leaves(lambda: os._exit(3))
+    worker = None
+    try:
+        worker = Worker(job, events)
+        PASSES[job["pass"]](worker)
+    except Exception as error:
+        reason = "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
+        events.emit("failed", stage=worker.stage if worker else "import", reason=reason[:1000])
+        return 1
+    events.emit("finished", threads=worker.threads, affinity=job["affinity"])
+    return 0

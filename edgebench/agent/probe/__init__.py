@@ -1,0 +1,1 @@
+"""What the device is and how it is doing."""

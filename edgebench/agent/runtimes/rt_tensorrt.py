@@ -1,0 +1,265 @@
+"""TensorRT engines, built on this device: by its Python module, or through trtexec where there is none."""
+
+import atexit
+import ctypes
+import importlib.util
+import os
+import time
+from typing import Any, Dict, List, Optional
+
+from .. import facts
+from ..tensorrt import cuda, engine_builder, engines, trtexec, trtexec_runtime
+from ..tensorrt import log as tensorrt_log
+from . import preprocess
+
+MODULES = ("tensorrt",)
+DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings")
+INSTALL = (
+    "on a Jetson it comes with JetPack: sudo apt-get install tensorrt python3-libnvinfer; "
+    "elsewhere: python -m pip install 'tensorrt<11' cuda-python, or the version that the target's limits name"
+)
+OPTIONS = ("trtexec", "cuda")
+STAGES = ("host_to_device", "compute", "device_to_host")
+STAGE_RUNS, STAGE_SECONDS = 200, 2.0
+PROFILED = 20
+"""Inferences whose layers are timed."""
+
+
+def version() -> Optional[str]:
+    """Say which TensorRT there is: the module's, else that of trtexec."""
+    found = facts.version(DISTRIBUTIONS, MODULES) or facts.imported(MODULES)
+    if found is not None:
+        return found
+    program = trtexec.find(None)
+    try:
+        return "trtexec %s" % trtexec.Program(program).version if program else None
+    except (OSError, ValueError):
+        return None
+
+
+class Runtime(object):
+    """One engine on one stream; input and output are float32 of fixed shapes."""
+
+    OFFERS = ("finish", "stages", "device_bytes", "profile")
+
+    def __new__(cls, job: Dict[str, Any]) -> Any:
+        """Make the runtime that the device, or the option `trtexec`, wants."""
+        wished = job["options"].get("trtexec")
+        if wished is None and importlib.util.find_spec("tensorrt") is not None:
+            return object.__new__(cls)
+        return trtexec_runtime.Runtime(job, wished)
+
+    def __init__(self, job: Dict[str, Any]) -> None:
+        import numpy
+        import tensorrt
+
+        self._np = numpy
+        self._trt = tensorrt
+        self._job = job
+        self._cuda: Any = None
+        self._journal = engine_builder.journal(tensorrt)
+        self._context: Any = None
+
+    def _reach(self) -> Any:
+        if self._cuda is None:
+            self._cuda = cuda.reach(self._job["options"].get("cuda"))
+            atexit.register(self._close)
+        return self._cuda
+
+    def _close(self) -> None:
+        """Give memory back before the module and CUDA are torn down."""
+        self._context = self._engine = None
+        self._cuda.close()
+
+    def _plan(self, path: str, gpu: Dict[str, Any]) -> str:
+        return engines.place(path, engines.key(self._job, gpu, self._trt.__version__, "python"))
+
+    def finish(self, path: str) -> Dict[str, Any]:
+        """Build the engine unless there is one for this GPU, this TensorRT and these options."""
+        engines.sweep(os.path.dirname(os.path.abspath(path)))
+        gpu = self._reach().device()
+        plan = self._plan(path, gpu)
+        known = engines.kept(plan)
+        if known is not None:
+            return dict(known, cached=True)
+        content, found, layers = engine_builder.Build(self._trt, path, self._job, gpu).run()
+        found["cuda"] = self._cuda.version
+        engines.keep(plan, content, found, layers)
+        return dict(found, cached=False)
+
+    def abandon(self) -> None:
+        """Nothing to end: the module builds in this process."""
+
+    def load(self, path: str, threads: int) -> None:
+        """Reach the GPU, read the engine, and bind its input and output."""
+        gpu = self._reach().device()
+        self._integrated = gpu["integrated"]
+        self._free_before = self._cuda.free_bytes()
+        self._file = self._plan(path, gpu)
+        engines.facts_of(self._file)
+        self._trt.init_libnvinfer_plugins(self._journal, "")
+        with open(self._file, "rb") as stream:
+            self._loader = self._trt.Runtime(self._journal)
+            self._engine = self._loader.deserialize_cuda_engine(stream.read())
+        if self._engine is None:
+            engines.forget(self._file)
+            raise ValueError(self._reason("reading the engine") + "; it was removed: run again to build it")
+        self._context = self._engine.create_execution_context()
+        if self._context is None:
+            raise ValueError(self._reason("making the engine's context"))
+        self._bind()
+
+    def _reason(self, stage: str) -> str:
+        numbers = engine_builder.numbers(self._trt.__version__)
+        return tensorrt_log.reason(list(self._journal.errors), self._journal.text, numbers, stage)
+
+    def _bind(self) -> None:
+        """Give the engine's tensors memory on both sides, and choose how it is called."""
+        self._stream = self._cuda.stream()
+        ends = _tensors(self._trt, self._engine)
+        self._shape = self._checked(ends, "input")
+        self._out_shape = self._checked(ends, "output")
+        self._in, self._out = self._job["input"]["name"], self._job["output"]["name"]
+        sizes = [4 * int(self._np.prod(shape)) for shape in (self._shape, self._out_shape)]
+        self._in_bytes, self._out_bytes = sizes
+        self._in_device, self._out_device = [self._cuda.allocate(size) for size in sizes]
+        self._in_host, self._out_host = [self._cuda.pinned(size) for size in sizes]
+        self._given = self._view(self._in_host, self._shape)
+        self._made = self._view(self._out_host, self._out_shape)
+        if hasattr(self._context, "set_tensor_address"):
+            self._context.set_tensor_address(self._in, self._in_device)
+            self._context.set_tensor_address(self._out, self._out_device)
+            self._enqueue = self._named
+        else:
+            addresses = {self._in: self._in_device, self._out: self._out_device}
+            self._bindings = [addresses[name] for name in ends]
+            self._enqueue = self._numbered
+
+    def _checked(self, ends: Dict[str, Any], side: str) -> Any:
+        """Return the shape of the engine's input or output; ValueError where it is not the bundle's."""
+        spec = self._job[side]
+        wanted = [name for name, (given, _, _) in ends.items() if given == (side == "input")]
+        if wanted != [spec["name"]]:
+            raise ValueError("the engine's %s is %s, the bundle's %r" % (side, wanted, spec["name"]))
+        _, shape, kind = ends[spec["name"]]
+        if shape != tuple(spec["shape"]) or min(shape) < 1:
+            raise ValueError("the engine's %s has the shape %s, the bundle's %s" % (side, shape, tuple(spec["shape"])))
+        if kind != self._trt.DataType.FLOAT:
+            raise ValueError("the engine's %s is %s; only float32 is fed: export it with float32 in and out" % (side, kind))
+        return shape
+
+    def _view(self, address: int, shape: Any) -> Any:
+        size = int(self._np.prod(shape))
+        floats: Any = (ctypes.c_float * size).from_address(address)
+        return self._np.frombuffer(floats, dtype="float32").reshape(shape)
+
+    def _named(self) -> bool:
+        return bool(self._context.execute_async_v3(self._stream))
+
+    def _numbered(self) -> bool:
+        return bool(self._context.execute_async_v2(self._bindings, self._stream))
+
+    def prepare(self, raw: bytes, shape: Any) -> Any:
+        """Turn raw uint8 pixels [n, h, w, c] into the input tensor; ValueError where it does not fit the engine."""
+        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
+        tensor = self._np.ascontiguousarray(preprocess.apply(images, self._job["preprocessing"]))
+        if tensor.shape != tuple(self._job["input"]["shape"]) or tensor.dtype != self._np.float32:
+            wanted = tuple(self._job["input"]["shape"])
+            raise ValueError("the engine takes float32 %s, and the input is %s %s" % (wanted, tensor.dtype, tensor.shape))
+        return tensor
+
+    def infer(self, tensor: Any) -> Any:
+        """Run one inference: host tensor in, host tensor out, both transfers included."""
+        self._given[:] = tensor
+        self._cuda.to_device(self._in_device, self._in_host, self._in_bytes, self._stream)
+        if not self._enqueue():
+            raise ValueError(self._reason("running the engine"))
+        self._cuda.to_host(self._out_host, self._out_device, self._out_bytes, self._stream)
+        self._cuda.synchronize(self._stream)
+        return self._made.copy()
+
+    def scores(self, output: Any) -> bytes:
+        """Return the outputs as float32 bytes, row by row."""
+        return bytes(output.astype("<f4").tobytes())
+
+    def stages(self, inputs: List[Any]) -> Dict[str, List[int]]:
+        """Time the parts of inferences by events on the stream, nanoseconds each."""
+        marks = [self._cuda.event() for _ in range(len(STAGES) + 1)]
+        found = {name: [] for name in STAGES}  # type: Dict[str, List[int]]
+        end = time.monotonic() + STAGE_SECONDS
+        for index in range(STAGE_RUNS):
+            self._given[:] = inputs[index % len(inputs)]
+            self._marked(marks)
+            for name, begin, after in zip(STAGES, marks, marks[1:]):
+                found[name].append(self._cuda.elapsed_ns(begin, after))
+            if time.monotonic() > end:
+                break
+        return found
+
+    def _marked(self, marks: List[Any]) -> None:
+        """Run one inference with an event before and after each part."""
+        self._cuda.record(marks[0], self._stream)
+        self._cuda.to_device(self._in_device, self._in_host, self._in_bytes, self._stream)
+        self._cuda.record(marks[1], self._stream)
+        if not self._enqueue():
+            raise ValueError(self._reason("running the engine"))
+        self._cuda.record(marks[2], self._stream)
+        self._cuda.to_host(self._out_host, self._out_device, self._out_bytes, self._stream)
+        self._cuda.record(marks[3], self._stream)
+        self._cuda.synchronize(self._stream)
+
+    def device_bytes(self) -> Optional[int]:
+        """Return the GPU memory that engine, context and tensors take.
+
+        The GPU's free memory before and after; where it is the board's own
+        memory, in which everything else moves too, what TensorRT says to
+        have allocated (to the MiB) and the tensors.
+        """
+        if not self._integrated:
+            return max(0, int(self._free_before - self._cuda.free_bytes()))
+        allocated = tensorrt_log.allocated_bytes(self._journal.text)
+        return None if allocated is None else allocated + self._in_bytes + self._out_bytes
+
+    def profile(self, path: str, threads: int, inputs: List[Any]) -> List[Dict[str, Any]]:
+        """Time every layer of the engine by TensorRT's profiler: the mean of some inferences, in nanoseconds."""
+        self.load(path, threads)
+        for index in range(PROFILED):
+            self.infer(inputs[index % len(inputs)])
+        times = _times(self._trt)
+        self._context.profiler = times
+        for index in range(PROFILED):
+            self.infer(inputs[index % len(inputs)])
+        return engines.timed(self._file, [(name, int(total * 1e6 / PROFILED)) for name, total in times.milliseconds.items()])
+
+
+def _tensors(trt: Any, engine: Any) -> Dict[str, Any]:
+    """List an engine's tensors in their order: whether each is an input, its shape, its type."""
+    if hasattr(engine, "num_io_tensors"):
+        names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+        given = trt.TensorIOMode.INPUT
+        return {
+            name: (engine.get_tensor_mode(name) == given, tuple(engine.get_tensor_shape(name)), engine.get_tensor_dtype(name))
+            for name in names
+        }
+    return {
+        engine.get_binding_name(index): (
+            engine.binding_is_input(index),
+            tuple(engine.get_binding_shape(index)),
+            engine.get_binding_dtype(index),
+        )
+        for index in range(engine.num_bindings)
+    }
+
+
+def _times(trt: Any) -> Any:
+    """Make a profiler that sums each layer's milliseconds."""
+
+    class Times(trt.IProfiler):
+        def __init__(self) -> None:
+            trt.IProfiler.__init__(self)
+            self.milliseconds: Dict[str, float] = {}
+
+        def report_layer_time(self, name: str, milliseconds: float) -> None:
+            self.milliseconds[name] = self.milliseconds.get(name, 0.0) + milliseconds
+
+    return Times()

@@ -1,0 +1,1 @@
+"""Python environments of our own on the device."""

@@ -1,0 +1,1 @@
+"""Engines: built and run through TensorRT's own library, or by its program."""

@@ -1,0 +1,1 @@
+"""The knobs that steady a device: clocks, governors, power modes."""

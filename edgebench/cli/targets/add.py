@@ -1,0 +1,25 @@
+"""`edgebench targets add`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    file: Annotated[Path, typer.Argument(help="The YAML file to write.")],
+    target: Annotated[str, typer.Option(help="What the device is: a target's name, or another file of your own.")],
+    host: Annotated[str, typer.Option(help="Its address: user@host, ssh://user@host:port, a name of ~/.ssh/config.")],
+    name: Annotated[str | None, typer.Option(help="What to call it in tables; as the target is called unless given.")] = None,
+    python: Annotated[str | None, typer.Option(help="Interpreter on the device; its python3 unless given.")] = None,
+    cache: Annotated[str | None, typer.Option(help="Folder on the device for what is pushed there.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+) -> None:
+    """Write a file for one device of your own: a target of the catalogue, its address, and what is otherwise there."""
+    from edgebench.config import write_target
+
+    given = {"name": name, "host": host, "python": python, "cache": {"path": cache} if cache else None}
+    written = write_target(file, target, {key: value for key, value in given.items() if value is not None}, force)
+    print(f"{file}: {written.name} at {written.host}; look at it with: edgebench targets probe --target {file}")
