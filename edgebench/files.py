@@ -35,6 +35,22 @@ def sha256_json(value: object) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON that came from outside; `ValueError` where a key stands twice in one object, of which readers take either."""
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)[:80]!r} stands twice in it")
+    return found
+
+
 def seal(content: dict[str, Any]) -> dict[str, Any]:
     """Add the hash of everything else under `sha256`."""
     body = {key: value for key, value in content.items() if key != "sha256"}

@@ -11,7 +11,6 @@ from typing import Any
 
 from edgebench.files import seal, write_json
 from edgebench.report import tables
-from edgebench.run.plan import cell_key
 from edgebench.schema import (
     Accuracy,
     Cell,
@@ -30,6 +29,7 @@ from edgebench.schema import (
     Window,
 )
 from edgebench.store import index
+from edgebench.store.key import cell_key
 from edgebench.store.row import flatten
 
 

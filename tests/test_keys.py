@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgebench.run.plan import KEYED, KEYED_SCENARIO, cell_key
 from edgebench.schema import Cell, DatasetRef, Scenario
+from edgebench.store.key import KEYED, KEYED_SCENARIO, cell_key
 
 GIVEN: dict[str, Any] = {
     "model": "net",

@@ -112,7 +112,7 @@ def test_a_failure_stands_beside_a_result_until_the_cell_is_done_again(tmp_path:
     done = save(tmp_path)
     save(tmp_path, status="failed")
     assert [record.status for _, record in records.read_all(tmp_path)] == ["failed", "done"]
-    assert records.find_done(tmp_path, "cpu", done.key) == done
+    assert records.find_done(tmp_path, done.cell, done.key) == done
     save(tmp_path)
     assert [record.status for _, record in records.read_all(tmp_path)] == ["done"]
     assert len(list(tmp_path.rglob("*.npz"))) == 1

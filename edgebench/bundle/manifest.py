@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from edgebench.errors import BundleError, InputError
-from edgebench.files import inside, is_sealed, seal, sha256_file, write_json
+from edgebench.files import inside, is_sealed, parse_json, seal, sha256_file, write_json
 from edgebench.schema import BUNDLE_SCHEMA, Bundle, FileEntry
 
 MANIFEST = "bundle.json"
@@ -19,7 +18,7 @@ def read_bundle(folder: Path) -> Bundle:
     """Read and verify a bundle; `BundleError` names the file that is missing or was changed."""
     path = folder / MANIFEST
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BundleError(f"{folder}: no readable {MANIFEST} ({error}); give the folder that `edgebench export` wrote") from error
     version = content.get("schema") if isinstance(content, dict) else None

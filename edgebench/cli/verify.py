@@ -21,7 +21,10 @@ def command(
         checked = api.verify(results, progress=progress)
     wrong = [found for found in checked if found.wrong]
     if json:
-        console.print_json([{"record": str(c.path), "numbers": c.numbers, "wrong": list(c.wrong)} for c in checked])
+        rows = [(each.path, each.numbers, each.wrong, each.as_written) for each in checked]
+        console.print_json(
+            [{"record": str(path), "numbers": n, "wrong": list(w), "as_written": list(a)} for path, n, w, a in rows]
+        )
     else:
         for found in wrong:
             for line in found.wrong:
@@ -30,5 +33,7 @@ def command(
         print(
             f"{len(checked) - len(wrong)} of {len(checked)} records hold; {total} numbers were computed again from their samples"
         )
+        if unconfirmed := sorted({name.removesuffix("_bytes") for found in checked for name in found.as_written}):
+            print(f"as written by whoever measured, with nothing here to confirm it: {', '.join(unconfirmed)}")
     if wrong:
         raise typer.Exit(1)

@@ -18,9 +18,10 @@ from edgebench.bundle.predict import predict
 from edgebench.errors import BundleError, ExportError, GoalMissed, InputError
 from edgebench.files import sha256_json
 from edgebench.quantize.bench import Bench, Candidate, Found, Tried, candidates, headline, held_out
-from edgebench.run.plan import CellJob, scenario_facts
+from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, subject_of
 from edgebench.schema import Block, Bundle, Goals, Mixer, Network, Scenario, Target
+from edgebench.store.key import scenario_facts
 
 VERSION = 1
 """Of the way to search; part of the key by which a search is found again."""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgebench.errors import InputError, UnknownName
-from edgebench.files import sha256_json
-from edgebench.schema import Bundle, Cell, MeterSpec, PlannedCell, Profile, Scenario, Target
+from edgebench.schema import Bundle, Cell, MeterSpec, PlannedCell, Profile, Target
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
@@ -31,35 +30,6 @@ class CellJob:
         """Name the power meters that its device has for what it runs on."""
         accepts = self.target.accepted(self.bundle.format, self.bundle.precision)
         return (accepts.meters if accepts is not None else ()) or self.target.meters
-
-
-KEYED = (
-    *("model", "format", "precision", "bundle_sha256", "dataset", "evaluation_sha256", "target", "device"),
-    *("runtime", "runtime_version", "mode", "method"),
-)
-"""Fields of a cell that its key is made of; beside them its scenario's, and its options where there are any.
-
-A field that comes later joins them only where it is not its default, so that cells that were measured before keep their keys.
-"""
-KEYED_SCENARIO = {
-    **{name: name for name in ("kind", "threads", "affinity", "warmup_seconds", "streams", "batches")},
-    **{name: name for name in ("bound_ms", "rate", "idle_ms", "loadgen")},
-    "half_width": "precision",
-}
-"""Fields of a scenario, and what a key calls them."""
-
-
-def scenario_facts(scenario: Scenario) -> dict[str, Any]:
-    """Return what keys hold of a scenario."""
-    written = scenario.model_dump(mode="json")
-    return {called: written[name] for name, called in KEYED_SCENARIO.items()}
-
-
-def cell_key(cell: Cell) -> str:
-    """Hash everything that would make a new measurement necessary."""
-    written = cell.model_dump(mode="json")
-    facts = {name: written[name] for name in KEYED} | {"scenario": scenario_facts(cell.scenario)}
-    return sha256_json({**facts, **({"options": written["options"]} if cell.options else {})})
 
 
 def slots(profile: Profile, targets: Collection[Target], only: str | None) -> list[PlannedCell]:

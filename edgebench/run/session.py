@@ -25,7 +25,7 @@ from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
 from edgebench.run.options import MeasureOptions, RunOptions
 from edgebench.run.outcome import CellOutcome, Name, RunResult, name_of
-from edgebench.run.plan import CellJob, cell_key
+from edgebench.run.plan import CellJob
 from edgebench.schema import (
     MODES,
     Accepts,
@@ -43,6 +43,7 @@ from edgebench.schema import (
     Target,
 )
 from edgebench.store import records as records_
+from edgebench.store.key import cell_key
 from edgebench.store.noise import meter_cost
 from edgebench.trust import check_bundle
 
@@ -266,7 +267,7 @@ def _measure_lane(session: Session, todo: Sequence[CellJob], found: Mapping[str,
 
 def _done(session: Session, results: Path, job: CellJob) -> Record | None:
     """Find a cell's finished record; one without the meters that are asked for does not count."""
-    record = records_.find_done(results, job.cell.target, job.key)
+    record = records_.find_done(results, job.cell, job.key)
     wanted = {spec.name for spec in session.measure.meters}
     if record is not None and wanted - {rail.meter for rail in (record.energy, *record.rails)}:
         return None
@@ -297,7 +298,7 @@ def _measure_one(session: Session, subject: CellJob, before: float, total: float
     record = record_.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
     labels = subject.data.read("test").labels
     record = record_.compared(record, measurement, labels, records_.find_references(session.options.results, subject.cell))
-    return records_.save(session.options.results, record, measurement, labels)
+    return records_.save(session.options.results, record, measurement, labels, subject.bundle)
 
 
 def run_job(

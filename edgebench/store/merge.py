@@ -154,7 +154,7 @@ def _found(source: Path, into: Path) -> Iterator[tuple[Path, Reader]]:
 def _record(path: Path) -> Offer:
     """Read a record; where it belongs is computed from its content."""
     content = records.read_content(path)
-    record = records.migrated(path, content)
+    record = records.owned(path, content)
     if not HASH.fullmatch(record.key):
         raise RecordError(f"{path}: its key {record.key[:80]!r} is no sha256; ask whoever measured it for the original")
     place = layout.place(record)

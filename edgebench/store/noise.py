@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from edgebench.errors import RecordError
-from edgebench.files import is_sealed, seal, write_json
+from edgebench.files import is_sealed, parse_json, seal, write_json
 from edgebench.schema import Cell, Noise
 from edgebench.store.layout import noise_place
 from edgebench.store.records import MOST_BYTES, bytes_of
@@ -29,11 +28,11 @@ def read_noise(results: Path, target: str, device: str, mode: str) -> Noise | No
 def read_noise_file(path: Path) -> tuple[dict[str, Any], Noise]:
     """Read one noise measurement, as it is written and as what it is, and check it against its hash."""
     try:
-        content = json.loads(bytes_of(path, MOST_BYTES))
+        content = parse_json(bytes_of(path, MOST_BYTES))
         if not isinstance(content, dict) or not is_sealed(content):
             raise ValueError("its hash differs")
         return content, Noise.model_validate(content)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(f"{path}: not a readable noise measurement ({error}); delete it and run `edgebench noise`") from error
 
 

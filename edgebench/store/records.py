@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from edgebench.errors import InputError, RecordError, StorageError
-from edgebench.files import below, inside, is_sealed, seal, storage, write_atomic, write_json
-from edgebench.schema import RECORD_SCHEMA, Cell, Measurement, Record, Sidecar
+from edgebench.files import below, inside, is_sealed, parse_json, seal, storage, write_atomic, write_json
+from edgebench.schema import RECORD_SCHEMA, Bundle, Cell, Measurement, Record, Sidecar
+from edgebench.store import key as key_
 from edgebench.store import samples
 from edgebench.store.layout import RECORDS, SAMPLES, is_record, place, samples_name
 
@@ -25,11 +25,17 @@ REFERENCES = ("tflite", "onnx", "torch")
 """Formats that can stand for a model in FP32; the last that was measured does."""
 
 
-def save(results: Path, record: Record, measurement: Measurement | None, labels: NDArray[Any] | None = None) -> Record:
+def save(
+    results: Path,
+    record: Record,
+    measurement: Measurement | None,
+    labels: NDArray[Any] | None = None,
+    bundle: Bundle | None = None,
+) -> Record:
     """Write samples, then the record that carries their hash; replaces this cell's earlier record.
 
-    `labels` of the evaluation split stand beside the predictions, so that every
-    metric can be computed again.
+    `labels` of the evaluation split stand beside the predictions, so that every metric can be computed again, and what
+    `bundle.json` says, so that size and parameters can be.
 
     Samples are named by their hash, so that the earlier record stays whole
     until the new one takes its place. A failure never replaces a result: it
@@ -37,7 +43,7 @@ def save(results: Path, record: Record, measurement: Measurement | None, labels:
     """
     path = results / place(record)
     base = path.with_name(path.name.removesuffix(".json"))
-    content = samples.pack(measurement, labels) if measurement is not None and measurement.trials else None
+    content = samples.pack(measurement, labels, bundle) if measurement is not None and measurement.trials else None
     beside: Path | None = None
     if content is not None:
         digest = hashlib.sha256(content).hexdigest()
@@ -151,9 +157,9 @@ def read_content(path: Path) -> dict[str, Any]:
         text = bytes_of(path, MOST_BYTES)
         if len(text) > MOST_BYTES:
             raise ValueError("it is longer than any record")
-        content = json.loads(text.decode())
+        content = parse_json(text.decode())
         sealed = isinstance(content, dict) and is_sealed(content)
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RecordError(f"{path}: not a readable record ({error}); restore it or delete it and run again") from error
     if not sealed:
         raise RecordError(
@@ -182,11 +188,19 @@ def record_paths(place: Path) -> list[Path]:
     return [path for path in below(place / RECORDS) if is_record(path.name)]
 
 
-def find_done(results: Path, target: str, key: str) -> Record | None:
-    """Find this cell's finished record, if there is an intact one."""
-    for path in sorted((results / RECORDS / target).glob(f"*.{key[:10]}.json")):
+def owned(path: Path, content: Mapping[str, Any]) -> Record:
+    """Turn what `read_content` read into a record whose key is that of its cell; `RecordError` where it is another's."""
+    record = migrated(path, dict(content))
+    if not key_.belongs(record, content["cell"]):
+        raise RecordError(f"{path}: its key is not that of its cell; delete it and measure this cell again")
+    return record
+
+
+def find_done(results: Path, cell: Cell, key: str) -> Record | None:
+    """Find a cell's finished record, if there is an intact one that was measured of this very cell."""
+    for path in sorted((results / RECORDS / cell.target).glob(f"*.{key[:10]}.json")):
         record = read_record(path)
-        if record.key == key and record.status == "done":
+        if record.key == key and record.status == "done" and key_.cell_key(record.cell) == key:
             return record
     return None
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.schema import Measurement, Power, PowerTrace, Predictions, Record, Step, Trial, Window
+from edgebench.schema import Bundle, Measurement, Power, PowerTrace, Predictions, Record, Step, Trial, Window
 
 Arrays = Mapping[str, NDArray[Any]]
 MOST_BYTES = 1 << 29
@@ -22,8 +22,8 @@ FACTS = ("load_ns", "first_ns", "settled", "calls_per_sample", "complete", "batc
 TRACE = ("meter", "rail", "provenance", "counter", "own_clock", "note")
 
 
-def pack(measurement: Measurement, labels: NDArray[Any] | None = None) -> bytes:
-    """Pack the raw readings: times in nanoseconds, predictions, power, and conditions with their timestamps."""
+def pack(measurement: Measurement, labels: NDArray[Any] | None = None, bundle: Bundle | None = None) -> bytes:
+    """Pack the raw readings (times in nanoseconds, predictions, power, conditions with their timestamps) and the manifest."""
     arrays: dict[str, NDArray[Any]] = {}
     for index, trial in enumerate(measurement.trials):
         for name in PARTS:
@@ -39,6 +39,8 @@ def pack(measurement: Measurement, labels: NDArray[Any] | None = None) -> bytes:
         arrays["predictions"] = flat.reshape(measurement.predictions.rows, -1)
     if labels is not None:
         arrays["labels"] = np.asarray(labels, np.int64)
+    if bundle is not None:
+        arrays["bundle"] = _text(bundle.model_dump(mode="json", by_alias=True))
     for name in sorted({key for condition in measurement.conditions for key in condition}):
         arrays[f"conditions.{name}"] = _column([condition.get(name) for condition in measurement.conditions])
     for index, trace in enumerate(measurement.power.traces):

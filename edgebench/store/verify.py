@@ -10,12 +10,15 @@ from typing import Any
 
 from edgebench.analysis import energy, metrics, summary
 from edgebench.analysis.metrics import scores_of
-from edgebench.errors import EdgebenchError
-from edgebench.schema import METHOD, MODES, Energy, Measurement, Progress, Record
-from edgebench.store import records
+from edgebench.errors import EdgebenchError, RecordError
+from edgebench.files import is_sealed, parse_json
+from edgebench.schema import METHOD, MODES, Bundle, Energy, Measurement, Progress, Record
+from edgebench.store import records, samples
 
 TOLERANCE = 1e-9
 """Relative; another processor or numpy may sum in another order."""
+RESTS = ("environment", "memory", "finish", "loadgen", "tools")
+OF_BUNDLE = ("size_bytes", "parameters", "macs", "calibration", "parity", "bundle_details")
 SINCE_2 = {"median_ns.low", "median_ns.high", "batch", "precise_trials", "verdict"}
 """What method 1 computed otherwise, or not at all."""
 
@@ -27,6 +30,8 @@ class Checked:
     path: Path
     numbers: int
     wrong: tuple[str, ...]
+    as_written: tuple[str, ...] = ()
+    """What nothing here can confirm: it rests on the word of whoever measured."""
 
 
 def verify(results: Path, progress: Progress) -> Iterator[Checked]:
@@ -40,11 +45,12 @@ def verify(results: Path, progress: Progress) -> Iterator[Checked]:
 def check(path: Path) -> Checked:
     """Check one record: its hash, its samples' hash, and every number against the samples."""
     try:
-        record = records.read_record(path)
+        record = records.owned(path, records.read_content(path))
         if record.status != "done":
             return Checked(path, 0, ())
-        measurement, labels = records.read_measurement(path, record)
-        stored, computed = _pairs(record, measurement, labels)
+        arrays = records.read_samples(path, record)
+        manifest = _manifest(record, arrays)
+        stored, computed = _pairs(record, samples.measured(arrays, record), arrays.get("labels"), manifest)
     except EdgebenchError as error:
         return Checked(path, 0, (str(error),))
     except Exception as error:  # whoever wrote the samples decides what goes wrong in them
@@ -54,10 +60,23 @@ def check(path: Path) -> Checked:
         for name in sorted(stored.keys() | computed.keys())
         if not _same(stored.get(name), computed.get(name))
     ]
-    return Checked(path, len(computed), tuple(wrong))
+    unconfirmed = RESTS + (() if manifest else OF_BUNDLE)
+    return Checked(path, len(computed), tuple(wrong), tuple(name for name in unconfirmed if getattr(record, name)))
 
 
-def _pairs(record: Record, measurement: Measurement, labels: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _manifest(record: Record, arrays: Mapping[str, Any]) -> Bundle | None:
+    """Read the bundle's manifest beside the samples; None in records from before it was kept there."""
+    if "bundle" not in arrays:
+        return None
+    content = parse_json(str(arrays["bundle"]))
+    if not is_sealed(content) or content["sha256"] != record.cell.bundle_sha256:
+        raise RecordError("the bundle.json beside its samples is not of the bundle that it names; measure this cell again")
+    return Bundle.model_validate(content)
+
+
+def _pairs(
+    record: Record, measurement: Measurement, labels: Any, manifest: Bundle | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the written and the computed numbers by name."""
     cell = record.cell
     agreement = record.accuracy.host_agreement if record.accuracy else None
@@ -65,6 +84,12 @@ def _pairs(record: Record, measurement: Measurement, labels: Any) -> tuple[dict[
     stored: dict[str, Any] = {name: getattr(record, name) for name in found}
     for name, own, again in _energies(record, measurement):
         stored[name], found[name] = own, again
+    if manifest is not None:
+        found |= {"model": manifest.model, "parameters": manifest.model.parameters, "bundle_details": manifest.details}
+        found |= {name: getattr(manifest, name) for name in ("size_bytes", "macs", "calibration", "parity")}
+        found["cell"] = {"model": manifest.model.name, "format": manifest.format, "precision": manifest.precision}
+        stored |= {name: getattr(record, name) for name in ("model", *OF_BUNDLE)}
+        stored["cell"] = {name: getattr(cell, name) for name in found["cell"]}
     if labels is not None and record.accuracy is not None and record.model is not None and measurement.predictions is not None:
         scores = scores_of(measurement.predictions.values, measurement.predictions.columns)
         stored["accuracy"] = record.accuracy.metrics
