@@ -9,8 +9,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DEMO := build/demo
 PROFILE := digits
 TYPES := build/types
+TOOLS := build/tools
 
-.PHONY: demo test lint types unit coverage slow bench wheel twins arm64 schema results clean
+.PHONY: demo test lint types unit coverage slow bench wheel twins arm64 schema results lock sbom audit clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 # Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
@@ -79,6 +80,23 @@ arm64:
 results: $(VENV)/.demo
 	$(BIN)/edgebench run digits-mobilenet --mode standard --work $(DEMO)/work $(ARGS)
 	$(BIN)/edgebench leaderboard --out results/LEADERBOARD.md
+
+# For those who want hashes, what is installed, and whether any of it is known to be faulty (where a feed can be reached).
+lock: $(TOOLS)/.done
+	$(TOOLS)/bin/uv pip compile setup.cfg --extra all -c constraints.txt --generate-hashes --no-annotate --quiet --no-config \
+		--python-version 3.11 --python-platform x86_64-manylinux_2_28 --custom-compile-command "make lock" --output-file constraints.lock
+
+sbom: $(VENV)/.demo $(TOOLS)/.done
+	$(TOOLS)/bin/cyclonedx-py environment --output-file build/sbom.json $(BIN)/python
+	@echo build/sbom.json
+
+audit: $(TOOLS)/.done
+	$(TOOLS)/bin/pip-audit --disable-pip --requirement constraints.lock
+
+$(TOOLS)/.done:
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip --disable-pip-version-check --quiet install cyclonedx-bom pip-audit uv
+	touch $@
 
 $(VENV)/.demo: setup.cfg pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

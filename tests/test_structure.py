@@ -127,7 +127,7 @@ def test_the_top_level_is_what_the_design_says() -> None:
         pytest.skip("not a git checkout")
     top = {line.split("/")[0] for line in listed.stdout.splitlines()}
     needed = {"edgebench", "targets", "exporters", "profiles", "results", "tests", "setup.cfg", "README.md"}
-    beside = {"pyproject.toml", "constraints.txt", "Makefile", "LICENSE", "CHANGELOG.md", "docs", ".ci", ".github"}
+    beside = {"pyproject.toml", "constraints.txt", "constraints.lock", "Makefile", "LICENSE", "CHANGELOG.md", "docs", ".ci", ".github"}
     assert needed <= top
     assert top <= needed | beside | {".gitignore", ".pre-commit-config.yaml"}
 
