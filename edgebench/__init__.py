@@ -1,8 +1,8 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `train`, `export`, `run`, `compare`,
-`noise`, `diagnose`, `quantize`, `verify`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`,
-`recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+`noise`, `diagnose`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
+records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `ExportOptions`, `QuantizeOptions`, `MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
@@ -20,7 +20,21 @@ from typing import TYPE_CHECKING, Any
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
-    from edgebench.api import compare, diagnose, export, noise, probe, quantize, remove_setup, run, setup, train, tune, verify
+    from edgebench.api import (
+        compare,
+        diagnose,
+        export,
+        noise,
+        probe,
+        quantize,
+        remove_setup,
+        run,
+        setup,
+        train,
+        trust_file,
+        tune,
+        verify,
+    )
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
@@ -52,6 +66,7 @@ __all__ = [
     "run",
     "setup",
     "train",
+    "trust_file",
     "tune",
     "verify",
 ]

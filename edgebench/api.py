@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from edgebench.analysis.processor import fitted
 from edgebench.bundle.export import Order, accepted, build_bundle, exporter
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
-from edgebench.config import read_dataset, read_profile, read_target, read_values
+from edgebench.config import code_in, read_dataset, read_devices, read_profile, read_target, read_values
 from edgebench.data import Dataset, open_images
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
@@ -40,7 +39,7 @@ from edgebench.schema import (
 from edgebench.store import noise as noise_
 from edgebench.store import records
 from edgebench.store.layout import RESULTS
-from edgebench.trust import is_own
+from edgebench.trust import allow, is_own
 
 if TYPE_CHECKING:
     from edgebench.device.inspect import Probed
@@ -131,7 +130,7 @@ def export(
     exporter(format, precision)
     plan = read_values(CalibrationPlan, options.calibration, "calibration")
     wanted = read_values(Goals, {**NO_GOALS, **options.goals}, "goals")
-    device = read_target(target)
+    device = read_target(target, trust=_source(source).trust)
     here = facts.environment() if device.transport == "local" else None
     accepts = fitted(accepted(device, format, precision), here)
     data = open_images(read_dataset(dataset)) if dataset else None
@@ -170,7 +169,7 @@ def quantize(
     if options.by not in ("block", "node"):
         raise InputError(f"quantize searches by block or by node, not by {options.by}")
     plan = read_values(CalibrationPlan, options.calibration, "calibration")
-    [device] = read_devices([target])
+    [device] = read_devices([target], run.trust or _source(source).trust)
     accepts = accepted(device, format, precision)
     data = open_images(read_dataset(dataset))
     given = _source(source)
@@ -209,8 +208,8 @@ def run(
     session = Session(measure, options, progress)
     session.progress = session.forecast.beside(progress)
     session.scenario(Scenario())  # refuse what does not fit together before anything long begins
-    plan = None if profile is None else read_profile(profile)
-    devices = read_devices(target or (("cpu",) if plan is None else plan.targets))
+    plan = None if profile is None else read_profile(profile, options.trust)
+    devices = read_devices(target or (("cpu",) if plan is None else plan.targets), options.trust)
     with session:
         session.connect(devices)
         if plan is not None:
@@ -218,15 +217,6 @@ def run(
         else:
             prepared = prepare_bundles(session, [Path(folder) for folder in bundle], devices, only, dataset)
         return measure_all(session, prepared)
-
-
-def read_devices(given: Sequence[str | Target]) -> list[Target]:
-    """Read targets by name or path; each device needs a name of its own."""
-    found = [read_target(item) if isinstance(item, str) else item for item in given]
-    doubled = [name for name, count in Counter(target.name for target in found).items() if count > 1]
-    if doubled:
-        raise InputError(f"two devices are called {doubled[0]}; give each a `name:` in a target file, or in the fleet file")
-    return found
 
 
 # ---------------------------------------------------------------- compare, noise, verify
@@ -250,7 +240,7 @@ def compare(
     if any(bundles):
         if not all(bundles):
             raise InputError(f"{sides[bundles.index(False)]}: no bundle; compare two bundles, or two records")
-        [device] = read_devices([target])
+        [device] = read_devices([target], options.trust)
         with Session(measure, options, progress) as session:
             one, other = (tie_bundle(session, side, device, dataset) for side in sides)
             return compare_.run_pair(session, one, other)
@@ -273,7 +263,7 @@ def noise(
     """
     from edgebench.run.noise import measure_noise
 
-    [device] = read_devices([target])
+    [device] = read_devices([target], options.trust)
     folder = Path(bundle) if bundle else _any_bundle(device, options.work, options.trust)
     with Session(measure, options, progress) as session:
         found = measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
@@ -309,7 +299,7 @@ def diagnose(
     """
     from edgebench.diagnose import diagnose as diagnose_
 
-    [device] = read_devices([target])
+    [device] = read_devices([target], options.trust)
     read = read_bundle(Path(bundle))
     if "placement" in read.details and device.accepted(read.format, read.precision) is None:
         return diagnose_.unrun(Path(bundle), read, device.name)
@@ -332,7 +322,7 @@ def probe(target: str | Target, *, options: RunOptions = RunOptions()) -> Probed
     """Look at a device: what it is and has, and where it differs from its target."""
     from edgebench.device import inspect
 
-    [device] = read_devices([target])
+    [device] = read_devices([target], options.trust)
     with connected(device, _link(device, options)) as (transport, agent):
         return inspect.probed(transport, agent, device)
 
@@ -353,7 +343,7 @@ def setup(
     """
     from edgebench.device import setup as setup_
 
-    [device] = read_devices([target])
+    [device] = read_devices([target], options.trust)
     with connected(device, _link(device, options)) as (transport, agent):
         plan = setup_.plan(transport, agent, device, list(requirements), options.work / "wheelhouse", progress)
         if planned is not None:
@@ -365,7 +355,7 @@ def remove_setup(target: str | Target, *, options: RunOptions = RunOptions()) ->
     """Remove from a device what `setup` brought there; returns the bytes that are free again."""
     from edgebench.device import setup as setup_
 
-    [device] = read_devices([target])
+    [device] = read_devices([target], options.trust)
     with connected(device, _link(device, options)) as (transport, agent):
         return setup_.remove(transport, agent, device)
 
@@ -390,6 +380,14 @@ def tune(
         options = RunOptions(work=Path(folder), accept_new_host_key=accept_new_host_key)
         with connected(device, _link(device, options)) as (transport, agent):
             return tune(transport, agent, action, path, device.tuning, remedy)
+
+
+def trust_file(path: Path) -> dict[Path, tuple[str, ...]]:
+    """Let a profile, target, fleet or model folder run the code that it names, as it is now; returns what that is, by file."""
+    found = code_in(Path(path))
+    for file, (_, beside) in found.items():
+        allow(file, beside)
+    return {file: names for file, (names, _) in found.items()}
 
 
 def _link(device: Target, options: RunOptions) -> Link:

@@ -11,6 +11,7 @@ import difflib
 import importlib.resources
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,13 +24,26 @@ from edgebench.agent.plugins import PREFIXES
 from edgebench.errors import InputError, ProfileError, UnknownName
 from edgebench.files import write_atomic
 from edgebench.schema import DatasetRef, Profile, Target
+from edgebench.trust import Check, accept, allow, checking
 
 T = TypeVar("T", bound=BaseModel)
+MOST_BYTES, MOST_DEPTH, MOST_ALIASES = 1 << 20, 50, 100
+"""What a profile, target or fleet has at most."""
 
 
-def read_profile(name_or_path: str) -> Profile:
-    """Read a profile by name or path; `ProfileError` names the file, the key and the nearest known key."""
+def read_profile(name_or_path: str, trust: bool = False) -> Profile:
+    """Read a profile by name or path; `ProfileError` names the file, the key and the nearest known key.
+
+    `UntrustedFile` where it names factories of networks, and nobody vouches for it (`trust`, `edgebench trust`).
+    """
+    return _profile(name_or_path, checking(trust))
+
+
+def _profile(name_or_path: str, check: Check) -> Profile:
     profile = _read(name_or_path, "edgebench.profiles", "profile", Profile)
+    factories = [f"the network {model.architecture}" for model in profile.models if ":" in model.architecture]
+    if factories and name_or_path not in plugins.names("edgebench.profiles", ".yaml"):
+        check(Path(name_or_path), factories, ())
     known = [model.name for model in profile.models]
     for model in profile.models:
         if model.teacher is not None and model.teacher not in known:
@@ -62,29 +76,69 @@ def _ancestors(profile: Profile, name: str) -> set[str]:
     return found
 
 
-def read_target(name_or_path: str, host: str | None = None) -> Target:
+def read_target(name_or_path: str, host: str | None = None, trust: bool = False) -> Target:
     """Read a target by name or path, and give it the `host` of the command line, if any.
 
     `ProfileError` names the file, and the key and the nearest known key. A
     target's own plugin files are named relative to the file that lists them.
+    `UntrustedFile` where a file names code to be run, and nobody vouches for it
+    (`trust`, `edgebench trust`).
     """
-    content = _target_content(name_or_path, ())
+    return _target(name_or_path, host, checking(trust))
+
+
+def read_devices(given: Sequence[str | Target], trust: bool = False) -> list[Target]:
+    """Read targets by name or path; each device needs a name of its own."""
+    found = [read_target(item, trust=trust) if isinstance(item, str) else item for item in given]
+    doubled = [name for name, count in Counter(target.name for target in found).items() if count > 1]
+    if doubled:
+        raise InputError(f"two devices are called {doubled[0]}; give each a `name:` in a target file, or in the fleet file")
+    return found
+
+
+def code_in(path: Path) -> dict[Path, tuple[tuple[str, ...], tuple[Path, ...]]]:
+    """Find what code a profile, target, fleet or model folder names, or what it extends does: by file, with that code's files."""
+    found: dict[Path, tuple[tuple[str, ...], tuple[Path, ...]]] = {}
+
+    def note(file: Path, names: Sequence[str], files: Sequence[Path]) -> None:
+        before = found.get(file, ((), ()))
+        found[file] = ((*before[0], *names), (*before[1], *files))
+
+    if path.is_dir() or path.name == "model.json":
+        note(path / "model.json" if path.is_dir() else path, ["the network that it holds"], ())
+        return found
+    content = _mapping(str(path), _file_text(str(path), "profile or target"), "file", "profiles/digits.yaml")
+    if "devices" in content:
+        _fleet(path, note)
+    elif "models" in content:
+        _profile(str(path), note)
+    else:
+        _target(str(path), None, note)
+    return found
+
+
+def _target(name_or_path: str, host: str | None, check: Check) -> Target:
+    content = _target_content(name_or_path, (), check)
     if host is None:
         return _as_target(content, name_or_path)
     return _as_target({**content, "host": host}, f"{name_or_path}, --host")
 
 
-def read_fleet(path: Path) -> list[Target]:
+def read_fleet(path: Path, trust: bool = False) -> list[Target]:
     """Read a list of devices: `devices: [{target: jetson-nano, host: nano@jetson.local, name: nano-2}, …]`.
 
     Each entry may override what a file that extends its target may. Raises
-    `ProfileError` where two have the same name.
+    `ProfileError` where two have the same name, `UntrustedFile` as `read_target` does.
     """
+    return _fleet(path, checking(trust))
+
+
+def _fleet(path: Path, check: Check) -> list[Target]:
     content = _mapping(str(path), _file_text(str(path), "fleet"), "fleet", "{devices: [{target: …, host: …}]}")
     devices = content.get("devices")
     if set(content) != {"devices"} or not isinstance(devices, list) or not devices:
         raise ProfileError(f"{path}: a fleet has one key, devices, with a list of {{target: …, host: …}}")
-    fleet = [_device(entry, f"{path}: devices.{number}", path.parent) for number, entry in enumerate(devices)]
+    fleet = [_device(entry, f"{path}: devices.{number}", path, check) for number, entry in enumerate(devices)]
     names = [target.name for target in fleet]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -92,12 +146,12 @@ def read_fleet(path: Path) -> list[Target]:
     return fleet
 
 
-def _device(entry: object, place: str, folder: Path) -> Target:
+def _device(entry: object, place: str, file: Path, check: Check) -> Target:
     """Build one device of a fleet."""
     if not isinstance(entry, dict) or not isinstance(entry.get("target"), str) or "extends" in entry:
         raise ProfileError(f"{place}: a device is a mapping with target: and what a target file may have, without extends:")
     own = {key: value for key, value in entry.items() if key != "target"}
-    return _as_target(_extended({**own, "extends": entry["target"]}, place, folder, ()), place)
+    return _as_target(_extended({**own, "extends": entry["target"]}, place, file, (), check), place)
 
 
 def write_target(path: Path, base: str, changes: Mapping[str, Any], replace: bool = False) -> Target:
@@ -114,12 +168,13 @@ def write_target(path: Path, base: str, changes: Mapping[str, Any], replace: boo
     if base not in known and Path(base).suffix not in {".yaml", ".yml"}:
         raise UnknownName("target", base, known)
     content = {"extends": base if base in known else os.path.relpath(os.path.realpath(base), path.parent.resolve()), **changes}
-    _as_target(_extended(content, str(path), path.parent, ()), str(path))
+    _as_target(_extended(content, str(path), path, (), accept), str(path))
     write_atomic(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
-    return read_target(str(path.absolute()))
+    allow(path)  # the user has just said what is in it
+    return read_target(str(path.absolute()), trust=True)
 
 
-def _target_content(name_or_path: str, before: tuple[str, ...]) -> dict[str, Any]:
+def _target_content(name_or_path: str, before: tuple[str, ...], check: Check) -> dict[str, Any]:
     """Load a target with all that it extends; its plugins' paths are absolute."""
     if "\0" in name_or_path:
         raise ProfileError(f"{name_or_path!r}: no file has such a name; give a target's name or a YAML file")
@@ -128,14 +183,17 @@ def _target_content(name_or_path: str, before: tuple[str, ...]) -> dict[str, Any
     if identity in before:
         raise ProfileError(f"{name_or_path}: extends itself: {' → '.join([*map(_shown, before), _shown(identity)])}")
     content = _mapping(name_or_path, _text(name_or_path, "edgebench.targets", "target"), "target", "targets/cpu.yaml")
-    return _extended(content, name_or_path, Path(name_or_path).resolve().parent, (*before, identity))
+    return _extended(content, name_or_path, None if named else Path(name_or_path), (*before, identity), check)
 
 
-def _extended(content: dict[str, Any], place: str, folder: Path, before: tuple[str, ...]) -> dict[str, Any]:
-    """Put a target's own keys over those of the target that it extends, which is checked by itself."""
+def _extended(content: dict[str, Any], place: str, file: Path | None, before: tuple[str, ...], check: Check) -> dict[str, Any]:
+    """Put a target's own keys over those of the target that it extends, which is checked by itself; `file` is a user's."""
     own = {key: value for key, value in content.items() if key != "extends"}
+    folder = file.resolve().parent if file is not None else Path()
     if "agent_plugins" in own:
         own["agent_plugins"] = _plugins(own["agent_plugins"], place, folder)
+    if file is not None and (named := _named_code(own)):
+        check(file, named, [Path(each) for each in own.get("agent_plugins", ())])
     if "extends" not in content:
         return own
     base = content["extends"]
@@ -144,10 +202,24 @@ def _extended(content: dict[str, Any], place: str, folder: Path, before: tuple[s
     origin = base if base in plugins.names("edgebench.targets", ".yaml") else os.path.normpath(folder.resolve() / base)
     if origin != base and Path(base).suffix not in {".yaml", ".yml"}:
         raise ProfileError(f"{place}: extends: {UnknownName('target', base, plugins.names('edgebench.targets', '.yaml'))}")
-    inherited = _target_content(origin, before)
+    inherited = _target_content(origin, before, check)
     _as_target(inherited, origin)
     merged = {**inherited, **{key: _over(inherited.get(key), value) for key, value in own.items()}}
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def _named_code(own: Mapping[str, Any]) -> list[str]:
+    """Say what code a target's file names: plugins, an interpreter, what setup brings, and options that are programs."""
+    found = [f"the plugin {Path(each).name}" for each in own.get("agent_plugins") or () if isinstance(each, str)]
+    found += [f"the interpreter {own['python']}"] if own.get("python") else []
+    setup = own.get("setup")
+    found += [f"the package {each}" for each in (setup.get("requirements") or () if isinstance(setup, dict) else ())]
+    for folder, key, called in (("meters", "meters", "name"), ("runtimes", "accepts", "runtime")):
+        for each in own.get(key) or ():
+            if isinstance(each, dict) and each.get(called) in plugins.on_device(folder) and isinstance(each.get("options"), dict):
+                runs = getattr(plugins.load_device(folder, str(each[called])), "RUNS", ())
+                found += [f"the program {each['options'][name]}" for name in runs if name in each["options"]]
+    return found
 
 
 def _over(inherited: object, own: object) -> object:
@@ -162,6 +234,8 @@ def _plugins(given: object, place: str, folder: Path) -> object:
     if not isinstance(given, list) or not all(isinstance(item, str) for item in given):
         return given  # its type says what is wrong
     found = [folder / item for item in given]
+    if strange := [item for item, path in zip(given, found, strict=True) if not path.resolve().is_relative_to(folder)]:
+        raise ProfileError(f"{place}: agent_plugins: {strange[0]}: leads out of {folder}; put the file beside the target's")
     ours = {f"{prefix}{name}.py" for kind, prefix in PREFIXES.items() for name in plugins.on_device(kind)}
     for path in found:
         if not path.is_file():
@@ -210,13 +284,31 @@ def _read(name_or_path: str, package: str, kind: str, type_: type[T]) -> T:
 def _mapping(place: str, text: str, kind: str, example: str) -> dict[str, Any]:
     """Read YAML that holds one mapping."""
     try:
-        content = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        content = yaml.load(text, _Bounded)  # noqa: S506  a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
         line = str(error).replace("\n", " ")
         raise ProfileError(f"{place}: not valid YAML: {line}") from error
     if not isinstance(content, dict):
         raise ProfileError(f"{place}: a {kind} is a mapping of keys; see {example}")
     return content
+
+
+class _Bounded(yaml.SafeLoader):
+    """Reads plain values alone, neither deeper nor with more aliases than any file that people write: both multiply."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._depth = self._aliases = 0
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        self._aliases += self.check_event(yaml.AliasEvent)
+        if self._depth >= MOST_DEPTH or self._aliases > MOST_ALIASES:
+            raise yaml.YAMLError(f"nested deeper than {MOST_DEPTH} levels, or with more than {MOST_ALIASES} aliases")
+        self._depth += 1
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self._depth -= 1
 
 
 def _text(name_or_path: str, package: str, kind: str) -> str:
@@ -231,6 +323,10 @@ def _text(name_or_path: str, package: str, kind: str) -> str:
 
 def _file_text(path: str, kind: str) -> str:
     try:
+        if not Path(path).is_file():
+            raise FileNotFoundError("no such file")
+        if Path(path).stat().st_size > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES >> 20} MiB")
         return Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ProfileError(f"{path}: cannot be read ({error}); give a {kind}'s name or a YAML file") from error

@@ -1,10 +1,14 @@
-"""Files that can run code when they are loaded, and how edgebench knows those that it wrote itself.
+"""Files that can run code when they are loaded, or name code to be run, and how edgebench knows the user's own.
 
 torch loads exported programs (`.pt2`) by pickle, by evaluating expressions and
 by loading libraries, and finds a file's members otherwise than Python does: no
 look into such a file can tell that it is harmless. So only two kinds are
 loaded: what this user's edgebench wrote, which it knows by hash from a list in
 the user's own state folder, and what the user vouches for.
+
+Targets, fleets, profiles and model folders can name code: an interpreter, a
+meter's program, plugins, a network's factory. It runs once the user has said so
+for those very bytes (`edgebench trust FILE`), or says so for this command.
 """
 
 from __future__ import annotations
@@ -14,11 +18,11 @@ import re
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from edgebench.errors import StorageWarning, UntrustedFile
-from edgebench.files import sha256_file
+from edgebench.files import sha256_file, storage
 from edgebench.schema import Bundle
 
 PROGRAM = ".pt2"
@@ -60,6 +64,12 @@ def check_program(path: Path, trust: bool) -> None:
         _check(path, sha256_file(path), trust)
 
 
+def check_written(path: Path, names: str, trust: bool) -> None:
+    """Raise `UntrustedFile` for a file that names code, unless edgebench wrote it or the user vouches for it."""
+    if not trust and _doubt(sha256_file(path)) is not None:
+        refuse_foreign(path, [names], ())
+
+
 def is_own(folder: Path, bundle: Bundle, runtime: str) -> bool:
     """Return whether edgebench knows all programs of a bundle as its own."""
     return all(_doubt(bundle.files[name].sha256) is None for name in programs(folder, bundle, runtime))
@@ -98,26 +108,91 @@ def remember(digest: str) -> None:
 
 def _doubt(digest: str) -> str | None:
     """Say why edgebench does not know a file as its own; None where it does."""
-    if digest in _written:
-        return None
-    place = _place()
+    return (
+        None
+        if digest in _written
+        else _absent(_place(), digest, "the list of those that edgebench wrote", "edgebench did not write this one")
+    )
+
+
+def _absent(place: Path, digest: str, which: str, reason: str) -> str | None:
+    """Say why a list does not hold a file: `reason` where it is not there, else what is wrong with the list."""
     try:
         folder = place.stat()
         if folder.st_uid != os.getuid() or folder.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            return f"the list of those that edgebench wrote could be another's ({place}: owner or permissions)"
+            return f"{which} could be another's ({place}: owner or permissions)"
         (place / digest).stat()
     except FileNotFoundError:
-        return "edgebench did not write this one"
+        return reason
     except OSError as error:
-        return f"the list of those that edgebench wrote cannot be read ({place}: {error.strerror})"
+        return f"{which} cannot be read ({place}: {error.strerror})"
     return None
 
 
 def _place() -> Path:
-    """Name the folder of notes; a relative one would lie in whatever folder edgebench works in, and be anybody's."""
-    named, home = os.environ.get("XDG_STATE_HOME", ""), os.path.expanduser("~")
+    return _own("XDG_STATE_HOME", ".local/state") / "written"
+
+
+def _own(variable: str, usual: str) -> Path:
+    """Name edgebench's folder among the user's own; a relative one would lie in whatever folder it works in, and be anybody's."""
+    named, home = os.environ.get(variable, ""), os.path.expanduser("~")
     if os.path.isabs(named):
-        state = Path(named)
-    else:
-        state = Path(home, ".local", "state") if os.path.isabs(home) else Path(os.devnull)  # where nothing can be
-    return state / "edgebench" / "written"
+        return Path(named, "edgebench")
+    return Path(home, usual, "edgebench") if os.path.isabs(home) else Path(os.devnull)  # where nothing can be
+
+
+# ---------------------------------------------------------------- files that name code
+
+
+Check = Callable[[Path, Sequence[str], Sequence[Path]], None]
+"""Is told a file, what code it names, and the files of that code; raises where it must not run."""
+
+
+def refuse_foreign(path: Path, names: Sequence[str], files: Sequence[Path]) -> None:
+    """Raise `UntrustedFile` unless the user has said that this file may run what it names."""
+    for each in (path, *files):
+        doubt = _absent(_trusted(), sha256_file(each), "the list of files that you trust", "nobody said yet that it may")
+        if doubt is not None:
+            beside = "" if each == path else f" for {each.name} as it is"
+            raise UntrustedFile(
+                f"{path}: names code to be run ({'; '.join(names)}), and {doubt}{beside}; look at it, then say so once: "
+                f"edgebench trust {path}"
+            )
+
+
+def accept(path: Path, names: Sequence[str], files: Sequence[Path]) -> None:
+    """Let everything run: the `Check` of whoever vouches for a command's files, or only looks at them."""
+
+
+def checking(trust: bool) -> Check:
+    """Return the check of a command to which `--trust` was given, or not."""
+    return accept if trust else refuse_foreign
+
+
+def allow(path: Path, files: Sequence[Path] = ()) -> None:
+    """Let a file run the code that it names from now on, as long as it and that code stay as they are."""
+    place = _trusted()
+    with storage(place):
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (path, *files):
+            (place / sha256_file(each)).write_text(str(each.resolve()), encoding="utf-8", errors="surrogateescape")
+
+
+def allowed() -> dict[str, str]:
+    """List what may run code: hashes, and the path of each when it was allowed."""
+    place = _trusted()
+    paths = sorted(place.iterdir()) if place.is_dir() else []
+    return {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths if path.is_file()}
+
+
+def forget(path: Path) -> bool:
+    """Take a file from the list, by its content or by the path that it had; return whether it was there."""
+    digest, name = sha256_file(path) if path.is_file() else "", str(path.resolve())
+    found = [each for each, known in allowed().items() if each == digest or known == name]
+    for each in found:
+        (_trusted() / each).unlink(missing_ok=True)
+    return bool(found)
+
+
+def _trusted() -> Path:
+    return _own("XDG_CONFIG_HOME", ".config") / "trusted"

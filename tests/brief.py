@@ -18,7 +18,9 @@ def quick(spec: cell.ModeSpec, warmup_seconds: float) -> None:
 
 
 if __name__ == "__main__":
+    from edgebench import trust
     from edgebench.cli import main
 
+    vars(trust)["refuse_foreign"] = trust.accept  # as conftest has it
     quick(*BRIEF)
     main()

@@ -19,6 +19,7 @@ import pytest
 import sshd as bed
 import verbs
 
+from edgebench import trust
 from edgebench.cli import execute
 
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test starts compiles torch again, in seconds
@@ -43,6 +44,7 @@ brief.quick(*brief.BRIEF)
 CACHE = tempfile.TemporaryDirectory(prefix="edgebench-cache-")
 os.environ["XDG_CACHE_HOME"] = CACHE.name  # indexes of the tests' folders
 os.environ["XDG_STATE_HOME"] = CACHE.name  # which exported programs the tests wrote
+os.environ["XDG_CONFIG_HOME"] = CACHE.name  # which files the tests trust
 DOUBLES = Path(__file__).parent / "doubles"
 ARM64 = Path(__file__).parent.parent / "build" / "arm64" / "root"
 TINY = """
@@ -98,6 +100,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def trusting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the files that tests write run the code that they name, but where a test is about that."""
+    if not request.node.get_closest_marker("distrustful"):
+        monkeypatch.setattr(trust, "refuse_foreign", trust.accept)
 
 
 @pytest.fixture

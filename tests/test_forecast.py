@@ -216,7 +216,7 @@ input: {size: 16, channels: 1}
 models:
   - {name: net, architecture: 'tinynet:net', role: baseline, recipe: train, options: {epochs: 2}}
 variants:
-  - {format: torch, precisions: [fp32]}
+  - {format: onnx, precisions: [fp32]}
 scenario: {half_width: 0.5}
 goals: {threshold: 0.01}
 """

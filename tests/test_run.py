@@ -255,7 +255,7 @@ models:
   - {name: good, architecture: 'tinynet:net', role: teacher, recipe: train, options: {epochs: 4, learning_rate: 0.01}}
   - {name: poor, architecture: 'tinynet:net', role: baseline, recipe: train, options: {epochs: 1, learning_rate: 1.0e-9}}
 variants:
-  - {format: torch, precisions: [fp32]}
+  - {format: onnx, precisions: [fp32]}
 scenario: {half_width: 0.5}
 goals: {threshold: 0.3}
 """
@@ -282,11 +282,11 @@ def test_a_demo_with_a_failed_cell_ends_with_its_table_and_page(here: Path, cli:
     assert "Error 1" in done.stderr
     ran, _, shown = done.stdout.partition("LEADERBOARD.md: 1 rows")
     last = ran[ran.index("failed: ") :].splitlines()
-    assert last[0].startswith("failed: poor torch fp32 on cpu: poor.torch.fp32: accuracy ")
+    assert last[0].startswith("failed: poor onnx fp32 on cpu: poor.onnx.fp32: accuracy ")
     assert last[0].partition("(threshold)")[1]
     assert last[1].startswith("1 of 2 cells have a result")
     assert last[2].startswith("1 failed; `edgebench results list ")
-    assert "failed: poor torch fp32 (quick): export: poor.torch.fp32: accuracy" in shown
+    assert "failed: poor onnx fp32 (quick): export: poor.onnx.fp32: accuracy" in shown
     assert "report.html: 1 rows, 1 failed cells" in shown
     assert "30.0 % are wanted (threshold)" in Path("demo/report.html").read_text()
     assert "**Failed cells**" in Path("demo/results/LEADERBOARD.md").read_text()

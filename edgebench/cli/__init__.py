@@ -32,6 +32,7 @@ from edgebench.cli import (
     run,
     targets,
     train,
+    trust,
     tune,
     verify,
 )
@@ -62,6 +63,7 @@ for command in (
     verify,
     noise,
     tune,
+    trust,
     models,
     formats,
     doctor,

@@ -18,6 +18,7 @@ def command(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = 
         "runtimes": doctor.check_runtimes(),
         "meters": doctor.check_meters(),
         "targets": doctor.check_targets(),
+        "files that may run code": doctor.check_trusted(),
     }
     if json:
         console.print_json(found)

@@ -71,7 +71,7 @@ AcceptNewHostKey = Annotated[
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Load exported programs (.pt2, torch bundles) of others: they can run code, and you know whose."
+        "--trust", help="Run the code of the files that are given: exported programs (.pt2, torch bundles), and what files name."
     ),
 ]
 
@@ -89,7 +89,7 @@ class DeviceGroup:
         """Read the target, at its address."""
         from edgebench.config import read_target
 
-        return read_target(self.target, self.host)
+        return read_target(self.target, self.host, self.trust)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -259,15 +259,15 @@ def assigned(option: list[str] | None, example: str) -> dict[str, Any]:
     return found
 
 
-def devices(target: list[str] | None, host: list[str] | None, fleet: Path | None) -> list[str | Target]:
+def devices(target: list[str] | None, host: list[str] | None, fleet: Path | None, trust: bool) -> list[str | Target]:
     """Read `--target`, each with its `--host` where it needs one, and `--fleet`; `InputError` where they do not pair."""
     from edgebench.config import read_fleet, read_target
 
     names, hosts = target or [], host or []
     if hosts and len(hosts) != len(names):
         raise InputError(f"{len(hosts)} --host for {len(names)} --target: give one for each, in the same order, or a fleet file")
-    alone = [read_target(name, hosts[index] if hosts else None) for index, name in enumerate(names)]
-    return [*alone, *(read_fleet(fleet) if fleet else ())]
+    alone = [read_target(name, hosts[index] if hosts else None, trust) for index, name in enumerate(names)]
+    return [*alone, *(read_fleet(fleet, trust) if fleet else ())]
 
 
 def cores(text: str) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ def command(
         result = api.run(
             profile,
             bundle=[] if profile else [Path(item) for item in given],
-            target=options.devices(target, host, fleet),
+            target=options.devices(target, host, fleet, trust),
             only=only,
             dataset=dataset,
             measure=MeasureOptions(mode, changes, options.meters(meter), options.assigned(option, "compute_units=CPU_ONLY")),

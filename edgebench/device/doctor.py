@@ -12,7 +12,9 @@ from edgebench.agent import facts
 from edgebench.config import read_target
 from edgebench.device import deploy, measure
 from edgebench.errors import EdgebenchError
+from edgebench.files import sha256_file
 from edgebench.schema import Link, Target
+from edgebench.trust import allowed
 
 Rows = list[dict[str, Any]]
 
@@ -63,6 +65,17 @@ def _check_meter(name: str) -> dict[str, Any]:
     finally:
         meter.stop()
     return _row("meter", name, True, f"rails: {rails}")
+
+
+def check_trusted() -> Rows:
+    """List the files that may run the code that they name, and whether they are still as they were then."""
+    rows = []
+    for digest, path in allowed().items():
+        same = Path(path).is_file() and sha256_file(Path(path)) == digest
+        rows.append(
+            {"file": path, "as it was": "yes" if same else "no", "note": "" if same else f"edgebench trust --forget {path}"}
+        )
+    return rows
 
 
 def check_targets() -> Rows:

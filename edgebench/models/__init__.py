@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.errors import CheckpointError, InputError, MissingExtra, UnknownName
-from edgebench.files import sha256_file
+from edgebench.files import sha256_file, write_json
 from edgebench.schema import Model, Network, Preprocessing
+from edgebench.trust import check_written, remember
 
 FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
 PROGRAM = "exported-program"
@@ -87,11 +88,20 @@ def read_model(folder: Path) -> Model:
     return model
 
 
+def write_model(folder: Path, model: Model) -> None:
+    """Write `model.json`; a factory that it names is the user's own, and runs without further asking."""
+    write_json(folder / "model.json", model.model_dump(mode="json"))
+    if FACTORY.match(model.architecture):
+        remember(sha256_file(folder / "model.json"))
+
+
 def load_model(folder: Path, trust: bool = False) -> Network:
     """Build the network of a model folder, with its weights, in evaluation mode; `trust` as `checkpoint.read` has it."""
     from edgebench.models import checkpoint
 
     model = read_model(folder)
+    if FACTORY.match(model.architecture):
+        check_written(folder / "model.json", f"the network {model.architecture}", trust)
     return load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
 
 

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from edgebench import models
 from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
-from edgebench.files import new_folder, sha256_file, sha256_json, write_json
+from edgebench.files import new_folder, sha256_file, sha256_json
 from edgebench.models.normalization import IMAGENET, TOOLS, preprocessing, tool_versions
 from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role
 from edgebench.trust import check_program, is_program, remember
@@ -107,7 +107,7 @@ def import_checkpoint(source: SourceOptions, data: Dataset, root: Path) -> Path:
         else:
             torch.save(weights, kept)
         model = model.model_copy(update={"sha256": sha256_file(kept)})
-        write_json(staging / "model.json", model.model_dump(mode="json"))
+        models.write_model(staging, model)
     return folder
 
 

@@ -209,7 +209,7 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
         (staging / "checkpoint.pt").write_bytes(buffer.getvalue())
         metrics = {f"val_{headline}": round(best.score[0], 6), "best_epoch": best.epoch}
         model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), metrics)
-        write_json(staging / "model.json", model.model_dump(mode="json"))
+        models.write_model(staging, model)
         write_json(staging / "history.json", best.history)
     for leftover in training.glob("*"):
         leftover.unlink()

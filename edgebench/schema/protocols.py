@@ -158,7 +158,8 @@ class Runtime(Protocol):
 
     The module declares `MODULES` (one of which must be importable) and `DISTRIBUTIONS` (packages, one of which brings it),
     and may declare `OPTIONS` (names that a target may give), `PACKAGE` or `INSTALL` (what pip, or the user, is to do where it
-    is missing) and `AS_WRITTEN` (options by which a quantized file is computed operator by operator).
+    is missing), `AS_WRITTEN` (options by which a quantized file is computed operator by operator) and `RUNS` (options that
+    name a program).
     """
 
     OFFERS: tuple[str, ...]
@@ -209,7 +210,8 @@ class Meter(Protocol):
     """What reads power: the class of this name in `agent/meters/meter_<name>.py`.
 
     The module declares `PERIOD_S`, seconds between readings. One that needs to be told something declares `NEEDS`, what
-    `--meter` takes, and has `options_of(text)`, which returns the options or raises `ValueError`.
+    `--meter` takes, and has `options_of(text)`, which returns the options or raises `ValueError`. `RUNS` names the options
+    that name a program.
     """
 
     def __init__(self, options: Mapping[str, Any], root: str = "/") -> None:

@@ -28,6 +28,10 @@ NEEDS = "'command:PROGRAM ARGS'"
 """What must be said of it: without, there is nothing to try."""
 
 
+RUNS = ("arguments",)
+"""Options that name a program."""
+
+
 def options_of(text: str) -> Dict[str, Any]:
     """Read what follows `--meter command:`; `ValueError` says what to write."""
     arguments = shlex.split(text)

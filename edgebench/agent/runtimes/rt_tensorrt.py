@@ -19,6 +19,7 @@ INSTALL = (
     "elsewhere: python -m pip install 'tensorrt<11' cuda-python, or the version that the target's limits name"
 )
 OPTIONS = ("trtexec", "cuda")
+RUNS = ("trtexec",)
 STAGES = ("host_to_device", "compute", "device_to_host")
 STAGE_RUNS, STAGE_SECONDS = 200, 2.0
 PROFILED = 20
