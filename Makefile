@@ -49,10 +49,9 @@ coverage: $(VENV)/.dev
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow --timeout 1800 -v $(ARGS)
 
-# What is promised of the measuring, shown; BENCH names some of the scripts, for instance make bench BENCH=energy.
-BENCH ?= hundred_thousand report_page int8_speed ssh_push ssh_overhead eight_devices aa_false_alarms detects_slowdown harness_overhead coverage server_search energy meter_cost stress_verdict
+# What is promised of the measuring, shown and written to docs/benchmarks.md; BENCH names some of the scripts: BENCH=energy.
 bench: $(VENV)/.dev
-	set -e; for name in $(BENCH); do echo "== $$name"; $(BIN)/python tests/benchmarks/$$name.py; done
+	$(BIN)/python tests/benchmarks/table.py $(BENCH)
 
 # Without torch, without the checkout: what a wheel must be able to do.
 wheel: $(VENV)/.dev

@@ -9,11 +9,22 @@ from __future__ import annotations
 import sys
 
 import numpy as np
-from cells import arguments, bundle, pairs, session, subject, verdict, workplace
+from cells import arguments, bundle, pairs, session, subject, workplace
+from figures import state
 from scipy import stats as scipy_stats
 
 from edgebench.analysis import stats
 from edgebench.schema import Trial
+
+DEPENDS = (
+    "edgebench/agent/",
+    "edgebench/analysis/",
+    "edgebench/device/",
+    "edgebench/run/",
+    "tests/benchmarks/cells.py",
+)
+QUIET = True
+"""Noise would decide it."""
 
 
 def main() -> int:
@@ -37,7 +48,7 @@ def main() -> int:
         wrong = sum(test(pool(one), pool(other)) < 0.05 for one, other in found)
         print(f"pooled samples, {name}: {wrong} of {len(found)} called different ({100 * wrong / len(found):.0f} %)")
     share = alarms / len(found)
-    return verdict(share <= 0.05, f"by trials {alarms} of {len(found)} called different ({100 * share:.1f} %; 5 % allowed)")
+    return state(share <= 0.05, f"by trials {alarms} of {len(found)} called different ({100 * share:.1f} %)", "5 % at most")
 
 
 def pool(trials: list[Trial]) -> np.ndarray:

@@ -105,9 +105,3 @@ def checked(found: Sequence[Measurement]) -> Sequence[Measurement]:
 def progress(text: str) -> None:
     """Show on standard error how far it is."""
     print(f"\r{text} ", end="", file=sys.stderr, flush=True)
-
-
-def verdict(holds: bool, text: str) -> int:
-    """Print the figure, and turn it into an exit code."""
-    print(f"{'holds' if holds else 'FALLS SHORT'}: {text}")
-    return 0 if holds else 1

@@ -11,12 +11,19 @@ import sys
 from collections.abc import Callable
 
 import numpy as np
-from cells import arguments, bundle, checked, session, subject, verdict, workplace
+from cells import arguments, bundle, checked, session, subject, workplace
+from figures import state
 from scipy import signal
 
 from edgebench.analysis import stats
 from edgebench.device.job import Pass
 from edgebench.run.session import run_job
+
+DEPENDS = (
+    "edgebench/agent/",
+    "edgebench/analysis/stats.py",
+    "tests/benchmarks/cells.py",
+)
 
 Draw = Callable[[np.random.Generator], np.ndarray]
 TRIALS, SAMPLES, CENTRE = 5, 400, 1e6
@@ -88,10 +95,9 @@ def main() -> int:
         pool = recorded(given.recorded)
         drawn = share_covered(lambda: draw.choice(pool, TRIALS, replace=False), float(np.median(pool)), given.repeats)
         covered[f"recorded ({given.recorded} trials)"] = drawn
-    for name, share in covered.items():
-        print(f"{name}: {100 * share:.1f} %")
     worst = min(covered.values())
-    return verdict(worst >= 0.93, f"the 95 % interval covers the true median in {100 * worst:.1f} % at least (93 % wanted)")
+    text = ", ".join(f"{name} {100 * share:.1f} %" for name, share in covered.items())
+    return state(worst >= 0.93, text, "93 % at least")
 
 
 if __name__ == "__main__":

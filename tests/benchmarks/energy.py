@@ -11,11 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import fake_rapl
+from figures import state
 
 from edgebench.agent.events import Events
 from edgebench.agent.meters.meters import Sampler
 from edgebench.analysis import energy
 from edgebench.schema import Interval, PowerTrace, Window
+
+DEPENDS = (
+    "edgebench/agent/",
+    "edgebench/analysis/energy.py",
+    "edgebench/analysis/power.py",
+    "tests/benchmarks/fake_rapl.py",
+)
 
 RANGES = {"package-0": 4_000_000, "package-1": 262_143_328_850}
 """Microjoules: the first wraps about every second, the second not at all."""
@@ -89,10 +97,12 @@ def main() -> int:
         found = energy.energy_of(read, windows, ())
         wraps = int((read.values[-1]) * 1e6 / range_uj)
         error = abs(found.joules.value / right - 1) if found.joules else float("inf")
-        short += error > WITHIN
         got = f"{found.joules.value:.6f} J" if found.joules else str(found.reason)
-        print(f"{rail}, {wraps} wraps: {got} an inference, {right:.6f} J expected: {100 * error:.3f} % off, 1 % allowed", end=" ")
-        print(f"({found.updates} updates, {found.rate_hz:.1f} Hz, coverage {100 * (found.coverage or 0):.1f} %)")
+        print(
+            f"{rail}, {wraps} wraps: {got} an inference, {right:.6f} J expected "
+            f"({found.updates} updates, {found.rate_hz:.1f} Hz, coverage {100 * (found.coverage or 0):.1f} %)"
+        )
+        short += state(error <= WITHIN, f"{rail}, {wraps} wraps: {100 * error:.3f} % off", f"{100 * WITHIN:g} % at most")
     return 1 if short else 0
 
 

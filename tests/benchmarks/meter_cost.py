@@ -1,4 +1,4 @@
-"""Samples with the meters on and off, in turn: how much metering lengthens an inference.
+"""How much metering lengthens an inference is known: samples with the meters on and off, in turn.
 
 The meter is `rapl` where this computer has it, else a program that prints watts twenty times
 a second.
@@ -12,11 +12,22 @@ from pathlib import Path
 
 import numpy as np
 from cells import arguments, bundle, checked, progress, session, subject, workplace
+from figures import state
 
 from edgebench.analysis import stats
 from edgebench.device.job import Pass
 from edgebench.run.session import run_job
 from edgebench.schema import MeterSpec
+
+DEPENDS = (
+    "edgebench/agent/",
+    "edgebench/analysis/",
+    "edgebench/device/",
+    "edgebench/run/",
+    "tests/benchmarks/cells.py",
+)
+QUIET = True
+"""Noise would decide it."""
 
 PRINTS = "import time\nwhile True:\n    print(5.0, flush=True)\n    time.sleep(0.05)"
 RAPL = Path("/sys/class/powercap/intel-rapl:0/energy_uj")
@@ -45,11 +56,11 @@ def main() -> int:
             progress(f"pair {index + 1} of {given.pairs}")
     ratio = stats.compare(off, on, paired=True, floor=None).ratio
     low, high = (100 * ((value or 1) - 1) for value in (ratio.low, ratio.high))
-    print(
-        f"\n{spec.name}, {readings} readings: metering lengthens an inference by "
+    text = (
+        f"{spec.name}, {readings} readings: metering lengthens an inference by "
         f"{100 * (ratio.value - 1):+.2f} % [{low:+.2f}, {high:+.2f}]"
     )
-    return 0 if readings else 1
+    return state(readings > 0, text, "none, but that the meter is read")
 
 
 if __name__ == "__main__":
