@@ -9,8 +9,11 @@ from __future__ import annotations
 import importlib
 import importlib.resources
 from types import ModuleType
+from typing import TypeVar
 
 from edgebench.errors import UnknownName
+
+T = TypeVar("T")
 
 
 def names(package: str, suffix: str = ".py") -> tuple[str, ...]:
@@ -32,3 +35,9 @@ def load(package: str, name: str, kind: str) -> ModuleType:
     if name not in known:
         raise UnknownName(kind, name, known)
     return importlib.import_module(f"{package}.{name.replace('-', '_')}")
+
+
+def declared(plugin: ModuleType, name: str, default: T) -> T:
+    """Return what a plugin says of itself, or the default where it does not; `schema/protocols.py` has names and types."""
+    found: T = getattr(plugin, name, default)
+    return found

@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+from edgebench.schema import bundle
 from edgebench.schema.base import Layout
-from edgebench.schema.bundle import Finish, Limits
+from edgebench.schema.bundle import Finish, Limits, Placement
 from edgebench.schema.model import Model, TensorSpec
+
+L = TypeVar("L", bound=Limits, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,13 @@ class Network:
 
 
 @dataclass(frozen=True)
-class ExportRequest:
+class ExportRequest(Generic[L]):
     """All that an exporter may know."""
 
     network: Network
     precision: str
-    limits: Limits
+    limits: L
+    """The exporter's own."""
     calibration: Any
     """float32 calibration inputs [n, c, h, w], or None."""
     dynamic_batch: bool = False
@@ -69,6 +73,8 @@ class Exported:
     output: TensorSpec
     layout: Layout
     details: Mapping[str, Any]
+    placement: Placement | None = None
+    """Where the format's compiler placed the operators, where it has one; goals and diagnoses ask for it."""
     finish: Finish | None = None
     host: tuple[str, str] | None = None
     """Runtime and file that stand in on the exporting host, where the bundle's own cannot run there."""
@@ -88,15 +94,40 @@ class Exporter(Protocol):
     """Precisions that want calibration samples, and the methods that choose their ranges, the usual one first."""
     DYNAMIC_BATCH: bool
     """Whether its files can take any batch size."""
+    Limits: type[bundle.Limits] = bundle.Limits
+    """What a target may say of this format under `limits`; without it: nothing."""
+    mixer: Callable[[ExportRequest[Any], Path], Mixer] | None = None
+    """Makes what writes mixtures of precision; without it `edgebench quantize --search` has nothing to search."""
 
-    def preflight(self, request: ExportRequest) -> None:
+    def preflight(self, request: ExportRequest[Any]) -> None:
         """Raise `ExportError` with the layer's name for what this format cannot express, within seconds."""
 
-    def export(self, request: ExportRequest, folder: Path) -> Exported:
+    def export(self, request: ExportRequest[Any], folder: Path) -> Exported:
         """Write the model file into `folder`."""
 
     def tools(self) -> dict[str, str]:
         """Versions of the tools that decide what the file looks like."""
+
+    def missing(self) -> str:
+        """Say which program is not here that exporting needs besides modules; empty, as without it: none."""
+        return ""
+
+
+class RuntimeModule(Protocol):
+    """A module `agent/rt_<name>.py`, as far as the host asks it; what runs on the device is its `Runtime`."""
+
+    DISTRIBUTIONS: tuple[str, ...]
+    """Packages of which one brings it."""
+    MODULES: tuple[str, ...]
+    """Modules of which one is imported."""
+    PACKAGE: str
+    """What pip installs; without it, one of its name."""
+    INSTALL: str = ""
+    """How to get it where that is not by pip."""
+    OPTIONS: tuple[str, ...] = ()
+    """Names of the options that it takes."""
+    AS_WRITTEN: Mapping[str, Any] | None = None
+    """Options by which it computes a quantized file as that is written; None: it knows one way alone."""
 
 
 class Stream(Protocol):
