@@ -27,6 +27,7 @@ from edgebench.run.session import Session, measure_all
 from edgebench.schema import (
     Bundle,
     CalibrationPlan,
+    Exporter,
     Goals,
     InputPlan,
     Link,
@@ -163,7 +164,10 @@ def quantize(
     from edgebench.quantize import search as search_
 
     precision = "mixed" if options.search else "int8"
-    if options.search and not hasattr(plugins.load("edgebench.exporters", format, "format"), "mixer"):
+    if (
+        options.search
+        and plugins.declared(plugins.load("edgebench.exporters", format, "format"), "mixer", Exporter.mixer) is None
+    ):
         raise InputError(f"quantize --search mixes precisions within onnx files, not within {format}; give --format onnx")
     exporter(format, precision)
     if options.by not in ("block", "node"):
@@ -301,7 +305,7 @@ def diagnose(
 
     [device] = read_devices([target], options.trust)
     read = read_bundle(Path(bundle))
-    if "placement" in read.details and device.accepted(read.format, read.precision) is None:
+    if read.placement is not None and device.accepted(read.format, read.precision) is None:
         return diagnose_.unrun(Path(bundle), read, device.name)
     with Session(measure, options, progress) as session:
         subject = tie_bundle(session, Path(bundle), device, dataset)

@@ -23,7 +23,7 @@ from edgebench import plugins
 from edgebench.agent.plugins import PREFIXES
 from edgebench.errors import InputError, ProfileError, UnknownName
 from edgebench.files import write_atomic
-from edgebench.schema import DatasetRef, Profile, Target
+from edgebench.schema import Accepts, DatasetRef, Limits, Profile, RuntimeModule, Target
 from edgebench.trust import Check, accept, allow, checking
 
 T = TypeVar("T", bound=BaseModel)
@@ -217,7 +217,7 @@ def _named_code(own: Mapping[str, Any]) -> list[str]:
     for folder, key, called in (("meters", "meters", "name"), ("runtimes", "accepts", "runtime")):
         for each in own.get(key) or ():
             if isinstance(each, dict) and each.get(called) in plugins.on_device(folder) and isinstance(each.get("options"), dict):
-                runs = getattr(plugins.load_device(folder, str(each[called])), "RUNS", ())
+                runs = plugins.declared(plugins.load_device(folder, str(each[called])), "RUNS", RuntimeModule.RUNS)
                 found += [f"the program {each['options'][name]}" for name in runs if name in each["options"]]
     return found
 
@@ -248,9 +248,36 @@ def _plugins(given: object, place: str, folder: Path) -> object:
 
 def _as_target(content: dict[str, Any], place: str) -> Target:
     try:
-        return Target.model_validate(content)
+        target = Target.model_validate(content)
     except ValidationError as error:
         raise ProfileError(f"{place}: {explain(error, Target, ('extends',))}") from error
+    accepts = [with_limits(each, place, f"accepts.{number}.") for number, each in enumerate(target.accepts)]
+    return target.model_copy(update={"accepts": tuple(accepts)})
+
+
+def limits_of(format: str) -> type[Limits] | None:
+    """Find which limits a format has; None where there is no such exporter here, or it cannot be loaded."""
+    if format not in plugins.names("edgebench.exporters"):
+        return None
+    try:
+        return plugins.declared(plugins.load("edgebench.exporters", format, "format"), "Limits", Limits)
+    except ImportError:  # an export says so
+        return None
+
+
+def with_limits(accepts: Accepts, place: str, key: str = "") -> Accepts:
+    """Check a target's limits of a format, and write them as its exporter does; as they are where it is not known.
+
+    `ProfileError` names the place, the format, and the key (`key` is what it begins with) with the nearest known one.
+    """
+    kind = limits_of(accepts.format)
+    if kind is None:
+        return accepts
+    try:
+        limits = kind.model_validate(accepts.limits)
+    except ValidationError as error:
+        raise ProfileError(f"{place}: {accepts.format}: {explain(error, kind, within=f'{key}limits.')}") from error
+    return accepts.model_copy(update={"limits": limits.model_dump(mode="json")})
 
 
 def _shown(identity: str) -> str:
@@ -332,17 +359,20 @@ def _file_text(path: str, kind: str) -> str:
         raise ProfileError(f"{path}: cannot be read ({error}); give a {kind}'s name or a YAML file") from error
 
 
-def explain(error: ValidationError, type_: type[BaseModel], more_keys: Sequence[str] = ()) -> str:
-    """Say the first thing that is wrong, with its place and the nearest known key, one of `more_keys` at the top."""
+def explain(error: ValidationError, type_: type[BaseModel], more_keys: Sequence[str] = (), within: str = "") -> str:
+    """Say the first thing that is wrong, with its place (`within` comes before it) and the nearest known key.
+
+    At the top, one of `more_keys` is known as well.
+    """
     found = error.errors()
     first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])  # a misspelt key is missing as well
-    place = ".".join(str(part) for part in first["loc"])
+    place = within + ".".join(str(part) for part in first["loc"])
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     if first["type"] == "extra_forbidden":
         known = _keys(type_, first["loc"][:-1]) + (list(more_keys) if len(first["loc"]) == 1 else [])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown key {place!r}: {hint}known: {', '.join(sorted(known))}{more}"
+        return f"unknown key {place!r}: {hint}known: {', '.join(sorted(known)) or 'none'}{more}"
     return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{more}"
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 import importlib
 import importlib.resources
 from types import ModuleType
+from typing import TypeVar
 
 from edgebench.agent import plugins as agent_plugins
 from edgebench.errors import UnknownName
+
+T = TypeVar("T")
 
 
 def names(package: str, suffix: str = ".py") -> tuple[str, ...]:
@@ -39,4 +42,10 @@ def load_device(folder: str, name: str) -> ModuleType:
     if name not in on_device(folder):
         raise UnknownName(folder.rstrip("s"), name, on_device(folder))
     found: ModuleType = agent_plugins.load(folder, name)
+    return found
+
+
+def declared(plugin: ModuleType, name: str, default: T) -> T:
+    """Return what a plugin says of itself, or the default where it does not; `schema/protocols.py` has names and types."""
+    found: T = getattr(plugin, name, default)
     return found

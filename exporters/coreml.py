@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from edgebench.errors import ExportError
 from edgebench.exporters._coreml import interpreter as interpreter_
 from edgebench.exporters._coreml import package as package_
 from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached, example, exported, exported_calls, refusal, silent
 from edgebench.schema import Exported, ExportRequest, Network, Preprocessing, TensorSpec
 
@@ -29,12 +31,21 @@ MIN_WEIGHTS = 512
 BITS = {"fp32": 32, "fp16": 16, "int8-weights": 8, "palettized-6bit": 6, "palettized-4bit": 4}
 
 
+class Limits(SharedLimits):
+    """The oldest system that must load the file, and how an app calls it."""
+
+    version: str | None = Field(None, description="deployment target, for instance iOS16 or macOS13")
+    input: Literal["image", "tensor"] = Field(
+        "image", description="an image, or a float32 tensor [1, c, h, w] of pixels 0…255; both are normalised in the model"
+    )
+
+
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     return {name: importlib.metadata.version(name) for name in ("torch", "coremltools")}
 
 
-def preflight(request: ExportRequest) -> None:
+def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` for a deployment target that cannot hold the precision, or a layer that does not convert."""
     with silent():
         specification(request)
@@ -42,7 +53,7 @@ def preflight(request: ExportRequest) -> None:
     check_operators(request)
 
 
-def export(request: ExportRequest, folder: Path) -> Exported:
+def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     """Write `model.mlpackage`, with preprocessing and labels inside, and read it back."""
     with silent():
         model = convert(request)
@@ -59,7 +70,7 @@ def export(request: ExportRequest, folder: Path) -> Exported:
 # ---------------------------------------------------------------- before the long work
 
 
-def specification(request: ExportRequest) -> Any:
+def specification(request: ExportRequest[Limits]) -> Any:
     """Return the deployment target as coremltools has it; `ExportError` where it is none, or too old."""
     import coremltools
 
@@ -76,7 +87,7 @@ def specification(request: ExportRequest) -> Any:
     return found
 
 
-def check_labels(request: ExportRequest) -> None:
+def check_labels(request: ExportRequest[Limits]) -> None:
     """Refuse labels that are not all different: Core ML returns probabilities by label."""
     classes = request.network.model.classes
     twice = sorted({label for label in classes if classes.count(label) > 1})
@@ -84,7 +95,7 @@ def check_labels(request: ExportRequest) -> None:
         raise ExportError(f"{request.network.model.name}: the label {twice[0]!r} names two classes; Core ML wants each once")
 
 
-def check_operators(request: ExportRequest) -> None:
+def check_operators(request: ExportRequest[Limits]) -> None:
     """Refuse what coremltools has no conversion for, by its layer in the torch model."""
     from coremltools.converters.mil.frontend.torch.torch_op_registry import is_torch_fx_node_supported
 
@@ -99,7 +110,7 @@ def check_operators(request: ExportRequest) -> None:
 # ---------------------------------------------------------------- conversion
 
 
-def exported_from_pixels(request: ExportRequest) -> Any:
+def exported_from_pixels(request: ExportRequest[Limits]) -> Any:
     """Export the network as an app calls it: pixels 0…255 [1, c, h, w] in, scores and probabilities out.
 
     By `torch.export`: traced by the older tracer, shapes are tensors of one
@@ -130,7 +141,7 @@ def _with_preprocessing(network: Network) -> Any:
     return FromPixels().eval()
 
 
-def convert(request: ExportRequest) -> Any:
+def convert(request: ExportRequest[Limits]) -> Any:
     """Convert to an ML Program that computes in float32, or in float16 for all other precisions."""
     import coremltools as ct
 
@@ -160,7 +171,7 @@ def convert(request: ExportRequest) -> Any:
         raise ExportError(f"{request.network.model.name}: not expressible in Core ML for {target.name}: {reason}") from error
 
 
-def _input_type(request: ExportRequest) -> Any:
+def _input_type(request: ExportRequest[Limits]) -> Any:
     import coremltools as ct
 
     spec = request.network.model.preprocessing
@@ -172,7 +183,7 @@ def _input_type(request: ExportRequest) -> Any:
     )
 
 
-def _classifier(request: ExportRequest) -> Any:
+def _classifier(request: ExportRequest[Limits]) -> Any:
     """Put the labels into the model, where it chooses one of them."""
     import coremltools as ct
 
@@ -207,7 +218,7 @@ def compression(precision: str) -> Any:
     return passes
 
 
-def describe(request: ExportRequest, model: Any) -> None:
+def describe(request: ExportRequest[Limits], model: Any) -> None:
     """Say inside the model what goes in and comes out; Xcode shows it."""
     spec, known = request.network.model.preprocessing, request.network.model
     model.short_description = f"{known.name}, {request.precision}, exported by edgebench"
@@ -220,7 +231,7 @@ def describe(request: ExportRequest, model: Any) -> None:
 # ---------------------------------------------------------------- afterwards
 
 
-def wanted(request: ExportRequest) -> package_.Wanted:
+def wanted(request: ExportRequest[Limits]) -> package_.Wanted:
     """Say what the saved package must be."""
     spec, known = request.network.model.preprocessing, request.network.model
     return package_.Wanted(
@@ -234,7 +245,7 @@ def wanted(request: ExportRequest) -> package_.Wanted:
     )
 
 
-def _exported(request: ExportRequest, facts: dict[str, Any], interpreter: interpreter_.Interpreter) -> Exported:
+def _exported(request: ExportRequest[Limits], facts: dict[str, Any], interpreter: interpreter_.Interpreter) -> Exported:
     spec, image = request.network.model.preprocessing, request.limits.input == "image"
     shape = (1, spec.channels, spec.height, spec.width)
 

@@ -6,6 +6,8 @@ import struct
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from edgebench.errors import ExportError, MissingTool
 from edgebench.exporters import tflite
 from edgebench.exporters._edgetpu import compiler
@@ -39,6 +41,12 @@ FLOATING = {"aten::leaky_relu": "LEAKY_RELU"}
 """Those that ai-edge-quantizer leaves in floating point (tried with 0.10)."""
 
 
+class Limits(tflite.Limits):
+    """What the compiler knows of TFLite's operators, and the runtime on the device."""
+
+    version: str | None = Field(None, description="of the Edge TPU's runtime that must run the file, for instance 14")
+
+
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like; the compiler's only where there is one."""
     try:
@@ -58,7 +66,7 @@ def missing() -> str:
     return ""
 
 
-def preflight(request: ExportRequest) -> None:
+def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` with the layer's name for what the compiler would refuse, `MissingTool` where it is not there."""
     name, runtime = request.network.model.name, request.limits.version
     if runtime is not None and not runtime.isdecimal():
@@ -86,7 +94,7 @@ def _in_groups(call: Call, node: Any) -> bool:
     return bool(1 < weights[1] < given[1])
 
 
-def export(request: ExportRequest, folder: Path) -> Exported:
+def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     """Write `model.tflite` (int8, batch 1, all weights inside) and `model_edgetpu.tflite`, compiled from it."""
     name, runtime = request.network.model.name, request.limits.version or RUNTIME
     content = classic(tflite.converted(request, dense_per_channel=False))
@@ -97,8 +105,8 @@ def export(request: ExportRequest, folder: Path) -> Exported:
     written, log, searched = compiler.compile_file(path, runtime, name, graph)
     compiled = _compiled(name, written, graph)
     found = placement(graph, compiled, log)
-    if not found["mapped"] or all(operator.name != CUSTOM_OP for operator in compiled.operators):
-        rows = "; ".join(f"{row['operator']} at {row['layer']}: {row['status']}" for row in found["cpu"][:3])
+    if not found.mapped or all(operator.name != CUSTOM_OP for operator in compiled.operators):
+        rows = "; ".join(f"{row.operator} at {row.layer}: {row.status}" for row in found.cpu[:3])
         raise ExportError(f"{name}: edgetpu_compiler maps no operator to the Edge TPU ({rows or 'it does not say why'})")
     return Exported(
         entry=written.name,
@@ -112,8 +120,8 @@ def export(request: ExportRequest, folder: Path) -> Exported:
             "compiler": log.version,
             "edgetpu_runtime": runtime,
             **({"search": True} if searched else {}),
-            "placement": found,
         },
+        placement=found,
         host=("tflite", path.name),
     )
 

@@ -8,13 +8,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from edgebench.errors import ExportError
 from edgebench.exporters._onnx import mixed
 from edgebench.exporters._shared import calibration
 from edgebench.exporters._shared import preflight as preflight_
-from edgebench.schema import Exported, ExportRequest, Limits, Mixer, TensorSpec
+from edgebench.exporters._shared.limits import SharedLimits
+from edgebench.schema import Exported, ExportRequest, Mixer, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "mixed")
 CALIBRATES = {"int8": calibration.METHODS, "mixed": calibration.METHODS}
@@ -23,12 +26,26 @@ REQUIRES = (("torch", "torch"), ("onnx", "torch"), ("onnxruntime", "torch"))
 DEFAULT_OPSET, NEWEST_OPSET = 17, 20
 
 
+class Limits(SharedLimits):
+    """What a runtime reads of ONNX, and which INT8 its kernels want."""
+
+    opset: int | None = Field(None, description="highest operator set")
+    ir: int | None = Field(None, description="highest IR version")
+    activations: Literal["uint8", "int8"] = Field("int8", description="signedness of INT8 activations")
+    per_channel: bool = Field(True, description="one weight scale per output channel")
+    weight_bits: Literal[7, 8, "auto"] = Field(
+        8, description="of INT8 weights; auto: 7 on x86 without VNNI, whose kernels saturate with 8; else 8"
+    )
+    symmetric: bool = Field(False, description="INT8 activations have zero point 0")
+    quantized: tuple[str, ...] = Field((), description="operators that INT8 quantizes; empty: all that the quantizer knows")
+
+
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     return {name: importlib.metadata.version(name) for name in ("torch", "onnx", "onnxruntime")}
 
 
-def preflight(request: ExportRequest) -> None:
+def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
     allow_attention()
     if request.precision in ("int8", "mixed"):
@@ -36,7 +53,7 @@ def preflight(request: ExportRequest) -> None:
     preflight_.check_onnx(request, min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET))
 
 
-def export(request: ExportRequest, folder: Path) -> Exported:
+def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     """Write `model.onnx`: batch 1 or any, channels first, float32 in and out in every precision."""
     import onnx
 
@@ -74,7 +91,7 @@ def allow_attention() -> None:
     utils.register_custom_op_symbolic(f"aten::{name}", getattr(symbolic_opset14, name), 13)
 
 
-def trace(request: ExportRequest, path: Path, opset: int) -> None:
+def trace(request: ExportRequest[Limits], path: Path, opset: int) -> None:
     """Trace with torch's TorchScript exporter: the other one returns opset 18 whatever it is asked for."""
     import torch
 
@@ -110,11 +127,11 @@ def without_lone_concats(model: Any) -> Any:
     return model
 
 
-def _as_is(request: ExportRequest, path: Path) -> None:
+def _as_is(request: ExportRequest[Limits], path: Path) -> None:
     """Leave the traced model in float32."""
 
 
-def half(request: ExportRequest, path: Path) -> None:
+def half(request: ExportRequest[Limits], path: Path) -> None:
     """Store and compute in float16, with float32 inputs and outputs."""
     import onnx
     from onnxruntime.quantization.onnx_model import ONNXModel
@@ -137,7 +154,7 @@ def prepare(path: Path) -> Path:
     return prepared
 
 
-def quantize_qdq(request: ExportRequest, path: Path, excluded: Sequence[str] = (), **options: Any) -> None:
+def quantize_qdq(request: ExportRequest[Limits], path: Path, excluded: Sequence[str] = (), **options: Any) -> None:
     """Quantize weights and activations with ranges from calibration samples, as Q/DQ pairs.
 
     Nodes named in `excluded` stay as they are; `options` are the quantizer's own extra options.
@@ -150,7 +167,7 @@ def quantize_qdq(request: ExportRequest, path: Path, excluded: Sequence[str] = (
     prepared.unlink()
 
 
-def _mix(request: ExportRequest, path: Path) -> None:
+def _mix(request: ExportRequest[Limits], path: Path) -> None:
     """Mix precisions as the recipe says; without one every node computes in float32, with int8 weights."""
     mixer = mixed.Mixer(request, prepare(path))
     blocks = (request.recipe or {}).get("blocks", ())
@@ -158,7 +175,7 @@ def _mix(request: ExportRequest, path: Path) -> None:
     path.with_name("prepared.onnx").unlink()
 
 
-def mixer(request: ExportRequest, folder: Path) -> Mixer:
+def mixer(request: ExportRequest[Limits], folder: Path) -> Mixer:
     """Prepare a network to be written in many mixtures of precision; `folder` holds what they share."""
     import onnx
 
@@ -181,7 +198,7 @@ class _Tidy(mixed.Mixer):
             onnx.save(tidy(onnx.load(path)), path)
 
 
-def _dynamic(request: ExportRequest, path: Path) -> None:
+def _dynamic(request: ExportRequest[Limits], path: Path) -> None:
     """Quantize weights; activations at run time. ConvInteger kernels want unsigned weights."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
@@ -202,9 +219,9 @@ def tidy(model: Any) -> Any:
     return model
 
 
-def check_limits(model: Any, request: ExportRequest) -> None:
+def check_limits(model: Any, request: ExportRequest[Limits]) -> None:
     """Assert that the opset and IR version are what the target reads; exporters have got both wrong before."""
-    limits: Limits = request.limits
+    limits = request.limits
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     name = request.network.model.name
     if opset > (limits.opset or opset):
@@ -213,7 +230,7 @@ def check_limits(model: Any, request: ExportRequest) -> None:
         raise ExportError(f"{name}: the target reads ONNX IR {limits.ir} at most, this file came out as {model.ir_version}")
 
 
-def describe(request: ExportRequest, model: Any) -> Exported:
+def describe(request: ExportRequest[Limits], model: Any) -> Exported:
     """Say what the file takes and gives."""
     spec, classes = request.network.model.preprocessing, request.network.model.classes
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")

@@ -7,6 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from edgebench.errors import ExportError
 from edgebench.exporters import onnx as shared
 from edgebench.exporters._shared import preflight as preflight_
@@ -25,12 +27,19 @@ CACHE = "calibration.cache"
 WORKSPACE_MEBIBYTES = 1024
 
 
+class Limits(shared.Limits):
+    """Those of ONNX, of which a version of TensorRT has its own; activations are int8 and symmetric whatever is given."""
+
+    version: str | None = Field(None, description="of TensorRT that must build the engine at least, for instance 8.2; needed")
+    explicit: bool = Field(True, description="INT8 as Q/DQ nodes; false: a calibration cache beside the file")
+
+
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     return shared.tools()
 
 
-def preflight(request: ExportRequest) -> None:
+def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` for a target that does not say its TensorRT, or asks what that version has not."""
     version = _version(request)
     if version >= TYPED and not request.limits.explicit:
@@ -42,7 +51,7 @@ def preflight(request: ExportRequest) -> None:
     preflight_.check_onnx(request, _opset(request, version))
 
 
-def export(request: ExportRequest, folder: Path) -> Exported:
+def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     """Write `model.onnx`, batch 1, channels first, float32 in and out, and for a calibrated INT8 `calibration.cache`."""
     import onnx
 
@@ -59,7 +68,7 @@ def export(request: ExportRequest, folder: Path) -> Exported:
     return dataclasses.replace(_describe(request, model, version), **_standing_in(request, path, ranges))
 
 
-def _version(request: ExportRequest) -> operators.Version:
+def _version(request: ExportRequest[Limits]) -> operators.Version:
     """Read the target's version of TensorRT; `ExportError` where there is none, or an older one than is known."""
     name, stated = request.network.model.name, request.limits.version
     if stated is None:
@@ -75,18 +84,18 @@ def _version(request: ExportRequest) -> operators.Version:
     return version
 
 
-def _opset(request: ExportRequest, version: operators.Version) -> int:
+def _opset(request: ExportRequest[Limits], version: operators.Version) -> int:
     highest = min(operators.highest_opset(version), shared.NEWEST_OPSET)
     return min(request.limits.opset or shared.DEFAULT_OPSET, highest)
 
 
-def _as_tensorrt_quantizes(request: ExportRequest) -> ExportRequest:
+def _as_tensorrt_quantizes(request: ExportRequest[Limits]) -> ExportRequest[Limits]:
     """Fix what TensorRT leaves no choice in: signed, symmetric activations, and the operators that fuse."""
     fixed = {"activations": "int8", "symmetric": True, "quantized": request.limits.quantized or quantization.FUSES}
     return dataclasses.replace(request, limits=request.limits.model_copy(update=fixed))
 
 
-def _write_float(request: ExportRequest, path: Path, version: operators.Version) -> None:
+def _write_float(request: ExportRequest[Limits], path: Path, version: operators.Version) -> None:
     """Write the float32 network with all folded that can be, and see that TensorRT reads it."""
     import onnx
 
@@ -98,12 +107,12 @@ def _write_float(request: ExportRequest, path: Path, version: operators.Version)
     onnx.save(model, path)
 
 
-def _check(model: Any, request: ExportRequest, version: operators.Version) -> None:
+def _check(model: Any, request: ExportRequest[Limits], version: operators.Version) -> None:
     layers = [name for name, _ in request.network.module.named_modules() if name]
     operators.check(model, version, request.network.model.name, layers)
 
 
-def _convert(request: ExportRequest, path: Path, version: operators.Version) -> Ranges:
+def _convert(request: ExportRequest[Limits], path: Path, version: operators.Version) -> Ranges:
     """Put the precision into the file, as far as it is not the engine's builder that chooses it; returns a cache's ranges."""
     if _cached(request):
         return quantization.write_cache(request, path, path.with_name(CACHE), version)
@@ -114,18 +123,18 @@ def _convert(request: ExportRequest, path: Path, version: operators.Version) -> 
     return {}
 
 
-def _standing_in(request: ExportRequest, path: Path, ranges: Ranges) -> dict[str, Any]:
+def _standing_in(request: ExportRequest[Limits], path: Path, ranges: Ranges) -> dict[str, Any]:
     """Say what computes the file on this computer: the file itself, which does not show what a cache makes of it."""
     if not ranges:
         return {"host": ("onnxruntime", path.name)}
     return {"evaluate": quantization.simulation(request, path, ranges), "evaluator": "onnxruntime, the cache as Q/DQ pairs"}
 
 
-def _cached(request: ExportRequest) -> bool:
+def _cached(request: ExportRequest[Limits]) -> bool:
     return request.precision == "int8" and not request.limits.explicit
 
 
-def _describe(request: ExportRequest, model: Any, version: operators.Version) -> Exported:
+def _describe(request: ExportRequest[Limits], model: Any, version: operators.Version) -> Exported:
     """Say what the file is, and what the device makes of it."""
     kinds = Counter(node.op_type for node in model.graph.node)
     made = shared.describe(request, model)

@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from edgebench.errors import ExportError
 from edgebench.exporters._shared import calibration
 from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached
-from edgebench.schema import Exported, ExportRequest, Limits, TensorSpec
+from edgebench.schema import Exported, ExportRequest, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 CALIBRATES = {"int8": calibration.METHODS}
@@ -32,25 +34,34 @@ REQUIRES = (
 )
 
 
+class Limits(SharedLimits):
+    """What a runtime's operators are."""
+
+    operators: dict[str, int] = Field(
+        {}, description="highest version of each operator, 0: none; `*` stands for any end of a name; empty: no limit"
+    )
+    per_channel: bool = Field(True, description="one INT8 weight scale per output channel")
+
+
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     names = ("torch", "litert-torch", "litert-converter", "ai-edge-quantizer")
     return {name: importlib.metadata.version(name) for name in names}
 
 
-def preflight(request: ExportRequest) -> None:
+def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
     preflight_.check_tflite(request)
 
 
-def export(request: ExportRequest, folder: Path) -> Exported:
+def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     """Write `model.tflite`: batch 1, channels last, all weights inside the flatbuffer."""
     path = folder / "model.tflite"
     path.write_bytes(converted(request))
     return _describe(request, path)
 
 
-def converted(request: ExportRequest, dense_per_channel: bool = True) -> bytes:
+def converted(request: ExportRequest[Limits], dense_per_channel: bool = True) -> bytes:
     """Convert to a flatbuffer in the wanted precision, with all weights inside it.
 
     int8: FULLY_CONNECTED has a scale for each output channel, or one for all of
@@ -99,7 +110,7 @@ def _float_model(cached: Cached) -> bytes:
         raise ExportError(f"{model.name}: not expressible in TFLite: {reason}") from error
 
 
-def _quantized(content: bytes, request: ExportRequest, dense_per_channel: bool) -> bytes:
+def _quantized(content: bytes, request: ExportRequest[Limits], dense_per_channel: bool) -> bytes:
     """Quantize with ai-edge-quantizer: weights per channel, unless the target wants one scale; activations per tensor."""
     from ai_edge_quantizer import qtyping, quantizer, recipe
     from ai_edge_quantizer.algorithm_manager import AlgorithmName
@@ -128,7 +139,7 @@ def _quantized(content: bytes, request: ExportRequest, dense_per_channel: bool) 
     return bytes(tool.quantize(_ranges(tool, content, request)).quantized_model)
 
 
-def _ranges(tool: Any, content: bytes, request: ExportRequest) -> dict[str, Any]:
+def _ranges(tool: Any, content: bytes, request: ExportRequest[Limits]) -> dict[str, Any]:
     """Choose every activation's range; of the tool's own calibration, a moving average, the form alone is taken."""
     from ai_edge_litert import interpreter as litert
 
@@ -180,7 +191,7 @@ def inlined(content: bytes) -> bytes:
     return bytes(builder.Output())
 
 
-def _describe(request: ExportRequest, path: Path) -> Exported:
+def _describe(request: ExportRequest[Limits], path: Path) -> Exported:
     """Read names, types and quantization parameters back from the file."""
     from ai_edge_litert import schema_py_generated as schema
 

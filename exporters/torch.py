@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 
 from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached, exported
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
@@ -16,17 +17,21 @@ DYNAMIC_BATCH = True
 REQUIRES = (("torch", "torch"),)
 
 
+class Limits(SharedLimits):
+    """None: what torch writes here, torch reads there."""
+
+
 def tools() -> dict[str, str]:
     """Versions that decide what the file looks like."""
     return {"torch": importlib.metadata.version("torch")}
 
 
-def preflight(request: ExportRequest) -> None:
+def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
     preflight_.check_torch(request)
 
 
-def export(request: ExportRequest, folder: Path) -> Exported:
+def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     """Write `model.pt2`: batch 1 or any, channels first."""
     import torch
 

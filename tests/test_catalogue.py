@@ -16,14 +16,16 @@ from conftest import Cli
 from packaging.requirements import Requirement
 
 from edgebench import plugins
+from edgebench.bundle.export import accepted
 from edgebench.config import read_fleet, read_target, write_target
 from edgebench.errors import ExportError, InputError, ProfileError, UnknownName
-from edgebench.schema import Limits, Target, split_host
+from edgebench.schema import Accepts, Target, split_host
 
 ROOT = Path(__file__).parent.parent
 CATALOGUE = plugins.names("edgebench.targets", ".yaml")
 DEVICES = tuple(name for name in CATALOGUE if name != "cpu")
 HOSTILE = ("a b;rm -rf ~", "$(id)", "`id`", "-oProxyCommand=id", "x\ny", "x\0y", "a'b", 'a"b', "a|b", "é" * 255, "", " ", "a&b")
+LIMITED = "extends: cpu\naccepts: [{format: %s, precisions: [fp32], runtime: any, limits: %s}]\n"
 FULL = "name: mine\ndescription: mine\ntransport: ssh\naccepts: [{format: onnx, precisions: [fp32], runtime: onnxruntime}]\n"
 
 
@@ -60,8 +62,8 @@ def test_a_target_names_only_formats_runtimes_and_meters_that_there_are(name: st
         assert set(accepts.precisions) <= set(exporter.PRECISIONS)
         assert accepts.runtime in plugins.on_device("runtimes")
         if accepts.format == "onnx":
-            assert accepts.limits.opset
-            assert accepts.limits.ir
+            assert accepts.limits["opset"]
+            assert accepts.limits["ir"]
     assert {spec.name for spec in target.meters} <= set(plugins.on_device("meters"))
 
 
@@ -76,7 +78,7 @@ def test_setup_brings_every_runtime_that_pip_can(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in DEVICES if read_target(name).expects.machine == ("aarch64",)])
 def test_arm_gets_signed_int8_activations(name: str) -> None:
-    assert {accepts.limits.activations for accepts in read_target(name).accepts} == {"int8"}
+    assert {accepts.limits["activations"] for accepts in read_target(name).accepts} == {"int8"}
 
 
 def test_no_sum_of_rails_is_taken_for_a_board() -> None:
@@ -91,7 +93,7 @@ def test_no_sum_of_rails_is_taken_for_a_board() -> None:
 def test_the_nano_s_processor_and_its_tensorrt_read_the_same_opset() -> None:
     accepts = read_target("jetson-nano").accepts
     assert [kind.format for kind in accepts] == ["onnx", "tensorrt"]
-    assert {(kind.limits.opset, kind.limits.ir) for kind in accepts} == {(13, 7)}
+    assert {(kind.limits["opset"], kind.limits["ir"]) for kind in accepts} == {(13, 7)}
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
@@ -175,11 +177,28 @@ def test_a_circle_of_files_is_refused(tmp_path: Path) -> None:
         ("extends: linux-ssh\nexpects: {usb: [1A6E]}\n", "is not vendor:product"),
         ("extends: linux-ssh\n1: 2\n", "Keys should be strings"),
         ("- extends\n", "a target is a mapping"),
+        (LIMITED % ("onnx", "{opst: 13}"), r"mine\.yaml: onnx: unknown key 'accepts\.0\.limits\.opst': did you mean 'opset'"),
+        (LIMITED % ("coreml", "{opset: 13}"), r"coreml: unknown key 'accepts\.0\.limits\.opset': known: input, version"),
+        (LIMITED % ("torch", "{opset: 13}"), r"torch: unknown key 'accepts\.0\.limits\.opset': known: none"),
+        (LIMITED % ("onnx", "{opset: many}"), r"onnx: accepts\.0\.limits\.opset: Input should be a valid integer"),
+        (LIMITED % ("onnx", "[opset]"), r"accepts\.0\.limits: Input should be a valid dictionary"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_said(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         read_target(written(tmp_path, "mine.yaml", text))
+
+
+def test_limits_of_a_format_that_is_not_here_are_kept_as_they_are(tmp_path: Path) -> None:
+    [accepts] = read_target(written(tmp_path, "mine.yaml", LIMITED % ("later", "{width: 4}"))).accepts
+    assert accepts.limits == {"width": 4}
+
+
+def test_limits_of_a_target_that_no_file_describes_are_checked_before_an_export() -> None:
+    accepts = Accepts(format="onnx", precisions=("fp32",), runtime="onnxruntime", limits={"opst": 13})
+    target = read_target("cpu").model_copy(update={"accepts": (accepts,)})
+    with pytest.raises(ProfileError, match=r"cpu: onnx: unknown key 'limits\.opst': did you mean 'opset'"):
+        accepted(target, "onnx", "fp32")
 
 
 def test_what_is_wrong_in_the_extended_file_is_said_of_that_file(tmp_path: Path) -> None:
@@ -346,12 +365,6 @@ def test_add_extends_files_from_another_folder(tmp_path: Path, monkeypatch: pyte
 # ---------------------------------------------------------------- operator versions
 
 
-def test_bundles_made_before_operators_were_limited_keep_their_keys() -> None:
-    assert Limits().model_dump(mode="json") == {"opset": None, "ir": None, "activations": "int8", "per_channel": True}
-    limits = Limits(operators={"ADD": 2})
-    assert Limits.model_validate_json(limits.model_dump_json()) == limits
-
-
 @pytest.mark.parametrize(
     ("operators", "message"),
     [
@@ -369,10 +382,10 @@ def test_an_operator_that_a_runtime_does_not_know_is_named(operators: dict[str, 
 
     versions = [("CONV_2D", 3), ("ADD", 2)]
     if message is None:
-        tflite.check_operators("net", versions, Limits(operators=operators))
+        tflite.check_operators("net", versions, tflite.Limits(operators=operators))
         return
     with pytest.raises(ExportError, match=message):
-        tflite.check_operators("net", versions, Limits(operators=operators))
+        tflite.check_operators("net", versions, tflite.Limits(operators=operators))
 
 
 def test_an_export_for_a_target_keeps_its_operator_versions(here: Path) -> None:
@@ -430,7 +443,7 @@ def test_the_coral_board_s_operator_versions_are_its_runtime_s_own() -> None:
     if not python.exists():
         pytest.skip(f"no {python.relative_to(ROOT)}: `make twins` makes it")
     [accepts] = [accepts for accepts in read_target("coral-dev-board").accepts if accepts.format == "tflite"]
-    listed = {name: version for name, version in accepts.limits.operators.items() if "*" not in name}
+    listed = {name: version for name, version in accepts.limits["operators"].items() if "*" not in name}
     files = [one_operator(name, version + step) for name, version in listed.items() for step in (0, 1)]
     done = subprocess.run(
         [str(python), "-c", LOAD], input=json.dumps(files), capture_output=True, text=True, check=True, timeout=120

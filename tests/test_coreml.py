@@ -22,7 +22,7 @@ from edgebench.data import open_images
 from edgebench.device import deploy, measure
 from edgebench.device import job as job_
 from edgebench.errors import ExportError
-from edgebench.schema import MODES, ExportRequest, Limits, Link, Measurement, Network, Scenario
+from edgebench.schema import MODES, ExportRequest, Link, Measurement, Network, Scenario
 
 pytest.importorskip("coremltools", reason="coremltools has no wheel for this computer")
 
@@ -261,15 +261,17 @@ def test_a_layer_that_does_not_convert_is_named_before_the_long_work(here: Path)
         export("oddnet:net", name="odd")
 
 
-def request_of(result: Any, **changes: Any) -> ExportRequest:
+def request_of(result: Any, **changes: Any) -> ExportRequest[Any]:
     """Ask for a small network whose model is changed."""
     import torch
+
+    from edgebench.exporters import coreml
 
     model = result.bundle.model.model_copy(update=changes)
     module = torch.nn.Sequential(
         torch.nn.Conv2d(1, 64, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(64, 10)
     )
-    return ExportRequest(Network(model, module.eval(), None), "fp16", Limits(), None)
+    return ExportRequest(Network(model, module.eval(), None), "fp16", coreml.Limits(), None)
 
 
 def test_labels_must_differ_and_several_at_once_make_no_classifier(here: Path) -> None:
@@ -408,5 +410,5 @@ def test_a_mac_accepts_every_precision() -> None:
     for precision in FIVE:
         accepts = mac.accepted("coreml", precision)
         assert accepts is not None
-        assert (accepts.runtime, accepts.limits.version, accepts.options) == ("coreml", "macOS13", {"compute_units": "ALL"})
+        assert (accepts.runtime, accepts.limits["version"], accepts.options) == ("coreml", "macOS13", {"compute_units": "ALL"})
     assert any(requirement.startswith("coremltools") for requirement in mac.setup.requirements)

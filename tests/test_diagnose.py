@@ -18,11 +18,12 @@ from sshd import Sshd
 
 from edgebench.agent.runtimes import cut, onnxfile
 from edgebench.analysis import processor
-from edgebench.bundle.manifest import read_bundle, write_manifest
+from edgebench.bundle.manifest import read_bundle
 from edgebench.diagnose import diagnose, kernel_rules, quantization_rules
 from edgebench.diagnose.findings import Case
 from edgebench.diagnose.graph import Graph, Node, less_overhead, module_of
-from edgebench.errors import InputError
+from edgebench.errors import BundleError, InputError
+from edgebench.files import seal, write_json
 
 ROOT = Path(__file__).parent.parent
 Bundles = dict[tuple[str, str], Path]
@@ -305,15 +306,15 @@ def test_layers_of_an_engine_that_are_not_int8_are_counted(tiny_bundles: Bundles
 # ---------------------------------------------------------------- what cannot be diagnosed
 
 
-def placed(bundle: Path, folder: Path) -> Path:
+def placed(bundle: Path, folder: Path, mapped: Any = 7) -> Path:
     """Copy a bundle and say that an Edge TPU's compiler placed it."""
     folder.mkdir()
     for path in bundle.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
     cpu = [{"operator": "HARD_SWISH", "count": 2, "layer": "stem.1", "status": "Operation not supported"}]
-    placement = {"operators": 9, "mapped": 7, "operators_share": 7 / 9, "cpu": cpu}
+    placement = {"operators": 9, "mapped": mapped, "operators_share": 7 / 9, "cpu": cpu}
     changed = read_bundle(folder).model_copy(update={"format": "edgetpu", "details": {"placement": placement}})
-    write_manifest(folder, changed)
+    write_json(folder / "bundle.json", seal(changed.model_dump(mode="json", by_alias=True)))
     return folder
 
 
@@ -326,6 +327,12 @@ def test_a_compilers_placement_is_told_without_the_device(here: Path, tiny_bundl
     found = verbs.diagnose(folder)
     assert [(row["where"], row["count"]) for row in found.placement] == [("accelerator", 7), ("CPU", 2)]
     assert found.values()["median_ns"] is None
+
+
+def test_a_bundle_whose_placement_cannot_be_read_is_refused(here: Path, tiny_bundles: Bundles) -> None:
+    folder = placed(tiny_bundles["onnx", "int8"], here / "odd", mapped="most")
+    with pytest.raises(BundleError, match=r"bundle\.json: .*placement\.mapped: Input should be a valid integer"):
+        read_bundle(folder)
 
 
 def test_a_runtime_without_a_profiler_says_so(here: Path, tiny_bundles: Bundles, cli: Cli) -> None:

@@ -397,7 +397,7 @@ def test_the_targets_own_table_counts(here: Path, double: Case) -> None:
     for name in ("coral-usb", "coral-dev-board"):
         accepts = read_target(name).accepted("edgetpu", "int8")
         assert accepts is not None
-        assert {key: value for key, value in accepts.limits.operators.items() if key != "*"} == HIGHEST
+        assert {key: value for key, value in accepts.limits["operators"].items() if key != "*"} == HIGHEST
 
 
 def test_shapes_types_and_subgraphs_are_looked_at(source: bytes) -> None:

@@ -20,7 +20,8 @@ from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_target
 from edgebench.errors import ExportError
-from edgebench.schema import Accepts, Bundle, Goals, Limits
+from edgebench.exporters.onnx import Limits
+from edgebench.schema import Accepts, Bundle, Goals
 
 HERE = facts.environment()
 SATURATES = processor.saturates(HERE)
@@ -83,14 +84,14 @@ def test_x86_without_vnni_may_saturate(machine: str, instructions: list[str] | N
 
 
 def accepts(bits: Any = "auto") -> Accepts:
-    return Accepts(format="onnx", precisions=("int8",), runtime="onnxruntime", limits=Limits(weight_bits=bits))
+    return Accepts(format="onnx", precisions=("int8",), runtime="onnxruntime", limits={"weight_bits": bits})
 
 
 def test_the_processor_chooses_the_weights_bits_and_one_that_is_not_known_gets_7() -> None:
     plain, vnni = {"machine": "x86_64", "int8_instructions": []}, {"machine": "x86_64", "int8_instructions": ["avx_vnni"]}
-    bits = [processor.fitted(accepts(), each).limits.weight_bits for each in (plain, vnni, {"machine": "aarch64"}, None)]
+    bits = [processor.fitted(accepts(), each).limits["weight_bits"] for each in (plain, vnni, {"machine": "aarch64"}, None)]
     assert bits == [7, 8, 8, 7]
-    assert processor.fitted(accepts(8), plain).limits.weight_bits == 8
+    assert processor.fitted(accepts(8), plain).limits["weight_bits"] == 8
 
 
 def test_8_bits_are_as_before_in_every_key() -> None:
@@ -102,7 +103,7 @@ def test_8_bits_are_as_before_in_every_key() -> None:
 def test_targets_that_may_be_such_a_processor_leave_the_bits_to_it(name: str) -> None:
     found = read_target(name).accepted("onnx", "int8")
     assert found is not None
-    assert found.limits.weight_bits == "auto"
+    assert found.limits["weight_bits"] == "auto"
 
 
 # ---------------------------------------------------------------- the arithmetic, by ONNX Runtime itself
@@ -223,7 +224,7 @@ def test_7_bits_are_written_where_the_processor_wants_them_and_said(
     assert code == 0, err
     assert "INT8 weights have 7 bits" in err or HERE["machine"] not in processor.X86
     found = read_bundle(Path("bundles/even.onnx.int8"))
-    assert found.limits.weight_bits == found.details["weight_bits"] == 7
+    assert found.limits["weight_bits"] == found.details["weight_bits"] == 7
     assert largest_weight(Path("bundles/even.onnx.int8")) <= 64
     run = found.parity.as_run
     assert run is not None

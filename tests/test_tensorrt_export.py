@@ -22,7 +22,7 @@ from edgebench.errors import ExportError
 from edgebench.exporters import onnx as plain
 from edgebench.exporters import tensorrt
 from edgebench.exporters._tensorrt import operators
-from edgebench.schema import Exported, ExportRequest, Limits, Lineage, Model, Network, Preprocessing
+from edgebench.schema import Exported, ExportRequest, Lineage, Model, Network, Preprocessing
 
 ELEVEN = """
 extends: nvidia-gpu
@@ -33,7 +33,8 @@ accepts:
     limits: {version: "11.0", opset: 17, ir: 10}
 """
 TARGETS = {name: read_target(name) for name in ("jetson-nano", "jetson-xavier-nx", "jetson-orin-nano", "nvidia-gpu")}
-Made = tuple[Exported, onnx.ModelProto, ExportRequest]
+Request = ExportRequest[tensorrt.Limits]
+Made = tuple[Exported, onnx.ModelProto, Request]
 
 
 class Determinant(torch.nn.Module):
@@ -76,7 +77,7 @@ def network(name: str) -> torch.nn.Module:
     return made
 
 
-def request(name: str, precision: str, limits: Limits, **changes: Any) -> ExportRequest:
+def request(name: str, precision: str, limits: tensorrt.Limits, **changes: Any) -> Request:
     spec = Preprocessing(height=32, width=32, channels=3, mean=(0, 0, 0), std=(1, 1, 1))
     model = Model(
         name=name,
@@ -92,10 +93,11 @@ def request(name: str, precision: str, limits: Limits, **changes: Any) -> Export
     return ExportRequest(Network(model, network(name), None), precision, limits, images, **changes)
 
 
-def limits_of(target: str) -> Limits:
+def limits_of(target: str) -> tensorrt.Limits:
     if target == "eleven":
-        return Limits(version="11.0", opset=17)
-    return next(accepts.limits for accepts in TARGETS[target].accepts if accepts.format == "tensorrt")
+        return tensorrt.Limits(version="11.0", opset=17)
+    given = next(accepts.limits for accepts in TARGETS[target].accepts if accepts.format == "tensorrt")
+    return tensorrt.Limits.model_validate(given)
 
 
 def made_for(target: str, name: str, precision: str, folder: Path, **changes: Any) -> Made:
@@ -109,7 +111,7 @@ def made_for(target: str, name: str, precision: str, folder: Path, **changes: An
     return exported, model, asked
 
 
-def cosine(folder: Path, asked: ExportRequest) -> float:
+def cosine(folder: Path, asked: Request) -> float:
     """Compare the file, operator by operator on ONNX Runtime, with torch on the first calibration image."""
     with torch.no_grad():
         wanted = asked.network.module(torch.from_numpy(asked.calibration[:1])).numpy()
@@ -183,7 +185,7 @@ def test_a_bundle_says_how_its_engine_is_built_and_passes_the_gate(
 def test_the_nano_refuses_int8_with_the_reason(here: Path) -> None:
     with pytest.raises(ExportError, match=r"jetson-nano does not run tensorrt int8: .*5\.3\) has no INT8; use fp16"):
         bundle("jetson-nano", "int8")
-    assert export.accepted(TARGETS["jetson-orin-nano"], "tensorrt", "int8").limits.version == "8.6"
+    assert export.accepted(TARGETS["jetson-orin-nano"], "tensorrt", "int8").limits["version"] == "8.6"
 
 
 # ---------------------------------------------------------------- float
@@ -232,7 +234,7 @@ def test_layer_normalization_is_written_out_for_versions_that_do_not_read_it(tmp
 
 
 def test_an_int8_of_attention_can_be_made_for_onnx_too(tmp_path: Path) -> None:
-    asked = request("attention", "int8", Limits(opset=17, ir=8))
+    asked = request("attention", "int8", tensorrt.Limits(opset=17, ir=8))
     plain.export(asked, tmp_path)
     assert "QuantizeLinear" in kinds(onnx.load(tmp_path / "model.onnx"))
     assert cosine(tmp_path, asked) > 0.99
@@ -352,7 +354,7 @@ def _values(model: onnx.ModelProto, images: np.ndarray[Any, Any]) -> dict[str, n
 
 
 def test_tensorrt_11_takes_no_calibration_cache() -> None:
-    asked = request("resnet18", "int8", Limits(version="11.0", opset=17, explicit=False))
+    asked = request("resnet18", "int8", tensorrt.Limits(version="11.0", opset=17, explicit=False))
     with pytest.raises(ExportError, match=r"resnet18: TensorRT 11\.0 has no calibration caches; leave explicit: false out"):
         tensorrt.preflight(asked)
 
@@ -362,7 +364,7 @@ def test_tensorrt_11_takes_no_calibration_cache() -> None:
 
 @pytest.mark.parametrize("version", ["8.2", "8.6", "10.0", "11.0"])
 def test_an_operator_that_tensorrt_does_not_read_is_named_with_its_layer(tmp_path: Path, version: str) -> None:
-    asked = request("determinant", "fp16", Limits(version=version))
+    asked = request("determinant", "fp16", tensorrt.Limits(version=version))
     message = rf"determinant: TensorRT {version} does not read the ONNX operator Det \(node /0/0\.1/Det, layer 0\.1\); replace"
     with pytest.raises(ExportError, match=message):
         tensorrt.export(asked, tmp_path)
@@ -378,7 +380,7 @@ def test_an_operator_that_tensorrt_does_not_read_is_named_with_its_layer(tmp_pat
 )
 def test_a_target_must_say_its_version(version: str | None, message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        tensorrt.preflight(request("resnet18", "fp32", Limits(version=version)))
+        tensorrt.preflight(request("resnet18", "fp32", tensorrt.Limits(version=version)))
 
 
 def one_node(kind: str, inputs: dict[str, Any], opset: int = 17, outputs: int = 1, **attributes: Any) -> onnx.ModelProto:
@@ -446,7 +448,7 @@ def test_the_tables_name_operators_that_there_are() -> None:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small"])
 def test_a_node_s_layer_is_found_by_its_name(tmp_path: Path, name: str) -> None:
-    asked = request(name, "fp32", Limits(opset=13))
+    asked = request(name, "fp32", tensorrt.Limits(opset=13))
     with plain.quiet():
         plain.trace(asked, tmp_path / "model.onnx", 13)
     layers = dict(asked.network.module.named_modules())

@@ -48,7 +48,7 @@ def target_of(format: str, precision: str) -> tuple[Target, Accepts]:
     targets = [read_target(name) for name in plugins.names("edgebench.targets", ".yaml")]
     for target in sorted(targets, key=lambda target: target.name != "cpu"):
         accepts = target.accepted(format, precision)
-        if accepts is not None and (format != "tensorrt" or accepts.limits.version in RELEASES):
+        if accepts is not None and (format != "tensorrt" or accepts.limits["version"] in RELEASES):
             return target, accepts
     raise AssertionError(f"no target of the catalogue takes {format} {precision}")
 
@@ -140,7 +140,7 @@ def tensorrt(here: Path, target: Target, patch: pytest.MonkeyPatch) -> Iterator[
     accepts = next(accepts for accepts in target.accepts if accepts.format == "tensorrt")
     with patch.context() as changed:
         board = Board(here, compiled(here), changed)
-        board.has(str(accepts.limits.version))
+        board.has(str(accepts.limits["version"]))
         yield
     assert board.mistakes() == ""
 

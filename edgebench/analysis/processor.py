@@ -42,7 +42,7 @@ def fitted(accepts: Accepts, environment: Mapping[str, Any] | None) -> Accepts:
 
     7 bits are right everywhere, 8 are finer: docs/method.md has what each costs.
     """
-    if accepts.limits.weight_bits != "auto":
+    if accepts.limits.get("weight_bits") != "auto":
         return accepts
     bits = 8 if environment is not None and saturates(environment) is False else 7
-    return accepts.model_copy(update={"limits": accepts.limits.model_copy(update={"weight_bits": bits})})
+    return accepts.model_copy(update={"limits": {**accepts.limits, "weight_bits": bits}})

@@ -17,10 +17,12 @@ from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.bundle.parity import check_agreement, compare, compare_run, parity_samples, torch_outputs
 from edgebench.bundle.predict import Array, predictions
+from edgebench.config import with_limits
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
 from edgebench.schema import (
     BUNDLE_SCHEMA,
+    PLACEMENT,
     Accepts,
     Bundle,
     Calibration,
@@ -28,10 +30,12 @@ from edgebench.schema import (
     Exported,
     Exporter,
     ExportRequest,
+    Limits,
     Model,
     Network,
     Parity,
     Progress,
+    RuntimeModule,
     Target,
 )
 from edgebench.trust import is_own, programs, remember
@@ -69,7 +73,10 @@ def exporter(format: str, precision: str) -> Exporter:
 
 
 def accepted(target: Target, format: str, precision: str) -> Accepts:
-    """Find how a target runs a format in a precision; `ExportError` says what it runs instead."""
+    """Find how a target runs a format in a precision; `ExportError` says what it runs instead.
+
+    `ProfileError` where it has limits that the format has not.
+    """
     accepts = target.accepted(format, precision)
     if accepts is None:
         reasons = [a.refuses[precision] for a in target.accepts if a.format == format and precision in a.refuses]
@@ -77,7 +84,17 @@ def accepted(target: Target, format: str, precision: str) -> Accepts:
             raise ExportError(f"{target.name} does not run {format} {precision}: {reasons[0]}")
         known = ", ".join(f"{a.format} {'/'.join(a.precisions)}" for a in target.accepts)
         raise ExportError(f"{target.name} does not run {format} {precision}; it runs {known}")
-    return accepts
+    return with_limits(accepts, target.name)
+
+
+def limits_of(accepts: Accepts, precision: str) -> Limits:
+    """Return a target's limits as the format's exporter declares them."""
+    plugin: Any = exporter(accepts.format, precision)
+    return plugins.declared(plugin, "Limits", Limits).model_validate(accepts.limits)
+
+
+def _written_limits(order: Order) -> dict[str, Any]:
+    return limits_of(order.accepts, order.precision).model_dump(mode="json")
 
 
 def order_key(order: Order) -> str:
@@ -92,7 +109,7 @@ def order_key(order: Order) -> str:
             "model": order.model.model_dump(mode="json"),
             "format": order.format,
             "precision": order.precision,
-            "limits": order.accepts.limits.model_dump(mode="json"),
+            "limits": _written_limits(order),
             "calibration": [*_calibration_key(order), dataset.read("train").sha256] if _calibrates(order) and dataset else None,
             "parity": dataset.read("test").sha256 if dataset else None,
             "tools": plugin.tools(),
@@ -186,13 +203,13 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     return write_manifest(staging, bundle.model_copy(update=update))
 
 
-def request_of(order: Order, network: Network) -> ExportRequest:
+def request_of(order: Order, network: Network) -> ExportRequest[Limits]:
     """Put together what an exporter may know before there are calibration samples."""
     method, percentile = calibration_method(order), order.calibration.percentile
     return ExportRequest(
         network,
         order.precision,
-        order.accepts.limits,
+        limits_of(order.accepts, order.precision),
         None,
         order.dynamic_batch,
         calibration_method=method,
@@ -231,9 +248,9 @@ def as_written(bundle: Bundle, runtime: str) -> Mapping[str, Any] | None:
     """Return the options by which a runtime computes a quantized file as it is written; None where it has no such."""
     if bundle.precision not in exporter(bundle.format, bundle.precision).CALIBRATES:
         return None
-    known = runtime in plugins.on_device("runtimes")
-    found: Mapping[str, Any] | None = getattr(plugins.load_device("runtimes", runtime), "AS_WRITTEN", None) if known else None
-    return found
+    if runtime not in plugins.on_device("runtimes"):
+        return None  # a user's own
+    return plugins.declared(plugins.load_device("runtimes", runtime), "AS_WRITTEN", RuntimeModule.AS_WRITTEN)
 
 
 def calibration_of(order: Order) -> tuple[Array | None, Calibration | None]:
@@ -279,10 +296,16 @@ def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict
         preprocessing=order.model.preprocessing.model_copy(update={"layout": made.layout}),
         parity=nothing,
         macs=network.macs,
-        limits=order.accepts.limits,
+        limits=_written_limits(order),
         dynamic_batch=order.dynamic_batch,
         finish=made.finish,
-        details=dict(made.details),
+        details=_details(made),
         tools=tools,
         key=key,
     )
+
+
+def _details(made: Exported) -> dict[str, Any]:
+    """Put together what an exporter says of a file."""
+    placed = made.placement
+    return {**made.details, **({} if placed is None else {PLACEMENT: placed.model_dump(mode="json", exclude_unset=True)})}

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from edgebench.analysis import metrics, processor
 from edgebench.errors import ExportError
-from edgebench.schema import Bundle, Goals
+from edgebench.schema import Bundle, Goals, Placement
 
 
 def check_goals(bundle: Bundle, goals: Goals) -> None:
-    """Refuse a file that is less accurate than it must be, or that an Edge TPU would take too little of.
+    """Refuse a file that is less accurate than it must be, or that its accelerator would take too little of.
 
     Accuracy is the headline metric on the parity samples, of the file as it is
     written and of what this computer's runtime makes of it, where it is the
@@ -56,15 +53,15 @@ def _missed(bundle: Bundle, goals: Goals, metric: float | None, drop: float | No
 
 
 def _check_mapped(bundle: Bundle, goals: Goals) -> None:
-    placement = bundle.details.get("placement")
-    if placement is not None and placement["operators_share"] < goals.min_mapped:
+    placement = bundle.placement
+    if placement is not None and placement.operators_share < goals.min_mapped:
         raise ExportError(
-            f"{bundle.name}: only {100 * placement['operators_share']:.0f} % of the operators run on the accelerator, "
+            f"{bundle.name}: only {100 * placement.operators_share:.0f} % of the operators run on the accelerator, "
             f"{100 * goals.min_mapped:.0f} are wanted (min_mapped); {_stays(placement)}"
         )
 
 
-def _stays(placement: Mapping[str, Any]) -> str:
+def _stays(placement: Placement) -> str:
     """Name the first operators that stay on the processor, with their layers and why."""
-    rows = [f"{row['operator']} at {row['layer']}: {row['status']}" for row in placement.get("cpu", ())]
+    rows = [f"{row.operator} at {row.layer}: {row.status}" for row in placement.cpu]
     return "; ".join(rows[:2]) or "`edgebench diagnose` names the others"

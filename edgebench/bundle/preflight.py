@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebench import models
-from edgebench.bundle.export import accepted, exporter
+from edgebench.bundle.export import accepted, exporter, limits_of
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
 from edgebench.recipes import Work
@@ -16,7 +16,7 @@ from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan
 
 def check_slot(network: Network, slot: PlannedCell, dynamic_batch: bool) -> None:
     """Check what a slot's model will have to become; the export raises the same, but after the training."""
-    limits = accepted(slot.target, slot.format, slot.precision).limits
+    limits = limits_of(accepted(slot.target, slot.format, slot.precision), slot.precision)
     request = ExportRequest(network, slot.precision, limits, None, dynamic_batch)
     exporter(slot.format, slot.precision).preflight(request)
 

@@ -25,7 +25,7 @@ def command(
     threshold: options.Threshold = None,
     max_degradation: options.MaxDegradation = None,
     percent_max_degradation: options.PercentMaxDegradation = None,
-    min_mapped: Annotated[float, typer.Option(help="Least share of operators on an Edge TPU.", min=0, max=1)] = 0.9,
+    min_mapped: Annotated[float, typer.Option(help="Least share of operators on an accelerator.", min=0, max=1)] = 0.9,
     trust: options.Trust = False,
     json: Annotated[bool, typer.Option("--json", help="Print the bundle's manifest.")] = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ def command(
     from edgebench.trust import allowed
     from edgebench.trust import forget as forget_
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for given in files or ():
         if forget:
             path = given / "model.json" if given.is_dir() else given

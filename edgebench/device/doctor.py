@@ -32,8 +32,7 @@ def check_formats() -> Rows:
 
 def _tool(plugin: Any) -> str:
     """Say which program a format lacks; empty: none, or it wants none."""
-    lacking: Any = getattr(plugin, "missing", None)
-    return str(lacking()) if lacking is not None else ""
+    return plugins.declared(plugin, "missing", lambda: "")()
 
 
 def check_runtimes() -> Rows:
@@ -41,7 +40,7 @@ def check_runtimes() -> Rows:
     rows = []
     for name, found in facts.runtimes(plugins.on_device("runtimes")).items():
         plugin = plugins.load_device("runtimes", name)
-        how = getattr(plugin, "INSTALL", f"python -m pip install {getattr(plugin, 'PACKAGE', name)}")
+        how = plugins.declared(plugin, "INSTALL", f"python -m pip install {plugins.declared(plugin, 'PACKAGE', name)}")
         remedy = f"{found['reason']}; {how}"
         works = found["version"] is not None
         rows.append(_row("runtime", name, works, "" if works else remedy, version=found["version"] or ""))

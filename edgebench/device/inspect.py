@@ -13,7 +13,7 @@ from edgebench import plugins
 from edgebench.config import read_target
 from edgebench.device import measure
 from edgebench.errors import MeasureError, UnknownName
-from edgebench.schema import Target, Transport
+from edgebench.schema import RuntimeModule, Target, Transport
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def _packages(runtime: str) -> tuple[tuple[str, ...], str]:
         plugin = plugins.load_device("runtimes", runtime)
     except UnknownName:
         return (runtime,), ""
-    return plugin.DISTRIBUTIONS, getattr(plugin, "INSTALL", "")
+    return plugin.DISTRIBUTIONS, plugins.declared(plugin, "INSTALL", RuntimeModule.INSTALL)
 
 
 def refuse(target: Target, found: Mapping[str, Any]) -> None:

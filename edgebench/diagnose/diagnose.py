@@ -26,7 +26,7 @@ from edgebench.errors import BundleError, InputError, MeasureError
 from edgebench.run.interleave import interleaved, run_passes
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, subject_of
-from edgebench.schema import Bundle, Comparison, Measurement, Scenario
+from edgebench.schema import Bundle, Comparison, Measurement, Placement, Scenario
 from edgebench.store.noise import noise_floor
 
 NO_PROFILER = "has no profiler"
@@ -77,8 +77,12 @@ class Diagnosis:
     @property
     def placement(self) -> list[dict[str, Any]]:
         """Count the operators of each place, and their share of the time."""
-        compiled = self.bundle.details.get("placement")
-        return compiled_placement(compiled) if compiled and not self.graph.nodes else _by(self.graph, lambda node: (node.where,))
+        compiled = self.bundle.placement
+        return (
+            compiled_placement(compiled)
+            if compiled is not None and not self.graph.nodes
+            else _by(self.graph, lambda node: (node.where,))
+        )
 
     @property
     def operators(self) -> list[dict[str, Any]]:
@@ -135,15 +139,15 @@ class Diagnosis:
     @property
     def mapped(self) -> str:
         """Say how much the bundle's compiler gave to the accelerator."""
-        found = self.bundle.details.get("placement")
-        if not found:
+        found = self.bundle.placement
+        if found is None:
             return ""
-        macs = "" if found.get("macs_share") is None else f", {100 * found['macs_share']:.0f} % of the MACs"
-        return f"{found['mapped']} of {found['operators']} operators run on the accelerator{macs}, the compiler says"
+        macs = "" if found.macs_share is None else f", {100 * found.macs_share:.0f} % of the MACs"
+        return f"{found.mapped} of {found.operators} operators run on the accelerator{macs}, the compiler says"
 
     def values(self) -> dict[str, Any]:
         """Return all of it as plain JSON values."""
-        compared = None
+        compared, compiled = None, self.bundle.placement
         if self.comparison is not None and self.reference is not None:
             described = {"name": self.reference.name, "sha256": self.reference.sha256, "median_ns": self.reference_ns}
             compared = {**described, "latency": self.comparison.model_dump()}
@@ -156,7 +160,7 @@ class Diagnosis:
             "method": self.method,
             "headline": self.headline,
             "fused": self.fused or None,
-            "compiled": self.bundle.details.get("placement"),
+            "compiled": None if compiled is None else compiled.model_dump(mode="json", exclude_unset=True),
             "median_ns": self.median_ns,
             "kernels_ns": self.graph.total_ns if self.graph.timed else None,
             "overhead_ns": self.overhead_ns,
@@ -171,10 +175,9 @@ class Diagnosis:
         }
 
 
-def compiled_placement(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def compiled_placement(found: Placement) -> list[dict[str, Any]]:
     """Tell where a compiler put the operators; it times none."""
-    mapped = int(found["mapped"])
-    places = (("accelerator", mapped), ("CPU", int(found["operators"]) - mapped))
+    places = (("accelerator", found.mapped), ("CPU", found.operators - found.mapped))
     return [{"where": where, "count": count, "share": None} for where, count in places if count]
 
 
@@ -204,7 +207,7 @@ def diagnose(session: Session, subject: CellJob, reference: CellJob | None) -> D
     try:
         profiled = _run(session, subjects, [Pass("profile", cell=cell) for cell in range(len(subjects))], "profile")
     except MeasureError as error:
-        if NO_PROFILER not in error.reason or not (subject.bundle.finish or subject.bundle.details.get("placement")):
+        if NO_PROFILER not in error.reason or not (subject.bundle.finish or subject.bundle.placement):
             raise
         profiled = []
     graphs = [_graph(each, found) for each, found in zip(subjects, profiled, strict=False)] or [Graph(())]

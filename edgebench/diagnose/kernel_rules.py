@@ -71,14 +71,15 @@ def _left_out(case: Case, op: str, indices: Sequence[int], fast: str, crossings:
 
 def compiled(case: Case) -> Iterator[Finding]:
     """Tell what a compiler left to the processor, by its own log."""
-    for row in (case.bundle.details.get("placement") or {}).get("cpu", ()):
+    placement = case.bundle.placement
+    for row in () if placement is None else placement.cpu:
         yield Finding(
-            what=f"{row['operator']} runs on the processor, not on the accelerator, {times(row['count'])}",
+            what=f"{row.operator} runs on the processor, not on the accelerator, {times(row.count)}",
             share=None,
-            why=f"the compiler says: {row['status']}" if row["status"] else "the compiler did not map it, and does not say why",
+            why=f"the compiler says: {row.status}" if row.status else "the compiler did not map it, and does not say why",
             remedy="another operator in its place; whatever follows the first that does not map stays on the processor too",
-            nodes=row["count"],
-            places=(row["layer"],) if row["layer"] else (),
+            nodes=row.count,
+            places=(row.layer,) if row.layer else (),
         )
 
 

@@ -67,7 +67,7 @@ def _remedy(case: Case, ops: Sequence[str]) -> str:
 
 
 def _sign(case: Case) -> str:
-    return case.bundle.limits.activations
+    return str(case.bundle.limits["activations"])
 
 
 def _wanted_sign(case: Case) -> str:

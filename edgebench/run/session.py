@@ -88,7 +88,7 @@ class Session:
     def accepts(self, target: Target, format: str, precision: str) -> Accepts:
         """Find how a target runs a format in a precision, by the device's own processor where that decides."""
         found = accepted(target, format, precision)
-        return fitted(found, self.device(target).facts["environment"]) if found.limits.weight_bits == "auto" else found
+        return fitted(found, self.device(target).facts["environment"]) if found.limits.get("weight_bits") == "auto" else found
 
     def connect(self, targets: Sequence[Target]) -> None:
         """Look at all devices at once; one that cannot be reached, or is another, fails its own cells.

@@ -21,7 +21,17 @@ from edgebench.schema.base import (
     Task,
     VerdictWord,
 )
-from edgebench.schema.bundle import AsRun, Bundle, Calibration, FileEntry, Finish, Limits, Parity
+from edgebench.schema.bundle import (
+    PLACEMENT,
+    AsRun,
+    Bundle,
+    Calibration,
+    FileEntry,
+    Finish,
+    Limits,
+    Parity,
+    Placement,
+)
 from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import DatasetRef, Lineage, Model, Preprocessing, TensorSpec
@@ -36,6 +46,7 @@ from edgebench.schema.protocols import (
     Mixer,
     Network,
     Progress,
+    RuntimeModule,
     Stream,
     Transport,
     no_progress,
@@ -66,6 +77,7 @@ __all__ = [
     "METHOD",
     "MODES",
     "NAME",
+    "PLACEMENT",
     "PYTHON",
     "RECORD_SCHEMA",
     "USB",
@@ -115,6 +127,7 @@ __all__ = [
     "Noise",
     "Paired",
     "Parity",
+    "Placement",
     "PlannedCell",
     "Power",
     "PowerTrace",
@@ -126,6 +139,7 @@ __all__ = [
     "Reason",
     "Record",
     "Role",
+    "RuntimeModule",
     "Scenario",
     "Server",
     "Sidecar",

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
 from pydantic import (
     ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
     model_serializer,
+    model_validator,
 )
 
 from edgebench.schema.base import BUNDLE_SCHEMA, NAME, Frozen
 from edgebench.schema.model import Model, Preprocessing, TensorSpec
+
+PLACEMENT = "placement"
+"""Under which of a bundle's details its `Placement` stands."""
 
 
 class Calibration(Frozen):
@@ -62,35 +69,49 @@ class FileEntry(Frozen):
 
 
 class Limits(Frozen):
-    """What a target's runtime can load, and which quantized style its kernels want."""
+    """What a target's runtime can load of a format, and how it wants that: each exporter's `Limits` has fields of its own.
 
-    opset: int | None = Field(None, description="highest ONNX operator set")
-    ir: int | None = Field(None, description="highest ONNX IR version")
-    activations: Literal["uint8", "int8"] = Field("int8", description="signedness of ONNX INT8 activations")
-    per_channel: bool = Field(True, description="one weight scale per output channel")
-    weight_bits: Literal[7, 8, "auto"] = Field(
-        8, description="of ONNX INT8 weights; auto: 7 on x86 without VNNI, whose kernels saturate with 8; else 8"
-    )
-    operators: dict[str, int] = Field(
-        {}, description="highest version of each TFLite operator, 0: none; `*` stands for any end of a name; empty: no limit"
-    )
-    version: str | None = Field(
-        None, description="what must load the file at least: TensorRT 8.2, Core ML's iOS16 or macOS13, Edge TPU runtime 14"
-    )
-    symmetric: bool = Field(False, description="ONNX INT8 activations have zero point 0")
-    quantized: tuple[str, ...] = Field((), description="ONNX operators that INT8 quantizes; empty: all that the quantizer knows")
-    explicit: bool = Field(True, description="TensorRT INT8 as Q/DQ nodes; false: a calibration cache beside the file")
-    input: Literal["image", "tensor"] = Field(
-        "image",
-        description="Core ML: an image, or a float32 tensor [1, c, h, w] of pixels 0…255; both are normalised in the model",
-    )
+    Written are only those that differ from their default, so that a limit that comes later changes no bundle's key.
+    """
+
+    ALWAYS: ClassVar[Mapping[str, Any]] = {}
+    """What is written beside them, whether it is a field or not."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_written(cls, given: Any) -> Any:
+        """Read back what is always written where that is no field."""
+        if not isinstance(given, Mapping):
+            return given
+        beside = {name: value for name, value in cls.ALWAYS.items() if name not in cls.model_fields}
+        return {name: value for name, value in given.items() if name not in beside or value != beside[name]}
 
     @model_serializer(mode="wrap")
     def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is as ever: bundles made before there was a limit keep their keys."""
-        later: dict[str, Any] = {"operators": {}, "version": None, "symmetric": False, "quantized": (), "explicit": True}
-        later |= {"input": "image", "weight_bits": 8}
-        return {name: value for name, value in write(self).items() if name not in later or getattr(self, name) != later[name]}
+        fields = type(self).model_fields
+        given = {name: value for name, value in write(self).items() if getattr(self, name) != fields[name].default}
+        return {**self.ALWAYS, **given}
+
+
+class Unmapped(Frozen):
+    """Operators of one kind that a compiler left to the processor."""
+
+    operator: str
+    count: int
+    layer: str = Field(description="of the first of them, as the torch model calls it; empty: not known")
+    status: str = Field(description="why, as the compiler says; empty: it does not say")
+
+
+class Placement(Frozen):
+    """Where a format's compiler placed the operators of a file; what else the compiler tells is kept with it."""
+
+    operators: int = Field(description="of the file, before it was compiled")
+    mapped: int = Field(description="operators that run on the accelerator")
+    operators_share: float = Field(description="mapped / operators")
+    macs_share: float | None = Field(None, description="share of the multiply-accumulates on the accelerator; null: not known")
+    cpu: tuple[Unmapped, ...] = Field((), description="what stays on the processor; what causes it before what follows from it")
+
+    model_config = ConfigDict(extra="allow")
 
 
 class Finish(Frozen):
@@ -117,7 +138,7 @@ class Bundle(Frozen):
     parity: Parity
     parity_samples: tuple[int, ...] = Field((), description="indices into the test split of the parity samples")
     macs: int | None = Field(None, description="multiply-accumulates of one inference, counted by torch")
-    limits: Limits
+    limits: dict[str, Any] = Field(description="of the target that it was made for, as the exporter's `Limits` write them")
     dynamic_batch: bool = Field(False, description="the file takes any batch size, not 1 alone")
     finish: Finish | None = Field(None, description="null: the files are run as they are")
     details: dict[str, Any] = Field({}, description="facts of the format: opset, IR version, …")
@@ -127,10 +148,27 @@ class Bundle(Frozen):
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
+    @field_validator("details")
+    @classmethod
+    def _placement_can_be_read(cls, details: dict[str, Any]) -> dict[str, Any]:
+        try:
+            if details.get(PLACEMENT) is not None:
+                Placement.model_validate(details[PLACEMENT])
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise ValueError(f"{'.'.join(map(str, (PLACEMENT, *first['loc'])))}: {first['msg']}") from error
+        return details
+
     @property
     def name(self) -> str:
         """Name it as tables do."""
         return f"{self.model.name}.{self.format}.{self.precision}"
+
+    @property
+    def placement(self) -> Placement | None:
+        """Tell where the file's compiler placed the operators; None where the runtime does that."""
+        found = self.details.get(PLACEMENT)
+        return None if found is None else Placement.model_validate(found)
 
     @property
     def size_bytes(self) -> int:

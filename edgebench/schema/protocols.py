@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
+from edgebench.schema import bundle
 from edgebench.schema.base import Layout
-from edgebench.schema.bundle import Finish, Limits
+from edgebench.schema.bundle import Finish, Limits, Placement
 from edgebench.schema.model import Model, TensorSpec
+
+L = TypeVar("L", bound=Limits, covariant=True)
 
 
 @dataclass(frozen=True)
@@ -23,12 +26,13 @@ class Network:
 
 
 @dataclass(frozen=True)
-class ExportRequest:
+class ExportRequest(Generic[L]):
     """All that an exporter may know."""
 
     network: Network
     precision: str
-    limits: Limits
+    limits: L
+    """The exporter's own."""
     calibration: Any
     """float32 calibration inputs [n, c, h, w], or None."""
     dynamic_batch: bool = False
@@ -69,6 +73,8 @@ class Exported:
     output: TensorSpec
     layout: Layout
     details: Mapping[str, Any]
+    placement: Placement | None = None
+    """Where the format's compiler placed the operators, where it has one; goals and diagnoses ask for it."""
     finish: Finish | None = None
     host: tuple[str, str] | None = None
     """Runtime and file that stand in on the exporting host, where the bundle's own cannot run there."""
@@ -88,15 +94,23 @@ class Exporter(Protocol):
     """Precisions that want calibration samples, and the methods that choose their ranges, the usual one first."""
     DYNAMIC_BATCH: bool
     """Whether its files can take any batch size."""
+    Limits: type[bundle.Limits] = bundle.Limits
+    """What a target may say of this format under `limits`; without it: nothing."""
+    mixer: Callable[[ExportRequest[Any], Path], Mixer] | None = None
+    """Makes what writes mixtures of precision; without it `edgebench quantize --search` has nothing to search."""
 
-    def preflight(self, request: ExportRequest) -> None:
+    def preflight(self, request: ExportRequest[Any]) -> None:
         """Raise `ExportError` with the layer's name for what this format cannot express, within seconds."""
 
-    def export(self, request: ExportRequest, folder: Path) -> Exported:
+    def export(self, request: ExportRequest[Any], folder: Path) -> Exported:
         """Write the model file into `folder`."""
 
     def tools(self) -> dict[str, str]:
         """Versions of the tools that decide what the file looks like."""
+
+    def missing(self) -> str:
+        """Say which program is not here that exporting needs besides modules; empty, as without it: none."""
+        return ""
 
 
 class Stream(Protocol):
@@ -153,14 +167,27 @@ class Transport(Protocol):
         """End the connection; programs that are kept go on."""
 
 
-class Runtime(Protocol):
-    """What runs a bundle's file on a device: the class of this name in `agent/runtimes/rt_<name>.py`, one for each pass.
+class RuntimeModule(Protocol):
+    """A module `agent/runtimes/rt_<name>.py`; what runs on the device is its `Runtime`."""
 
-    The module declares `MODULES` (one of which must be importable) and `DISTRIBUTIONS` (packages, one of which brings it),
-    and may declare `OPTIONS` (names that a target may give), `PACKAGE` or `INSTALL` (what pip, or the user, is to do where it
-    is missing), `AS_WRITTEN` (options by which a quantized file is computed operator by operator) and `RUNS` (options that
-    name a program).
-    """
+    DISTRIBUTIONS: tuple[str, ...]
+    """Packages of which one brings it."""
+    MODULES: tuple[str, ...]
+    """Modules of which one is imported."""
+    PACKAGE: str
+    """What pip installs; without it, one of its name."""
+    INSTALL: str = ""
+    """How to get it where that is not by pip."""
+    OPTIONS: tuple[str, ...] = ()
+    """Names of the options that it takes."""
+    RUNS: tuple[str, ...] = ()
+    """Options that name a program."""
+    AS_WRITTEN: Mapping[str, Any] | None = None
+    """Options by which it computes a quantized file as that is written; None: it knows one way alone."""
+
+
+class Runtime(Protocol):
+    """What runs a bundle's file on a device: the class of this name in a `RuntimeModule`, one for each pass."""
 
     OFFERS: tuple[str, ...]
     """Which of the methods of `OptionalRuntime` there are."""
@@ -206,13 +233,22 @@ class OptionalRuntime(Protocol):
         """Return the fields of a `memory` event, where another process than the agent's holds the model."""
 
 
-class Meter(Protocol):
-    """What reads power: the class of this name in `agent/meters/meter_<name>.py`.
+class MeterModule(Protocol):
+    """A module `agent/meters/meter_<name>.py`."""
 
-    The module declares `PERIOD_S`, seconds between readings. One that needs to be told something declares `NEEDS`, what
-    `--meter` takes, and has `options_of(text)`, which returns the options or raises `ValueError`. `RUNS` names the options
-    that name a program.
-    """
+    PERIOD_S: float
+    """Seconds between readings."""
+    NEEDS: str
+    """What `--meter` takes, where it must be told something; then it has `options_of`."""
+    RUNS: tuple[str, ...] = ()
+    """Options that name a program."""
+
+    def options_of(self, text: str) -> Mapping[str, Any]:
+        """Read what follows `--meter NAME:`; `ValueError` says what to write."""
+
+
+class Meter(Protocol):
+    """What reads power: the class of this name in a `MeterModule`."""
 
     def __init__(self, options: Mapping[str, Any], root: str = "/") -> None:
         """Take the target's options; below `root` lies the file system that is read."""

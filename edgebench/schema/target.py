@@ -12,7 +12,6 @@ from pydantic import (
 )
 
 from edgebench.schema.base import NAME, Frozen, Provenance
-from edgebench.schema.bundle import Limits
 
 
 class MeterSpec(Frozen):
@@ -30,7 +29,7 @@ class Accepts(Frozen):
     format: str = Field(pattern=NAME)
     precisions: tuple[str, ...]
     runtime: str = Field(pattern=NAME)
-    limits: Limits = Field(default_factory=Limits)
+    limits: dict[str, Any] = Field({}, description="what the runtime can load of the format; see its exporter's `Limits`")
     refuses: dict[str, str] = Field({}, description="precisions that do not work here, and why")
     options: dict[str, Any] = Field({}, description="the runtime's own, for instance compute_units; `--option` changes them")
     meters: tuple[MeterSpec, ...] = Field((), description="instead of the target's, where another processor computes")

@@ -8,12 +8,13 @@ from typing import Any
 
 from edgebench.exporters._edgetpu.graph import CUSTOM_OP, Graph, Operator, macs
 from edgebench.exporters._edgetpu.log import MAPPED, Log
+from edgebench.schema import Placement
 
 MOST_ROWS = 24
 """Records hold the placement, and are small."""
 
 
-def placement(source: Graph, compiled: Graph, log: Log) -> dict[str, Any]:
+def placement(source: Graph, compiled: Graph, log: Log) -> Placement:
     """Describe a compilation.
 
     Operator counts are the compiler's own. The log tells statuses by kind of
@@ -35,7 +36,7 @@ def placement(source: Graph, compiled: Graph, log: Log) -> dict[str, Any]:
         "statuses": [{"operator": row.operator, "count": row.count, "status": row.status} for row in log.statuses][:MOST_ROWS],
         "cpu": cpu_rows(left, log)[:MOST_ROWS],
     }
-    return found
+    return Placement.model_validate(found)
 
 
 def _left(source: Graph, compiled: Graph) -> list[Operator]:

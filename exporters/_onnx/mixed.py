@@ -11,13 +11,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence, Set
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgebench.errors import ExportError
 from edgebench.exporters._shared import calibration
 from edgebench.schema import Block, ExportRequest
+
+if TYPE_CHECKING:
+    from edgebench.exporters.onnx import Limits
 
 WEIGHTED = {"Conv": 0, "ConvTranspose": 1, "Gemm": 0, "MatMul": -1}
 """Operators with weights, and the axis of their output channels."""
@@ -41,7 +44,7 @@ def name_nodes(model: Any) -> Any:
     return model
 
 
-def activation_ranges(request: ExportRequest, prepared: Path, kinds: Sequence[str] = ()) -> calibration.Ranges:
+def activation_ranges(request: ExportRequest[Limits], prepared: Path, kinds: Sequence[str] = ()) -> calibration.Ranges:
     """Choose the range of every float tensor around nodes of these types (empty: of all) from the calibration samples."""
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
 
@@ -63,7 +66,7 @@ def activation_ranges(request: ExportRequest, prepared: Path, kinds: Sequence[st
 
 
 def with_pairs(
-    request: ExportRequest,
+    request: ExportRequest[Limits],
     prepared: Path,
     ranges: calibration.Ranges,
     nodes: Sequence[str] | None = None,
@@ -95,7 +98,7 @@ def with_pairs(
     return tool.model.model
 
 
-def quantized_types(request: ExportRequest) -> list[str]:
+def quantized_types(request: ExportRequest[Limits]) -> list[str]:
     """List the operators that INT8 quantizes: the target's choice, or all that the quantizer knows.
 
     `ExportError` where the target names one that ONNX does not have.
@@ -114,7 +117,7 @@ def quantized_types(request: ExportRequest) -> list[str]:
 class Mixer:
     """A prepared network and its ranges; see `schema.Mixer`."""
 
-    def __init__(self, request: ExportRequest, prepared: Path) -> None:
+    def __init__(self, request: ExportRequest[Limits], prepared: Path) -> None:
         import onnx
 
         self._request, self._prepared = request, prepared

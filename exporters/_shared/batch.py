@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from edgebench.exporters._shared.tracing import Cached, Place, example, place_of, reason, refusal, silent, traced, traced_calls
-from edgebench.schema import ExportRequest
+from edgebench.schema import ExportRequest, Limits
 
 BATCH = 3
 """A batch size that no layer has by chance."""
 SHAPED = {"aten::view", "aten::reshape", "aten::expand", "aten::zeros", "aten::ones", "aten::full", "aten::unflatten"}
 
 
-def check_batch(request: ExportRequest) -> None:
+def check_batch(request: ExportRequest[Limits]) -> None:
     """Refuse a network that fixes the batch size, where a file for any batch size is wanted."""
     import torch
 
@@ -35,7 +35,7 @@ def check_batch(request: ExportRequest) -> None:
         raise refusal(request, _fixing(request), "has a batch size of its own, from when it was traced", remedy)
 
 
-def _mixing(request: ExportRequest) -> Place:
+def _mixing(request: ExportRequest[Limits]) -> Place:
     """Find the first layer that turns a batch into something of another length."""
     import torch
 
@@ -56,7 +56,7 @@ def _mixing(request: ExportRequest) -> Place:
     return found[0] if found else Place("", type(network.module).__name__)
 
 
-def _fixing(request: ExportRequest) -> Place:
+def _fixing(request: ExportRequest[Limits]) -> Place:
     """Find the first operator whose shape begins with the batch size that it was traced with."""
     for call, node in traced_calls(request.network, BATCH):
         for value in node.inputs() if call.operator in SHAPED else ():

@@ -11,7 +11,7 @@ import linecache
 import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import ExportError
 from edgebench.exporters._shared.batch import check_batch
@@ -29,7 +29,10 @@ from edgebench.exporters._shared.tracing import (
     spec_text,
     traced_calls,
 )
-from edgebench.schema import ExportRequest
+from edgebench.schema import ExportRequest, Limits
+
+if TYPE_CHECKING:
+    from edgebench.exporters.onnx import Limits as OnnxLimits
 
 Known = Callable[[str], str | None]
 """Operator (`aten::hardswish`) → None, or why a converter cannot take it."""
@@ -45,7 +48,7 @@ FLOAT_ONLY = {
 """Operators that ONNX Runtime has no float64 kernels for on processors (tried with 1.31)."""
 
 
-def check(request: ExportRequest, known: Known, tracer: str = "export") -> None:
+def check(request: ExportRequest[Limits], known: Known, tracer: str = "export") -> None:
     """Refuse the first operator that a converter does not know.
 
     `tracer` is what the converter itself reads: `export` (torch.export) or `jit`
@@ -58,7 +61,7 @@ def check(request: ExportRequest, known: Known, tracer: str = "export") -> None:
             raise refusal(request, call.place, f"{call.operator} {wrong}")
 
 
-def _calls(request: ExportRequest, tracer: str) -> Iterator[Call]:
+def _calls(request: ExportRequest[Limits], tracer: str) -> Iterator[Call]:
     if tracer == "export":
         return (call for call, _ in exported_calls(_exported(request)))
     return (call for call, _ in traced_calls(request.network))
@@ -76,7 +79,7 @@ def _first_run(cached: Cached) -> Exception | None:
     return None
 
 
-def check_runs(request: ExportRequest) -> None:
+def check_runs(request: ExportRequest[Limits]) -> None:
     """Refuse an input that the network itself cannot take, for instance one too small for its pooling."""
     error = _first_run(Cached(request.network))
     if error is not None:
@@ -87,7 +90,7 @@ def check_runs(request: ExportRequest) -> None:
 # ---------------------------------------------------------------- torch
 
 
-def check_torch(request: ExportRequest) -> None:
+def check_torch(request: ExportRequest[Limits]) -> None:
     """Refuse what `torch.export` cannot follow."""
     check_runs(request)
     if request.dynamic_batch:
@@ -95,7 +98,7 @@ def check_torch(request: ExportRequest) -> None:
     _exported(request, request.dynamic_batch)
 
 
-def _exported(request: ExportRequest, dynamic_batch: bool = False) -> Any:
+def _exported(request: ExportRequest[Limits], dynamic_batch: bool = False) -> Any:
     import torch
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
@@ -124,7 +127,7 @@ def _code(error: BaseException, place: Place) -> str:
 # ---------------------------------------------------------------- ONNX
 
 
-def check_onnx(request: ExportRequest, opset: int) -> None:
+def check_onnx(request: ExportRequest[OnnxLimits], opset: int) -> None:
     """Refuse what torch's TorchScript exporter has no ONNX for, in this opset."""
     check_opset(request, opset)
     check_runs(request)
@@ -143,7 +146,7 @@ def check_onnx(request: ExportRequest, opset: int) -> None:
     raise refusal(request, place, what) from error
 
 
-def _check_doubles(request: ExportRequest) -> None:
+def _check_doubles(request: ExportRequest[Limits]) -> None:
     """Refuse float64 where ONNX Runtime computes with float32 alone."""
     for call, node in traced_calls(request.network):
         if call.operator in FLOAT_ONLY and next(node.inputs()).type().scalarType() == "Double":
@@ -151,7 +154,7 @@ def _check_doubles(request: ExportRequest) -> None:
             raise refusal(request, call.place, what, "keep the layer and its input in float32")
 
 
-def check_opset(request: ExportRequest, opset: int) -> None:
+def check_opset(request: ExportRequest[OnnxLimits], opset: int) -> None:
     """Refuse an opset that is lower than the exporter writes, or than the precision needs."""
     name, limits = request.network.model.name, request.limits
     reads = f"the target reads ONNX opset {opset}"
@@ -203,7 +206,7 @@ def _has_doubles(content: bytes) -> bool:
     return given or any(node.op_type == "Cast" and node.attribute[0].i == double for node in graph.node)
 
 
-def _blamed(request: ExportRequest, error: Exception, opset: int) -> tuple[Place, str]:
+def _blamed(request: ExportRequest[Limits], error: Exception, opset: int) -> tuple[Place, str]:
     """Find the layer and the operator that the exporter stopped at."""
     named = re.search(r"operator '?(?:aten::)?(\w+)", str(error)) or re.search(r"= aten::(\w+)\(", str(error))
     operator = f"aten::{named[1]}" if named else ""
@@ -226,14 +229,14 @@ def _known_from(operator: str, opset: int) -> int | None:
     return next(later, None) if _is_unknown(operator, opset) else None
 
 
-def _whose(request: ExportRequest, opset: int) -> str:
+def _whose(request: ExportRequest[OnnxLimits], opset: int) -> str:
     return f"the target reads {opset}" if request.limits.opset else f"the file is to be {opset}"
 
 
 # ---------------------------------------------------------------- TFLite
 
 
-def check_tflite(request: ExportRequest) -> None:
+def check_tflite(request: ExportRequest[Limits]) -> None:
     """Refuse what litert-torch has no lowering for, after its own decompositions."""
     check_runs(request)
     written = _by_line(_exported(request))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.errors import ExportError
-from edgebench.schema import ExportRequest, Network
+from edgebench.schema import ExportRequest, Limits, Network
 
 REPLACE = "replace the layer, or choose another format"
 JIT_FRAME = re.compile(r"^(?P<file>.+)\((?P<line>\d+)\): \w+", re.M)
@@ -201,7 +201,7 @@ def _is_own(file: str) -> bool:
     return file.endswith(".py") and not file.startswith(_torch_folder() + os.sep) and file != __file__
 
 
-def refusal(request: ExportRequest, place: Place, what: str, remedy: str = REPLACE) -> ExportError:
+def refusal(request: ExportRequest[Limits], place: Place, what: str, remedy: str = REPLACE) -> ExportError:
     """Word a refusal: model, layer, source line, what is wrong, what to do."""
     return ExportError(f"{request.network.model.name}: {place}: {what}; {remedy}")
 
@@ -214,7 +214,7 @@ def reason(error: BaseException) -> str:
     return line.rstrip(" .")
 
 
-def spec_text(request: ExportRequest) -> str:
+def spec_text(request: ExportRequest[Limits]) -> str:
     """Write the input as `3 × 32 × 32`."""
     spec = request.network.model.preprocessing
     return f"{spec.channels} × {spec.height} × {spec.width}"

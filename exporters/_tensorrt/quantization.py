@@ -10,6 +10,7 @@ from typing import Any
 from edgebench.exporters import onnx as shared
 from edgebench.exporters._onnx import mixed
 from edgebench.exporters._shared.calibration import Ranges
+from edgebench.exporters.onnx import Limits
 from edgebench.schema import ExportRequest
 
 FUSES = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
@@ -17,7 +18,7 @@ FUSES = ("Conv", "ConvTranspose", "Gemm", "MatMul", "Add")
 INTEGER_WEIGHTS = (10,)
 
 
-def add_pairs(request: ExportRequest, path: Path, version: tuple[int, ...]) -> None:
+def add_pairs(request: ExportRequest[Limits], path: Path, version: tuple[int, ...]) -> None:
     """Put Q/DQ pairs before what runs in INT8: weights per channel, activations per tensor, biases left alone.
 
     Only inputs are quantized, so that what follows a convolution (ReLU, the
@@ -82,7 +83,7 @@ def _pair_after_convolution(name: str, makers: Mapping[str, Any], takers: Mappin
     return [forth, back] if source is not None and source.op_type == "Conv" else []
 
 
-def write_cache(request: ExportRequest, path: Path, cache: Path, version: tuple[int, ...]) -> Ranges:
+def write_cache(request: ExportRequest[Limits], path: Path, cache: Path, version: tuple[int, ...]) -> Ranges:
     """Write the scale of each activation as TensorRT keeps it: a line of the tensor's name and float32 in hexadecimal.
 
     TensorRT takes a cache only where the first line has its own version
@@ -97,7 +98,7 @@ def write_cache(request: ExportRequest, path: Path, cache: Path, version: tuple[
     return ranges
 
 
-def simulation(request: ExportRequest, path: Path, ranges: Ranges) -> Callable[[Any], Any]:
+def simulation(request: ExportRequest[Limits], path: Path, ranges: Ranges) -> Callable[[Any], Any]:
     """Return what computes about as an engine with these ranges does: the file with Q/DQ pairs, on ONNX Runtime.
 
     Which layers the builder really takes INT8 for is its own choice; here it is all that it likes to.

@@ -28,8 +28,8 @@ def command(
     console.print_table(f"{target.name}: {target.description}", _facts(target))
     console.print_table("Formats", [_format(accepts) for accepts in target.accepts])
     for accepts in target.accepts:
-        if accepts.limits.operators:
-            versions = ", ".join(f"{operator} {version}" for operator, version in accepts.limits.operators.items())
+        if operators := accepts.limits.get("operators"):
+            versions = ", ".join(f"{operator} {version}" for operator, version in operators.items())
             _print_text(f"Operators that {accepts.format} may have, in their highest version (0: none)", [versions])
     meters = [
         {
@@ -79,8 +79,8 @@ def _format(accepts: Accepts) -> dict[str, Any]:
         "format": accepts.format,
         "precisions": "/".join(accepts.precisions),
         "runtime": accepts.runtime,
-        "highest opset": limits.opset or "",
-        "highest IR": limits.ir or "",
-        "int8": f"{limits.activations} × int8, {'per channel' if limits.per_channel else 'per tensor'}" if onnx else "",
-        "operators": "as below" if limits.operators else "any that the runtime knows",
+        "highest opset": limits.get("opset") or "",
+        "highest IR": limits.get("ir") or "",
+        "int8": f"{limits['activations']} × int8, {'per channel' if limits['per_channel'] else 'per tensor'}" if onnx else "",
+        "operators": "as below" if limits.get("operators") else "any that the runtime knows",
     }
