@@ -85,13 +85,16 @@ def as_is(batch: Any) -> Any:
 class Classifier(lightning.LightningModule):
     """A network, its loss, and the metric that picks its checkpoint."""
 
+    best: Tensor
+    """The best epoch's metric and negated loss, and how many epochs were better than all before."""
+
     def __init__(self, network: torch.nn.Module, loss: Loss, dataset: Dataset, options: Options) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
         self.options = options
         self.metric = _metric(dataset.task, len(dataset.classes))
-        self.register_buffer("best", torch.tensor([-math.inf, -math.inf, 0]))  # metric, -loss, and how often they improved
+        self.register_buffer("best", torch.tensor([-math.inf, -math.inf, 0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of an augmented batch."""
