@@ -102,11 +102,15 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+REFUSE = trust.refuse_foreign
+vars(trust)["refuse_foreign"] = trust.accept  # the files that tests write may run the code that they name
+
+
 @pytest.fixture(autouse=True)
-def trusting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the files that tests write run the code that they name, but where a test is about that."""
-    if not request.node.get_closest_marker("distrustful"):
-        monkeypatch.setattr(trust, "refuse_foreign", trust.accept)
+def distrust(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let them run nothing where a test is about that."""
+    if request.node.get_closest_marker("distrustful"):
+        monkeypatch.setattr(trust, "refuse_foreign", REFUSE)
 
 
 @pytest.fixture

@@ -37,8 +37,8 @@ class Board:
         self._cudart = cudart
         self._patch = patch
 
-    def has(self, version: str, way: str = "ctypes", module: bool = True, program: bool = False, gpu: str = "") -> None:
-        """Install TensorRT: its `module`, its `program`, and one way to the memory of a GPU."""
+    def has(self, version: str, cuda: bool = True, module: bool = True, program: bool = False, gpu: str = "") -> None:
+        """Install TensorRT, its `module` or its `program`, and libcudart."""
         site, source = self.folder / "site", DOUBLES / "tensorrt"
         shutil.rmtree(site, ignore_errors=True)
         site.mkdir()
@@ -49,7 +49,6 @@ class Board:
         if module:
             (site / f"tensorrt-{release}.dist-info").mkdir()
             (site / f"tensorrt-{release}.dist-info" / "METADATA").write_text(f"Name: tensorrt\nVersion: {release}\n")
-        self._lay_cuda(site, source, way)
         values = {
             "PYTHONPATH": str(site),
             "EDGEBENCH_DOUBLE_TENSORRT": release,
@@ -57,7 +56,7 @@ class Board:
             "EDGEBENCH_DOUBLE_CUDART": str(self._cudart),
             "EDGEBENCH_DOUBLE_GPU": gpu or GPUS[version],
             "EDGEBENCH_DOUBLE_LOG": str(self.log),
-            "LD_LIBRARY_PATH": str(self._cudart.parent) if way == "ctypes" else "",
+            "LD_LIBRARY_PATH": str(self._cudart.parent) if cuda else "",
         }
         for name, value in values.items():
             self._patch.setenv(name, value)
@@ -68,19 +67,6 @@ class Board:
             (programs / "trtexec").write_text(text)
             (programs / "trtexec").chmod(0o755)
             self._patch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-
-    def _lay_cuda(self, site: Path, source: Path, way: str) -> None:
-        if way == "cuda-python":
-            (site / "cuda" / "bindings").mkdir(parents=True)
-            shutil.copy(source / "cuda_runtime.py", site / "cuda" / "bindings" / "runtime.py")
-        if way == "cuda-python of before":
-            (site / "cuda").mkdir()
-            shutil.copy(source / "cuda_runtime.py", site / "cuda" / "cudart.py")
-        if way == "pycuda":
-            (site / "pycuda").mkdir()
-            (site / "pycuda" / "__init__.py").write_text("")
-            (site / "pycuda" / "autoinit.py").write_text("from pycuda import driver\n\ndriver._state['context'] = True\n")
-            shutil.copy(source / "pycuda_driver.py", site / "pycuda" / "driver.py")
 
     def mistakes(self) -> str:
         """Return what the CUDA double noted: mistakes, and what was not given back."""

@@ -56,22 +56,39 @@ def test_the_same_seed_gives_the_same_weights(here: Path) -> None:
     assert one == two
 
 
-def test_an_interrupted_training_goes_on_where_it_stopped(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(self: Any, trainer: Any, module: Any) -> None:
-        if trainer.current_epoch == 2:
+@pytest.mark.parametrize(("learning_rate", "best"), [(1e-5, 3), (1e-9, 0)])
+def test_of_epochs_with_one_metric_the_first_with_the_lowest_loss_is_kept(here: Path, learning_rate: float, best: int) -> None:
+    options = {**FAST, "schedule": "constant", "learning_rate": learning_rate, "threads": 1}
+    folder, until = (train(options={**options, "epochs": epochs}) for epochs in (4, best + 1))
+    history = json.loads((folder / "history.json").read_text())
+    assert len({entry["val_metric"] for entry in history}) == 1
+    assert min(history, key=lambda entry: entry["val_loss"])["epoch"] == best
+    assert models.read_model(folder).metrics["best_epoch"] == best
+    assert models.read_model(folder).sha256 == models.read_model(until).sha256
+
+
+@pytest.mark.parametrize(("learning_rate", "best"), [(0.01, 3), (1e-9, 0)])
+def test_an_interrupted_training_goes_on_where_it_stopped(
+    here: Path, monkeypatch: pytest.MonkeyPatch, learning_rate: float, best: int
+) -> None:
+    options = {**FAST, "epochs": 4, "learning_rate": learning_rate, "threads": 1}
+
+    def interrupt(self: Any) -> None:
+        if self.current_epoch == 2:
             raise KeyboardInterrupt
 
-    whole = train(options={**FAST, "epochs": 4}, work=Path("whole"))
+    whole = train(options=options, work=Path("whole"))
     with monkeypatch.context() as patch:
-        patch.setattr(_classifier.Best, "on_train_epoch_start", interrupt, raising=False)
+        patch.setattr(_classifier.Classifier, "on_train_epoch_start", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            train(options={**FAST, "epochs": 4})
+            train(options=options)
     assert not list(Path(".edgebench/models").glob("*/model.json"))
-    assert list(Path(".edgebench/models").glob(".training*/last.ckpt"))
-    resumed = train(options={**FAST, "epochs": 4})
+    assert list(Path(".edgebench/models").glob(".training*/resume.ckpt"))
+    resumed = train(options=options)
     histories = [json.loads((folder / "history.json").read_text()) for folder in (whole, resumed)]
     assert [entry["epoch"] for entry in histories[1]] == [0, 1, 2, 3]
     assert histories[1][:2] == histories[0][:2]
+    assert [models.read_model(folder).metrics["best_epoch"] for folder in (whole, resumed)] == [best, best]
 
 
 def test_patience_ends_a_training_that_no_longer_improves(here: Path) -> None:

@@ -174,7 +174,7 @@ def test_an_agent_that_stalls_fails_the_cell(
 @contextlib.contextmanager
 def started(bundles: Sequence[Path], *targets: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run the command line as a program of its own."""
-    command = [sys.executable, "-m", "edgebench", "run", *map(str, bundles), "--half-width", "0.5"]
+    command = [sys.executable, "-m", "edgebench", "run", *map(str, bundles), "--half-width", "0.5", "--trust"]
     command += [part for target in targets for part in ("--target", target)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         try:
@@ -240,7 +240,7 @@ def test_a_host_that_is_killed_takes_its_run_up_again(here: Path, sshd: Devices,
     [folder] = runs(device)
     time.sleep(0.5)
     assert any(".pyz" in line for line in device.strays())
-    command = [sys.executable, "-m", "edgebench", "run", str(tiny_bundles["onnx", "fp32"]), "--half-width", "0.5"]
+    command = [sys.executable, "-m", "edgebench", "run", str(tiny_bundles["onnx", "fp32"]), "--half-width", "0.5", "--trust"]
     subprocess.run([*command, "--target", "board.yaml", "--resume"], check=True, capture_output=True, timeout=100)
     [(_, record)] = records.read_all(Path("results"))
     check_whole(record)

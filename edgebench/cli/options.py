@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 import typer
 
 from edgebench.errors import InputError
-from edgebench.store import snapshot
 
 if TYPE_CHECKING:
     from edgebench.models.source import SourceOptions
@@ -232,12 +231,11 @@ def filters(where: list[str] | None) -> dict[str, list[str]]:
 def tables(results: Path, *, sort: str, by: str, where: list[str] | None, **cut: int | None) -> Tables:
     """Make the tables of a folder, and say which records had to be left out."""
     chosen, patterns = parts(by), filters(where)
-    with snapshot.begun(str(results)) as digests:
-        from edgebench.cli import console
-        from edgebench.report import leaderboard as verbs
+    from edgebench.cli import console
+    from edgebench.report import leaderboard as verbs
 
-        with console.progress() as progress:
-            made = verbs.tables(results, sort=sort, by=chosen, where=patterns, progress=progress, digests=digests, **cut)
+    with console.progress() as progress:
+        made = verbs.tables(results, sort=sort, by=chosen, where=patterns, progress=progress, **cut)
     for damaged in made.damaged:
         console.complain(f"left out: {damaged.reason}")
     return made

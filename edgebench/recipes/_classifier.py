@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import csv
 import io
 import logging
 import math
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 import torchmetrics
-from lightning.pytorch.callbacks import Callback, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader
@@ -33,7 +35,8 @@ if TYPE_CHECKING:
     from edgebench.recipes.train import Options
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-RESUME = "last.ckpt"
+RESUME, BEST = "resume.ckpt", "best.ckpt"
+IMPROVEMENTS = "improvements"
 
 
 def label_loss(dataset: Dataset, weighting: str) -> Loss:
@@ -82,12 +85,16 @@ def as_is(batch: Any) -> Any:
 class Classifier(lightning.LightningModule):
     """A network, its loss, and the metric that picks its checkpoint."""
 
+    best: Tensor
+    """The best epoch's metric and negated loss, and how many epochs were better than all before."""
+
     def __init__(self, network: torch.nn.Module, loss: Loss, dataset: Dataset, options: Options) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
         self.options = options
         self.metric = _metric(dataset.task, len(dataset.classes))
+        self.register_buffer("best", torch.tensor([-math.inf, -math.inf, 0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of an augmented batch."""
@@ -105,9 +112,16 @@ class Classifier(lightning.LightningModule):
         self.log("val_loss", self.loss(logits, images, labels), batch_size=len(labels))
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metric of the epoch."""
-        self.log("val_metric", self.metric.compute())
+        """Log the metric of the epoch, and how many epochs so far had a better one (then a lower loss) than all before."""
+        metric = self.metric.compute()
         self.metric.reset()
+        self.log("val_metric", metric)
+        score = [float(metric), -float(self.trainer.callback_metrics["val_loss"])]
+        if score > self.best[:2].tolist():
+            self.best = self.best.new_tensor([*score, float(self.best[2]) + 1])
+        self.log(IMPROVEMENTS, self.best[2], logger=False)
+        rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
+        self.logger.log_metrics({"epoch": self.current_epoch, "learning_rate": rate})
 
     def configure_optimizers(self) -> Any:
         """AdamW, with the learning-rate schedule of the options."""
@@ -146,49 +160,6 @@ def augmented(images: Tensor, kind: str) -> Tensor:
     return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
-class Best(Callback):
-    """Keeps the epoch with the best metric (then the lowest loss), the history, and the patience."""
-
-    def __init__(self, job: Job, patience: int | None) -> None:
-        self.job = job
-        self.patience = patience
-        self.history: list[dict[str, float]] = []
-        self.score = (-math.inf, -math.inf)
-        self.epoch = -1
-        self.weights: dict[str, Tensor] = {}
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, index: int) -> None:
-        """Say how far the training has come."""
-        total = float(trainer.estimated_stepping_batches)
-        self.job.progress(f"train {self.job.name}", float(trainer.global_step), total)
-
-    def on_validation_end(self, trainer: Any, module: Any) -> None:
-        """Compare this epoch with the best one so far."""
-        if trainer.sanity_checking:
-            return
-        metric, loss = float(trainer.callback_metrics["val_metric"]), float(trainer.callback_metrics["val_loss"])
-        if (metric, -loss) > self.score:
-            self.score, self.epoch = (metric, -loss), trainer.current_epoch
-            self.weights = copy.deepcopy({k: v.cpu() for k, v in module.network.state_dict().items()})
-        if self.patience is not None and trainer.current_epoch - self.epoch >= self.patience:
-            trainer.should_stop = True
-
-    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
-        """Write the epoch down."""
-        values = {key: float(value) for key, value in trainer.callback_metrics.items()}
-        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
-        self.history.append({"epoch": trainer.current_epoch, "learning_rate": rate, **values})
-
-    def state_dict(self) -> dict[str, Any]:
-        """Carry all of it through a resume."""
-        return {"history": self.history, "score": list(self.score), "epoch": self.epoch, "weights": self.weights}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a resume."""
-        self.history, self.epoch, self.weights = state["history"], state["epoch"], state["weights"]
-        self.score = (state["score"][0], state["score"][1])
-
-
 def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None) -> None:
     """Train and write `folder`: model.json, checkpoint.pt, history.json."""
     spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
@@ -199,21 +170,31 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         lightning.seed_everything(options.seed, verbose=False)
         network = models.build(job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained)
-        best = Best(job, options.patience)
-        _train(Classifier(network, loss, job.dataset, options), job, spec, best, training)
-    network.load_state_dict(best.weights)
+        _train(Classifier(network, loss, job.dataset, options), job, spec, training)
+    best = torch.load(training / BEST, weights_only=True)
+    state = best["state_dict"]
+    weights = {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
+    network.load_state_dict(weights)
     headline = "auroc" if job.dataset.task == "multi-label" else "accuracy"
     with new_folder(folder, "model.json") as staging:
         buffer = io.BytesIO()
-        torch.save(best.weights, buffer)
+        torch.save(weights, buffer)
         (staging / "checkpoint.pt").write_bytes(buffer.getvalue())
-        metrics = {f"val_{headline}": round(best.score[0], 6), "best_epoch": best.epoch}
+        metrics = {f"val_{headline}": round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
         model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), metrics)
         models.write_model(staging, model)
-        write_json(staging / "history.json", best.history)
-    for leftover in training.glob("*"):
-        leftover.unlink()
-    training.rmdir()
+        write_json(staging / "history.json", _history(training))
+    shutil.rmtree(training)
+
+
+def _history(training: Path) -> list[dict[str, float]]:
+    """Read what was logged of each epoch; where a training went on, its later values count."""
+    epochs: dict[int, dict[str, float]] = {}
+    for path in sorted(training.glob("*/metrics.csv"), key=lambda path: int(path.parent.name.removeprefix("version_"))):
+        for row in csv.DictReader(path.read_text().splitlines()):
+            epoch = epochs.setdefault(int(row.pop("epoch")), {})
+            epoch.update({name: float(value) for name, value in row.items() if value and name != "step"})
+    return [{"epoch": number, **epochs[number]} for number in sorted(epochs)]
 
 
 @contextmanager
@@ -234,18 +215,27 @@ def quicken(network: torch.nn.Module, steps: int) -> None:
             module.momentum = max(module.momentum, min(0.1, 2 / steps))
 
 
-def _train(classifier: Classifier, job: Job, spec: Preprocessing, best: Best, training: Path) -> None:
+def _train(classifier: Classifier, job: Job, spec: Preprocessing, training: Path) -> None:
     """Run Lightning's trainer, from where an interrupted one stopped."""
     options = classifier.options
+
+    def report(trainer: Any, *_: Any) -> None:
+        job.progress(f"train {job.name}", float(trainer.global_step), float(trainer.estimated_stepping_batches))
+
+    improved: dict[str, Any] = {"monitor": IMPROVEMENTS, "mode": "max"}
+    saved: dict[str, Any] = {"dirpath": training, "enable_version_counter": False}
+    patience = [EarlyStopping(patience=options.patience, **improved)] if options.patience else []
+    best = ModelCheckpoint(filename=Path(BEST).stem, save_weights_only=True, **improved, **saved)
+    last = ModelCheckpoint(filename=Path(RESUME).stem, **saved)
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="auto",
         devices=1,
-        logger=False,
+        logger=CSVLogger(training, name=""),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        callbacks=[best, ModelCheckpoint(dirpath=training, filename="last", enable_version_counter=False)],
+        callbacks=[LambdaCallback(on_train_batch_end=report), *patience, best, last],
     )
     train, val = (Samples(job.dataset.read(name), spec) for name in ("train", "val"))
     ragged = len(train) % options.batch_size == 1  # batch norm cannot learn from one sample
@@ -254,8 +244,8 @@ def _train(classifier: Classifier, job: Job, spec: Preprocessing, best: Best, tr
         DataLoader(val, 256, collate_fn=as_is),
     )
     quicken(classifier, len(loaders[0]))
-    last = training / RESUME
+    stopped = training / RESUME
     try:
-        trainer.fit(classifier, *loaders, ckpt_path=str(last) if last.exists() else None, weights_only=True)
+        trainer.fit(classifier, *loaders, ckpt_path=str(stopped) if stopped.exists() else None, weights_only=True)
     except SystemExit as error:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ from edgebench.store import index as indexing
 from edgebench.store.index import Damaged, Index, Where
 from edgebench.store.layout import NOISE, RESULTS
 from edgebench.store.row import Entry
-from edgebench.store.snapshot import Digests, digests
+from edgebench.store.snapshot import digests
 
 if TYPE_CHECKING:
     from edgebench.report.build import Reported
@@ -93,11 +93,9 @@ class Open:
 
 
 @contextmanager
-def open_results(
-    results: Path = RESULTS, progress: Progress = no_progress, digests: Callable[[], Digests] | None = None
-) -> Iterator[Open]:
+def open_results(results: Path = RESULTS, progress: Progress = no_progress) -> Iterator[Open]:
     """Open a folder of records; its index is brought up to date, and each new record is checked against its hash."""
-    with indexing.open_index(Path(results), progress, digests) as index:
+    with indexing.open_index(Path(results), progress) as index:
         yield Open(Path(results), index)
 
 
@@ -110,14 +108,13 @@ def tables(
     top: int | None = None,
     many: int | None = None,
     progress: Progress = no_progress,
-    digests: Callable[[], Digests] | None = None,
 ) -> Tables:
     """Make the leaderboard's tables from every record below a folder, and name those that cannot be read.
 
     `where` chooses rows: a name (`precision`, `target`, `model`, …) and patterns, one of which must fit.
-    `top`, `many`: see `Open.tables`; `digests`: see `index.open_index`.
+    `top`, `many`: see `Open.tables`.
     """
-    with open_results(results, progress, digests) as opened:
+    with open_results(results, progress) as opened:
         return opened.tables(sort=sort, by=by, where=where, top=top, many=many)
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -242,16 +242,15 @@ def hold(entries: Iterable[Entry]) -> Index:
 
 
 @contextmanager
-def open_index(results: Path, progress: Progress, digests: Callable[[], snapshot.Digests] | None = None) -> Iterator[Index]:
+def open_index(results: Path, progress: Progress) -> Iterator[Index]:
     """Open a folder's index, up to date with its files; `InputError` where there is no such folder.
 
     It lies in the user's cache folder and can be deleted at any time. Where it
-    cannot be kept there, it is made in memory. digests: what `snapshot.begun` yielded, where it was begun before.
+    cannot be kept there, it is made in memory.
     """
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; run `edgebench run` first, or give the folder that holds records/")
-    found = digests() if digests else snapshot.digests(str(results))
-    index = _filled(_kept(_place(results)), results, progress, found)
+    index = _filled(_kept(_place(results)), results, progress, snapshot.digests(str(results)))
     try:
         yield index
     finally:

@@ -154,9 +154,10 @@ def _found(source: Path, into: Path) -> Iterator[tuple[Path, Reader]]:
 def _record(path: Path) -> Offer:
     """Read a record; where it belongs is computed from its content."""
     content = records.read_content(path)
+    key = str(content.get("key"))
+    if not HASH.fullmatch(key):
+        raise RecordError(f"{path}: its key {key[:80]!r} is no sha256; ask whoever measured it for the original")
     record = records.owned(path, content)
-    if not HASH.fullmatch(record.key):
-        raise RecordError(f"{path}: its key {record.key[:80]!r} is no sha256; ask whoever measured it for the original")
     place = layout.place(record)
     right = record.samples and layout.samples_name(Path(place).name, record.samples.sha256)
     if record.samples and record.samples.file != right:

@@ -1,24 +1,17 @@
-"""What lies in a folder of records; it needs little, to run beside an edgebench that is still starting."""
+"""What lies in a folder of records."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import stat
-import subprocess
-import sys
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from edgebench.store.layout import RECORDS, is_record
 
 Digests = dict[str, str]
-ALONE = "import sys; sys.path.append(sys.argv[1]); from edgebench.store import snapshot; snapshot.write(sys.argv[2])"
-"""Neither what is installed nor what is set decides what this loads, and nothing but the standard library and this package."""
 
 
 @dataclass
@@ -94,29 +87,3 @@ def digests(results: str) -> Digests:
 def escaped(name: str) -> str:
     """Write what is no Unicode in a file's name as escapes."""
     return os.fsencode(name).decode(errors="backslashreplace")
-
-
-@contextmanager
-def begun(results: str) -> Iterator[Callable[[], Digests]]:
-    """Start looking in another process; what is yielded waits for what it found. It does not outlive the block."""
-    alone = [sys.executable, "-I", "-S", "-c", ALONE, str(Path(__file__).parents[2]), results]
-    try:
-        process = subprocess.Popen(alone, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    except OSError:
-        yield lambda: digests(results)
-        return
-
-    def found() -> Digests:
-        written, _ = process.communicate()
-        return dict(json.loads(written)) if process.returncode == 0 else digests(results)
-
-    with process:
-        try:
-            yield found
-        finally:
-            process.kill()
-
-
-def write(results: str) -> None:
-    """Print what lies in each folder as JSON."""
-    json.dump(digests(results), sys.stdout)

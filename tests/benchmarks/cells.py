@@ -79,7 +79,7 @@ def subject(opened: Session, made: Path, scenario: Scenario | None = None, runti
     """Tie a bundle to this computer, with another runtime where one is named."""
     path = opened.options.work.parent / "bench.yaml"
     path.write_text(TARGET.replace("PLUGINS", ", ".join(str(double) for double in sorted(DOUBLES.glob("rt_*.py")))))
-    found = tie_bundle(opened, made, read_target(str(path)), None)
+    found = tie_bundle(opened, made, read_target(str(path), trust=True), None)
     changes = {"scenario": scenario or Scenario(threads=1)} | ({"runtime": runtime} if runtime else {})
     return dataclasses.replace(found, cell=found.cell.model_copy(update=changes))
 

@@ -44,7 +44,7 @@ def main() -> int:
     with workplace() as folder, boards(folder / "devices", 1) as [device]:
         source = folder / "content"
         source.write_bytes(os.urandom(given.mebibytes << 20))
-        transport = deploy.connect(read_target(target(folder, "board", device.host)), Link(folder))
+        transport = deploy.connect(read_target(target(folder, "board", device.host), trust=True), Link(folder))
         transport.push(b"warm", "sets/warm", deploy.no_upload_progress)
         for index in range(given.rounds):
             begin = time.monotonic()

@@ -16,7 +16,7 @@ MODULES = ("tensorrt",)
 DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings")
 INSTALL = (
     "on a Jetson it comes with JetPack: sudo apt-get install tensorrt python3-libnvinfer; "
-    "elsewhere: python -m pip install 'tensorrt<11' cuda-python, or the version that the target's limits name"
+    "elsewhere: python -m pip install 'tensorrt<11', or the version that the target's limits name"
 )
 OPTIONS = ("trtexec", "cuda")
 RUNS = ("trtexec",)
