@@ -43,6 +43,5 @@ def told(message: Mapping[str, Any]) -> Told | Ended:
         return Ended.model_validate(message) if "ended" in message else Told.model_validate(message)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise TransportError(
-            f"the device sent a message whose {'.'.join(map(str, wrong['loc']))} is wrong: {wrong['msg']}"
-        ) from error
+        where = ".".join(map(str, wrong["loc"]))
+        raise TransportError(f"the device sent a message whose {where} is wrong: {wrong['msg']}") from error
