@@ -124,7 +124,7 @@ def _wrong(error: ValidationError) -> str:
         return f"without {where}"
     if wrong["type"] == "value_error":
         return f"with a wrong {where or 'content'}: {wrong['msg'].removeprefix('Value error, ')}"
-    return f"whose {where} {wrong['msg'].removeprefix('Input ')} ({_shown(wrong['input'])})"
+    return f"whose {where} {re.sub('^[A-Z][a-z]+ (?=should)', '', wrong['msg'])} ({_shown(wrong['input'])})"
 
 
 def _shown(value: Any) -> str:

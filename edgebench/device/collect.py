@@ -151,7 +151,7 @@ class Collected:
                 raise BadEvent(f"{one_line(kind, 40)!r}, which must be understood and is not known here; update edgebench")
             return None
         if kind == "hello" and event.get("protocol") != PROTOCOL:
-            raise BadEvent(f"protocol {str(event.get('protocol'))[:40]}, {PROTOCOL} is spoken here")
+            raise BadEvent(f"protocol {one_line(repr(event.get('protocol')), 40)}, {PROTOCOL} is spoken here")
         message = read(messages.KINDS[kind], event)
         self._check_order(kind, message)
         handler: Callable[[Any], None] | None = getattr(self, f"_on_{kind}", None)

@@ -144,8 +144,8 @@ def install(transport: Transport, agent: str, plan: Plan, progress: Progress) ->
             "wheels": {wheel.path.name: wheel.sha256 for wheel in plan.house.wheels},
         },
     }
-    seconds = SETUP_SECONDS + plan.needed_bytes / UNPACKED_BYTES_PER_SECOND
-    answer = _one(transport, agent, plan.target, job, "installed", facts.Installed, progress, seconds)
+    more_seconds = plan.needed_bytes / UNPACKED_BYTES_PER_SECOND
+    answer = _one(transport, agent, plan.target, job, "installed", facts.Installed, progress, more_seconds)
     runtimes = {name: found.values() for name, found in answer.runtimes.items()}
     return Outcome(answer.made, pushed, answer.freed_bytes, answer.path, runtimes)
 
@@ -186,7 +186,7 @@ def _one(
     wanted: str,
     model: type[T],
     progress: Progress | None = None,
-    seconds: float = SETUP_SECONDS,
+    more_seconds: float = 0.0,
 ) -> T:
     """Let the device do a job; returns the one event that is its answer. `MeasureError` with its reason where it fails."""
     python = ["--python", target.python] if target.python else []
@@ -202,7 +202,9 @@ def _one(
         return bool(event["event"] == "done")
 
     try:
-        words = ask(transport, [agent, "setup", *python], json.dumps(job) + "\n", take, budget=Budget(allow(seconds)))
+        words = ask(
+            transport, [agent, "setup", *python], json.dumps(job) + "\n", take, budget=Budget(allow(SETUP_SECONDS + more_seconds))
+        )
     except BadEvent as error:
         raise MeasureError("setup", f"{target.name}: {error}", "look at the device, then run again") from error
     if words is not None:
