@@ -7,6 +7,7 @@ Standard library alone: it is a program of the device's.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -144,6 +145,28 @@ def window(events: list[Event]) -> Iterator[Item]:
         yield events[at]
 
 
+def extreme(ns: int, most: int) -> Play:
+    """Say samples of one length, and all other numbers as large as they may be; counters go up to the most and back."""
+
+    def play(events: list[Event]) -> Iterator[Item]:
+        for number, event in enumerate(events):
+            count = most * (number % 2)
+            if event["event"] == "samples":
+                length = len(event["ns"])
+                yield {**event, "ns": [ns] * length, "begin_ns": 0, "end_ns": ns * length}
+            elif event["event"] == "loaded":
+                yield {**event, "load_ns": 10**15, "first_ns": 10**15, "prepare_ns": [10**15], "scores_ns": [0]}
+            elif event["event"] == "memory":
+                yield {**event, "peak_bytes": 2**63 - 1, "baseline_bytes": 0, "loaded_bytes": 0}
+            elif event["event"] == "conditions":
+                counters = dict.fromkeys(("t_ns", "swapped_pages", "cpu_jiffies", "worker_wait_ns", "cpu_pressure_us"), count)
+                yield {**event, **counters, "khz_real": 1e18, "celsius": -1e18, "new": True, "text": "t"}
+            else:
+                yield event
+
+    return play
+
+
 def deep(value: Any, levels: int) -> Any:
     """Nest a value."""
     for _ in range(levels):
@@ -270,7 +293,7 @@ ORDER = {
     ),
     "predictions that are left out": Behaviour(without("predictions"), r"predictions of 0 of 360 samples"),
     "predictions that are not finite": Behaviour(
-        first("predictions", values=__import__("base64").b64encode(b"\x00\x00\xc0\x7f" * 640).decode()),
+        first("predictions", values=base64.b64encode(b"\x00\x00\xc0\x7f" * 640).decode()),
         r"640 scores are not finite",
     ),
     "a meter that was not asked for": Behaviour(
@@ -307,6 +330,11 @@ ORDER = {
         r"^a.\]0;b. c.d{100}",
     ),
     "a failure without a reason": Behaviour(until("started", {"event": "failed", "stage": "x"}), r"'failed' without reason"),
+    "samples of nothing": Behaviour(extreme(0, 0), r"."),
+    "numbers as large as they may be": Behaviour(extreme(10**15, 2**63 - 1), ""),
+    "scores as large as they may be": Behaviour(
+        first("predictions", values=base64.b64encode(b"\xff\xff\x7f\x7f" * 320 + b"\xff\xff\x7f\xff" * 320).decode()), ""
+    ),
     "fields and events of a newer agent": Behaviour(
         lambda events: [item for event in events for item in ({**event, "new": 1}, {**FREE, "new": {}}, b"\n", b"noise\n")], ""
     ),

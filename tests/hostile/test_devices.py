@@ -8,10 +8,11 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import misbehaviour
 import pytest
@@ -23,8 +24,11 @@ from misbehaviour import NUMBERS, ORDER, SIZE, TIME, Behaviour
 from edgebench import files
 from edgebench.config import read_target
 from edgebench.device import budget, deploy, events, inspect, measure, setup, tune
+from edgebench.device.bounds import BadEvent
+from edgebench.device.job import Pass, all_passes
+from edgebench.device.job import job as job_of
 from edgebench.errors import InputError, MeasureError
-from edgebench.schema import Link, Record, Target, no_progress
+from edgebench.schema import MODES, Link, Mode, Record, Scenario, Target, no_progress
 from edgebench.store import records
 
 Bundles = dict[tuple[str, str], Path]
@@ -34,12 +38,12 @@ IN_TIME = 10.0
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scale the bounds down: seconds in place of minutes, hundreds of kilobytes in place of megabytes."""
-    monkeypatch.setattr(events, "SILENCE_SECONDS", 2.0)
-    monkeypatch.setattr(budget, "START_SECONDS", 2.0)
+    """Scale the bounds down: seconds in place of minutes, a few megabytes in place of many."""
+    monkeypatch.setattr(events, "SILENCE_SECONDS", 1.5)
+    monkeypatch.setattr(budget, "START_SECONDS", 1.5)
     monkeypatch.setattr(budget, "SAMPLE_SECONDS", 0.003)
     monkeypatch.setattr(budget, "EVENTS", 1000)
-    monkeypatch.setattr(budget, "BYTES", 1 << 20)
+    monkeypatch.setattr(budget, "BYTES", 12 << 20)
     monkeypatch.setattr(budget, "SAMPLE_BYTES_PER_SECOND", 1 << 20)
 
 
@@ -155,6 +159,47 @@ def test_what_has_no_end_takes_bounded_memory(here: Path, tiny_bundles: Bundles,
         assert peak < 160 << 20, f"{name}: {peak >> 20} MiB"
 
 
+# ---------------------------------------------------------------- what may take long
+
+
+def job(mode: str, **scenario: Any) -> dict[str, Any]:
+    """Write a job of one cell whose device builds an engine for two hours."""
+    wanted = Scenario(**scenario)
+    cell = {"scenario": wanted.model_dump(), "evaluation": {"count": 10_000}, "output": {"shape": [1, 1000]}}
+    passes = [Pass("finish"), *all_passes(MODES[cast("Mode", mode)], wanted, False)]
+    return job_of([{**cell, "finish": {"timeout_seconds": 7200}}], passes, MODES[cast("Mode", mode)], wanted)
+
+
+@pytest.mark.parametrize("mode", ["quick", "standard", "strict", "sustained"])
+def test_what_may_take_long_has_the_time(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    stall = 300.0  # after so long without a word the agent itself ends a process
+    plain, served = job(mode, loadgen=True), job(mode, kind="server", bound_ms=10)
+    allowed = {each["name"]: budget.of_pass(plain, each) for each in plain["passes"]}
+    cap, window = plain["mode"]["cap_seconds"], plain["mode"]["window_seconds"]
+    assert allowed["finish"].seconds >= 7200 + stall
+    assert allowed["trial"].seconds >= 3 * stall + cap
+    assert allowed["trial"].events > 2 * cap / window
+    assert allowed["trial"].bytes >= min(cap * 400_000 * 6, 1 << 30)  # a sample each 2.5 µs, in six characters
+    assert allowed["loadgen"].seconds >= stall + cap
+    assert allowed["accuracy"].bytes >= 10_000 * 1000 * 4 * 4 / 3
+    assert allowed["memory"].seconds >= 2 * stall
+    assert budget.of_pass(served, served["passes"][-1]).seconds >= allowed["trial"].seconds + 7 * stall
+    assert budget.between(plain).seconds >= stall + 2 * plain["mode"]["idle_seconds"]
+
+
+def test_an_outage_does_not_use_the_deadline_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(budget, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    spent = budget.Budget(budget.Allowance(100.0, 1000, 1000), "the end")
+    for moment in (3600.0, 3610.0):
+        now[0] = moment
+        spent.spend("{}")
+    now[0] = 3680.0
+    with pytest.raises(BadEvent, match="signs of life for 100 s and not the end"):
+        spent.spend("{}")
+
+
 # ---------------------------------------------------------------- what a device says of itself
 
 
@@ -201,15 +246,16 @@ def board(here: Path) -> Target:
     return read_target("sleeper.yaml")
 
 
-def asked(here: Path, *arguments: str, job: Mapping[str, Any]) -> Iterator[Nested]:
+def asked(here: Path, *arguments: str, job: Mapping[str, Any]) -> list[Nested]:
     """Ask the real agent here."""
     board = read_target("sleeper.yaml")
     with closing(deploy.connect(board, Link(here / "real"))) as transport:
         agent = deploy.deploy_agent(board, transport)
-    done = subprocess.run(
-        [sys.executable, agent, *arguments], input=json.dumps(job) + "\n", capture_output=True, text=True, timeout=60, check=True
-    )
-    return iter([json.loads(line) for line in done.stdout.splitlines()])
+    with subprocess.Popen([sys.executable, agent, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write(json.dumps(job).encode() + b"\n")
+        process.stdin.flush()  # left open: the agent ends when its host leaves
+        return [json.loads(line) for line in process.stdout]
 
 
 def answering(here: Path, **answers: str) -> None:
@@ -261,7 +307,7 @@ SETUP: dict[str, tuple[str, Any, str]] = {
 
 
 def test_a_device_that_says_nonsense_of_its_python_gets_no_wheels(here: Path, board: Target) -> None:
-    said = next(asked(here, "setup", job={"action": "facts"}))
+    said = asked(here, "setup", job={"action": "facts"})[0]
     with closing(deploy.connect(board, Link(here / "board"))) as transport:
         agent = deploy.deploy_agent(board, transport)
         for name, (path, value, field) in SETUP.items():
@@ -313,4 +359,4 @@ def test_a_marker_that_cannot_be_judged_is_named(here: Path) -> None:
     markers = {"platform_release": "no version", "python_version": "3.11"}
     python = wheelhouse.Interpreter("3.11.2", "cp311", "x86_64", "2.31", None, markers)
     with pytest.raises(InputError, match="its marker cannot be judged"):
-        wheelhouse.resolve(["tiny; platform_release >= '5.0'"], python, here / "house", no_progress)
+        wheelhouse.resolve(["tiny; platform_release ~= 'five'"], python, here / "house", no_progress)
