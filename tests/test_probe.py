@@ -285,7 +285,7 @@ def test_a_clock_that_is_a_year_off_is_reported_and_nothing_more() -> None:
     environment = {"cpu": None, "machine": "aarch64", "cores": 4, "system": "Linux"}
     disk = {"free_bytes": 1, "total_bytes": 2, "reason": None}
     unknown = ("l4t", "jetpack", "mendel", "governor", "power_mode", "khz", "celsius", "throttled", "available_bytes")
-    device = {**dict.fromkeys(unknown), "gpu_driver": [], "disk": disk, "meters": []}
+    device: dict[str, Any] = {**dict.fromkeys(unknown), "gpu_driver": [], "disk": disk, "meters": []}
     said = {"protocol": 2, "environment": environment, "clock": {}, "device": device, "wall_s": time.time() - year}
     transport = Saying(json.dumps({"event": "hello", **hello(), **said}) + "\n")
     target = read_target("linux-ssh", "there")

@@ -330,11 +330,6 @@ ORDER = {
         r"^a.\]0;b. c.d{100}",
     ),
     "a failure without a reason": Behaviour(until("started", {"event": "failed", "stage": "x"}), r"'failed' without reason"),
-    "samples of nothing": Behaviour(extreme(0, 0), r"."),
-    "numbers as large as they may be": Behaviour(extreme(10**15, 2**63 - 1), ""),
-    "scores as large as they may be": Behaviour(
-        first("predictions", values=base64.b64encode(b"\xff\xff\x7f\x7f" * 320 + b"\xff\xff\x7f\xff" * 320).decode()), ""
-    ),
     "fields and events of a newer agent": Behaviour(
         lambda events: [item for event in events for item in ({**event, "new": 1}, {**FREE, "new": {}}, b"\n", b"noise\n")], ""
     ),
@@ -380,7 +375,15 @@ TIME = {
     ),
 }
 """What never comes."""
-BEHAVIOURS = {**NUMBERS, **ORDER, **SIZE, **TIME}
+EXTREME = {
+    "samples of nothing": Behaviour(extreme(0, 0), r"."),
+    "numbers as large as they may be": Behaviour(extreme(10**15, 2**63 - 1), ""),
+    "scores as large as they may be": Behaviour(
+        first("predictions", values=base64.b64encode(b"\xff\xff\x7f\x7f" * 320 + b"\xff\xff\x7f\xff" * 320).decode()), ""
+    ),
+}
+"""What is odd, and yet may be."""
+BEHAVIOURS = {**NUMBERS, **ORDER, **SIZE, **TIME, **EXTREME}
 
 
 # ---------------------------------------------------------------- the program

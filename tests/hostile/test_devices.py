@@ -19,7 +19,7 @@ import pytest
 import verbs
 import yaml
 from conftest import Cli, Devices
-from misbehaviour import NUMBERS, ORDER, SIZE, TIME, Behaviour
+from misbehaviour import EXTREME, NUMBERS, ORDER, SIZE, TIME, Behaviour
 
 from edgebench import files
 from edgebench.config import read_target
@@ -107,6 +107,17 @@ def test_a_device_that_misbehaves_fails_its_cell_alone(
     found = by_name(bundles)
     assert found["real"].failure is None, found["real"].failure
     check(behaviours, found)
+
+
+def test_numbers_as_large_as_they_may_be_are_shown_like_others(here: Path, cli: Cli, tiny_bundles: Bundles) -> None:
+    bundles, plan = planned(tiny_bundles["onnx", "fp32"], here / "bundles", EXTREME)
+    misbehaviour.install(here / ".edgebench" / "device" / "sleeper", plan)
+    cli("run", *bundles.values(), "--target", "sleeper.yaml", "--half-width", 0.5)
+    check(EXTREME, by_name(bundles))
+    for command in (["leaderboard", "results"], ["report", "results", "--out", "report.html"], ["verify", "results"]):
+        code, out, errors = cli(*command)
+        assert code == 0, out + errors
+        assert "Traceback" not in out + errors, command
 
 
 def test_devices_misbehave_in_fifty_ways_at_least() -> None:
