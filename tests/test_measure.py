@@ -233,13 +233,22 @@ def event(kind: str, **fields: Any) -> str:
 
 
 TRIAL = {"name": "trial", "trial": 0, "cell": 0}
-STARTED = event("started", **TRIAL)
-SAMPLES = event("samples", ns=[5, 6, 7], begin_ns=1, end_ns=9, inferences=3, **TRIAL)
+ENVIRONMENT = {"cpu": "a processor", "machine": "x86_64", "cores": 2, "system": "Linux"}
+HELLO = event("hello", protocol=job_.PROTOCOL, environment=ENVIRONMENT, clock={"cost_ns": 50.0})
+LOADED = event("loaded", load_ns=1, first_ns=1, prepare_ns=[1], scores_ns=[1], **TRIAL)
+WARM = event("warm", warmup_ns=[5], settled=True, calls_per_sample=1, batch=1, **TRIAL)
+STARTED = HELLO + event("started", **TRIAL) + LOADED + WARM
+SAMPLES = event("samples", ns=[5, 6, 7], begin_ns=1, end_ns=19, inferences=3, **TRIAL)
+FINISHED = event("finished", threads=1, **TRIAL)
+ACCURACY = {"name": "accuracy", "trial": 0, "cell": 0}
+CELL = {"scenario": {"kind": "single-stream"}, "evaluation": {"count": 9}, "output": {"shape": [1, 1]}}
 
 
-def play(*lines: str | None) -> Measurement:
-    script = Script(lines)
-    [found] = measure.measure(script, "agent", {"cells": [{}]}, lambda _: None)
+def play(*lines: str | None, wanted: str = "trial") -> Measurement:
+    """Play events of a job with one pass."""
+    script = Script([line for given in lines for line in ([None] if given is None else given.splitlines(keepends=True))])
+    job = job_.job([CELL], [job_.Pass(wanted)], BRIEF, Scenario())
+    [found] = measure.measure(script, "agent", job, lambda _: None)
     assert script.stopped
     return found
 
@@ -254,7 +263,8 @@ def test_a_stream_without_done_keeps_what_arrived() -> None:
 
 
 def test_garbage_between_events_is_passed_over() -> None:
-    found = play(STARTED, "\x00\xff garbage\n", "[1, 2]\n", '{"no": "event"}\n', SAMPLES, event("frobnicated"), event("done"))
+    garbage = ("\x00\xff garbage\n", "[1, 2]\n", '{"no": "event"}\n', event("frobnicated"))
+    found = play(STARTED, *garbage, SAMPLES, FINISHED, event("done"))
     assert found.failure is None
     assert list(found.trials[0].samples_ns) == [5, 6, 7]
 
@@ -262,18 +272,24 @@ def test_garbage_between_events_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (event("samples", **TRIAL), "malformed 'samples'"),
-        (event("samples", ns=[1], begin_ns=1, end_ns=2, inferences=1, name="memory", trial=0, cell=0), "in the pass memory"),
-        (event("samples", ns=[1], begin_ns=1, end_ns=2, inferences=1, name="trial", trial=0, cell=3), "malformed 'samples'"),
-        (event("power", meter=0, channel=0, t_ns=[1], values=[1.0]), "malformed 'power'"),
-        (event("hello", protocol=99), "protocol 99"),
-        (event("predictions", first=5, rows=1, values="", cell=0), "sample 5 where 0 was due"),
-        (event("predictions", first=0, rows=1, values="AAA=", cell=0), "cut short"),
+        (event("samples", **TRIAL), "the device sent 'samples' without begin_ns"),
+        (SAMPLES.replace('"trial"', '"memory"', 1), "'samples' of memory where trial 0 was due"),
+        (SAMPLES.replace('"cell": 0', '"cell": 3'), "'samples' of trial 0 of cell 3 where trial 0 was due"),
+        (event("power", meter=0, channel=0, t_ns=[1], values=[1.0]), "readings of meter 0, rail 0, which is not known"),
+        (event("hello", protocol=99), "protocol 99, 2 is spoken here"),
         (event("failed", stage="load", reason="out of memory"), "out of memory"),
     ],
 )
 def test_a_malformed_event_is_a_failure(line: str, reason: str) -> None:
     failure = play(STARTED, line, event("done")).failure
+    assert failure is not None
+    assert reason in failure.reason
+
+
+@pytest.mark.parametrize(("first", "values", "reason"), [(5, "AAAAAA==", "sample 5 where 0 was due"), (0, "AAA=", "cut short")])
+def test_predictions_that_are_not_whole_are_a_failure(first: int, values: str, reason: str) -> None:
+    sent = event("predictions", first=first, rows=1, values=values, **ACCURACY)
+    failure = play(HELLO, event("started", **ACCURACY), sent, wanted="accuracy").failure
     assert failure is not None
     assert reason in failure.reason
 

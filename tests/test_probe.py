@@ -282,7 +282,12 @@ class Saying:
 
 def test_a_clock_that_is_a_year_off_is_reported_and_nothing_more() -> None:
     year = 365 * 86400.0
-    transport = Saying(json.dumps({"event": "hello", **hello(), "wall_s": time.time() - year}))
+    environment = {"cpu": None, "machine": "aarch64", "cores": 4, "system": "Linux"}
+    disk = {"free_bytes": 1, "total_bytes": 2, "reason": None}
+    unknown = ("l4t", "jetpack", "mendel", "governor", "power_mode", "khz", "celsius", "throttled", "available_bytes")
+    device: dict[str, Any] = {**dict.fromkeys(unknown), "gpu_driver": [], "disk": disk, "meters": []}
+    said = {"protocol": 2, "environment": environment, "clock": {}, "device": device, "wall_s": time.time() - year}
+    transport = Saying(json.dumps({"event": "hello", **hello(), **said}) + "\n")
     target = read_target("linux-ssh", "there")
     found = inspect.inspect(transport, "/home/me/.edgebench/agents/1.pyz", target)
     assert found["skew_seconds"] == pytest.approx(-year, abs=60)

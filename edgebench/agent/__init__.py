@@ -26,6 +26,8 @@ one line of JSON on standard input; events come out as lines of JSON:
     verifying, making, unpacking, checking   how far the setup is
     installed, removed   what came of it
     done, failed  the last event; a stream without it is a failure
+
+A host passes over events and fields that it does not know; an event with `essential: true` must be understood, or fails the cell.
 """
 
 import os

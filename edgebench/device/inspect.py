@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +35,7 @@ def inspect(transport: Transport, agent: str, target: Target) -> dict[str, Any]:
     """
     cache = posixpath.dirname(posixpath.dirname(agent))
     job = {"meters": [spec.model_dump(mode="json") for spec in target.meters], "cache": cache}
-    found, came = measure.hello(transport, [agent, "inspect"], json.dumps(job) + "\n")
+    found, came = measure.inspect(transport, agent, job)
     return {**found, "skew_seconds": found["wall_s"] - came}
 
 

@@ -10,17 +10,21 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from packaging.utils import canonicalize_name
+from pydantic import BaseModel
 
-from edgebench.device import deploy, wheelhouse
+from edgebench.device import deploy, facts, wheelhouse
+from edgebench.device.bounds import BadEvent, read
+from edgebench.device.budget import SETUP_SECONDS, UNPACKED_BYTES_PER_SECOND, Budget, allow
 from edgebench.device.events import Event, ask
 from edgebench.device.wheelhouse import Interpreter, Wheel, Wheelhouse
 from edgebench.errors import InputError, MeasureError
 from edgebench.files import sha256_json
 from edgebench.schema import Progress, Target, Transport
 
+T = TypeVar("T", bound=BaseModel)
 COMPILED = 1.25
 """Installed files over unpacked ones: Python keeps what it compiled beside them."""
 ENVIRONMENT_BYTES = 16 << 20
@@ -94,18 +98,14 @@ def plan(transport: Transport, agent: str, target: Target, requirements: Sequenc
     wanted = _merged(target, requirements)
     progress = _lane(progress, target)
     progress(f"looking at {target.name}", 0, 1)
-    device = _one(transport, agent, target, {"action": "facts"}, "device")
-    if device["refused"]:
-        raise MeasureError("setup", f"{target.name}: {device['refused']}")
-    python = Interpreter(
-        str(device["python"]),
-        str(device["abi"]),
-        str(device["machine"]),
-        device["glibc"],
-        device["macos"],
-        {str(name): str(value) for name, value in device["markers"].items()},
-    )
-    return Plan(target, device, python, wanted, wheelhouse.resolve(wanted, python, house, progress))
+    device = _one(transport, agent, target, {"action": "facts"}, "device", facts.DevicePython)
+    if device.refused:
+        raise MeasureError("setup", f"{target.name}: {device.refused}")
+    if device.glibc is None and device.macos is None:
+        raise MeasureError("setup", f"{target.name}: the device names neither a glibc nor a macOS, which wheels must fit")
+    markers = device.markers.model_dump()
+    python = Interpreter(device.python, device.abi, device.machine, device.glibc, device.macos, markers)
+    return Plan(target, device.model_dump(), python, wanted, wheelhouse.resolve(wanted, python, house, progress))
 
 
 def _merged(target: Target, given: Sequence[str]) -> tuple[str, ...]:
@@ -144,13 +144,15 @@ def install(transport: Transport, agent: str, plan: Plan, progress: Progress) ->
             "wheels": {wheel.path.name: wheel.sha256 for wheel in plan.house.wheels},
         },
     }
-    answer = _one(transport, agent, plan.target, job, "installed", progress)
-    return Outcome(bool(answer["made"]), pushed, int(answer["freed_bytes"]), str(answer["path"]), answer["runtimes"])
+    more_seconds = plan.needed_bytes / UNPACKED_BYTES_PER_SECOND
+    answer = _one(transport, agent, plan.target, job, "installed", facts.Installed, progress, more_seconds)
+    runtimes = {name: found.values() for name, found in answer.runtimes.items()}
+    return Outcome(answer.made, pushed, answer.freed_bytes, answer.path, runtimes)
 
 
 def remove(transport: Transport, agent: str, target: Target) -> int:
     """Remove every environment and wheel from a device; returns the bytes that this freed."""
-    return int(_one(transport, agent, target, {"action": "remove"}, "removed")["freed_bytes"])
+    return _one(transport, agent, target, {"action": "remove"}, "removed", facts.Removed).freed_bytes
 
 
 def _place(wheel: Wheel) -> str:
@@ -177,22 +179,34 @@ def _entry(wheel: Wheel, path: str) -> dict[str, Any]:
 
 
 def _one(
-    transport: Transport, agent: str, target: Target, job: Mapping[str, Any], wanted: str, progress: Progress | None = None
-) -> dict[str, Any]:
+    transport: Transport,
+    agent: str,
+    target: Target,
+    job: Mapping[str, Any],
+    wanted: str,
+    model: type[T],
+    progress: Progress | None = None,
+    more_seconds: float = 0.0,
+) -> T:
     """Let the device do a job; returns the one event that is its answer. `MeasureError` with its reason where it fails."""
     python = ["--python", target.python] if target.python else []
-    answers: list[Event] = []
+    answers: list[T] = []
 
     def take(event: Event) -> bool:
         if event["event"] == "failed":
-            raise MeasureError("setup", f"{target.name}: {event['reason']}")
+            raise MeasureError("setup", f"{target.name}: {read(facts.Failed, event).reason}")
         if event["event"] == wanted:
-            answers.append(event)
+            answers.append(read(model, event))
         elif progress is not None:
             _show(event, progress)
         return bool(event["event"] == "done")
 
-    words = ask(transport, [agent, "setup", *python], json.dumps(job) + "\n", take)
+    try:
+        words = ask(
+            transport, [agent, "setup", *python], json.dumps(job) + "\n", take, budget=Budget(allow(SETUP_SECONDS + more_seconds))
+        )
+    except BadEvent as error:
+        raise MeasureError("setup", f"{target.name}: {error}", "look at the device, then run again") from error
     if words is not None:
         reason = f"{target.name}: the agent ended before it was done{words}"
         raise MeasureError("setup", reason, "run again: it goes on from there")
@@ -205,11 +219,12 @@ def _show(event: Mapping[str, Any], progress: Progress) -> None:
     """Tell of a sign of life."""
     kind = event["event"]
     if kind in ("verifying", "unpacking"):
-        progress(f"{kind} {event['file']}", float(event["done"]), float(event["total"]))
+        step = read(facts.Step, event)
+        progress(f"{kind} {step.file}", step.done, step.total)
     elif kind == "making":
         progress("making the environment", 0, 1)
     elif kind == "checking":
-        progress(f"checking {event['runtime']}", 0, 1)
+        progress(f"checking {read(facts.Checking, event).runtime}", 0, 1)
 
 
 def _mebibytes(count: float) -> str:

@@ -6,6 +6,9 @@ import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from edgebench.device import facts
+from edgebench.device.bounds import BadEvent, read
+from edgebench.device.budget import Budget, allow
 from edgebench.device.events import Event, ask
 from edgebench.errors import InputError, MeasureError
 from edgebench.schema import Transport
@@ -14,6 +17,7 @@ Action = Literal["show", "apply", "restore"]
 
 STATE = "/var/lib/edgebench/tune.json"
 """Where a device keeps what was before: one place for all users, which a reboot leaves alone."""
+TUNE_SECONDS = 1800.0
 
 
 def tune(
@@ -31,19 +35,24 @@ def tune(
     if unknown:
         raise InputError(f"tuning: {unknown[0]}: only mode is known, with the number that `nvpmodel -q` prints")
     job = {"action": action, "state": state, "wanted": dict(wanted)}
-    tuned: list[Event] = []
+    tuned: list[facts.Tuned] = []
 
     def take(event: Event) -> bool:
         if event["event"] == "tuned":
-            tuned.append(event)
-        elif event["event"] == "failed" and event.get("privilege"):
-            raise InputError(f"{event['reason']}; {remedy}")
-        elif event["event"] == "failed" and not tuned:
-            raise MeasureError("tune", str(event["reason"]))
+            tuned.append(read(facts.Tuned, event))
+        elif event["event"] == "failed":
+            failed = read(facts.Failed, event)
+            if failed.privilege:
+                raise InputError(f"{failed.reason}; {remedy}")
+            if not tuned:
+                raise MeasureError("tune", failed.reason)
         return event["event"] in {"done", "failed"} and bool(tuned)
 
-    words = ask(transport, [agent, "tune"], json.dumps(job) + "\n", take)
+    try:
+        words = ask(transport, [agent, "tune"], json.dumps(job) + "\n", take, budget=Budget(allow(TUNE_SECONDS)))
+    except BadEvent as error:
+        raise MeasureError("tune", str(error), "look at the device, then run `edgebench tune restore`") from error
     if words is not None:
         reason = f"the agent ended before it was done{words}"
         raise MeasureError("tune", reason, "run `edgebench tune restore` to put back what it changed")
-    return list(tuned[-1]["knobs"])
+    return [knob.values() for knob in tuned[-1].knobs]

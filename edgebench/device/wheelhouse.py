@@ -186,7 +186,7 @@ def _wants(roots: Sequence[Requirement], chosen: Mapping[str, Wheel], python: In
     queue = [(root, "", ROOT) for root in roots]
     while queue:
         requirement, extra, asker = queue.pop(0)
-        if requirement.marker and not requirement.marker.evaluate({**python.markers, "extra": extra}):
+        if not _applies(requirement, python, extra):
             continue
         name = canonicalize_name(requirement.name)
         want = found.setdefault(name, _Want())
@@ -199,6 +199,14 @@ def _wants(roots: Sequence[Requirement], chosen: Mapping[str, Wheel], python: In
             by = f"{name} {chosen[name].version}"
             queue += [(each, extra, by) for extra in ("", *sorted(requirement.extras)) for each in chosen[name].requires]
     return found
+
+
+def _applies(requirement: Requirement, python: Interpreter, extra: str) -> bool:
+    """Return whether a requirement's marker holds on the device; `InputError` where it cannot be judged there."""
+    try:
+        return requirement.marker is None or requirement.marker.evaluate({**python.markers, "extra": extra})
+    except ValueError as error:
+        raise InputError(f"{requirement}: its marker cannot be judged for {python} ({error})") from error
 
 
 def _meets(wheel: Wheel, want: _Want) -> bool:

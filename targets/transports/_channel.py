@@ -171,13 +171,14 @@ class Channel:
 def _message(line: str) -> dict[str, Any]:
     """Read a message; empty for a sign of life, and for what is none."""
     if line.startswith("{"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             found = json.loads(line)
             return found if isinstance(found, dict) else {}
     return {}
 
 
 def _refusal(kind: str, reason: str) -> TransportError:
+    reason = " ".join("".join(each if each.isprintable() else " " for each in reason[:1000]).split())
     return REFUSALS.get(kind, TransportError)(f"{reason}; {REMEDIES[kind]}" if kind in REMEDIES else reason)
 
 
@@ -202,4 +203,5 @@ def explain(code: int | None, stderr: str, answered: bool) -> TransportError:
 def _scrubbed(line: str) -> str:
     """Remove what may be an address: records carry reasons, and are published."""
     address = r"\S*(@|\d+\.\d+\.\d+\.\d+|[0-9a-fA-F]*:[0-9a-fA-F:]+)\S*"
+    line = "".join(each if each.isprintable() else " " for each in line[:2000])
     return re.sub(rf"{address}|(?<=to host )\S+|(?<=to )(?!host )\S+|(?<=by )\S+", "…", line)[:200]

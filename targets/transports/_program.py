@@ -17,10 +17,19 @@ from edgebench.errors import TransportError
 
 STDERR_LINES = 40
 LONGEST_LINE = 32 << 20
-"""Bytes; what goes on without an end of line comes in pieces, and is no event anyway."""
-LINES_AHEAD = 16
+"""Bytes; a longer line is no event anyway, and is passed over."""
+ENDLESS_LINE = 2 * LONGEST_LINE
+"""Bytes; a program that prints so much without an end of line is given up."""
+LINES_AHEAD = 4
 """A program that prints faster than anybody reads has to wait."""
 WRITE_SECONDS = 60.0
+
+
+class EndlessLine(TransportError):
+    """A line goes on for longer than any."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the device sent a line of more than {ENDLESS_LINE >> 20} MiB")
 
 
 class Program:
@@ -43,6 +52,7 @@ class Program:
         self._lines: queue.Queue[str | None] = queue.Queue(LINES_AHEAD)
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         self._threads: list[threading.Thread] = []
+        self._endless = False
         try:
             for target in (self._read, self._drain):
                 self._threads.append(threading.Thread(target=target, daemon=True))
@@ -54,8 +64,14 @@ class Program:
     def _read(self) -> None:
         assert self._process.stdout is not None
         with contextlib.suppress(ValueError), open(self._process.stdout.fileno(), "rb", 1 << 16, closefd=False) as stream:
-            while line := stream.readline(LONGEST_LINE):
-                self._lines.put(line.decode("utf-8", "replace"))
+            size = 0
+            while size <= ENDLESS_LINE and (line := stream.readline(LONGEST_LINE)):
+                size += len(line)
+                if size <= LONGEST_LINE and (line.endswith(b"\n") or size < LONGEST_LINE):
+                    self._lines.put(line.decode("utf-8", "replace"))
+                if line.endswith(b"\n"):
+                    size = 0
+            self._endless = size > ENDLESS_LINE
         self._lines.put(None)
 
     def _drain(self) -> None:
@@ -87,10 +103,15 @@ class Program:
             self._process.stdin.close()
 
     def line(self, seconds: float) -> str | None:
-        """Return its next line, or None where it has ended; `queue.Empty` after so long a silence."""
+        """Return its next line, or None where it has ended.
+
+        `queue.Empty` after so long a silence, `EndlessLine` where it went on and on without an end of line.
+        """
         line = self._lines.get(timeout=max(0.0, seconds))
         if line is None:
             self._lines.put(None)  # whoever asks again hears the same
+            if self._endless:
+                raise EndlessLine
         return line
 
     def lines(self, silence_seconds: float) -> Iterator[str]:

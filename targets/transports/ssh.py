@@ -24,7 +24,8 @@ from typing import Any, TypeVar
 from edgebench.errors import InputError, TransportError
 from edgebench.schema import Keep, Link, Target, split_host
 from edgebench.targets.transports._channel import LOADER, Channel, HashDiffers, Lost
-from edgebench.targets.transports._program import LONGEST_LINE
+from edgebench.targets.transports._messages import Ended, told
+from edgebench.targets.transports._program import ENDLESS_LINE, LONGEST_LINE, EndlessLine
 
 T = TypeVar("T")
 OPTIONS = (
@@ -48,6 +49,8 @@ SILENCE_SECONDS = 25.0
 """The device gives a sign of life every 4 s; after so long without one the connection is lost."""
 SLOWEST = 1 << 20
 """Bytes that a device writes in a second at least."""
+SLOWEST_LINE = 1 << 16
+"""Bytes of a line that arrive in a second at least."""
 BLOCK = 1 << 18
 SPOILT = 3
 """A file that arrives with a wrong hash so often is given up."""
@@ -173,6 +176,8 @@ class SshTransport:
         return path
 
     def _send(self, channel: Channel, upload: Upload, offset: int) -> None:
+        if not 0 <= offset <= upload.size:
+            raise TransportError(f"the device has {offset} bytes of a file of {upload.size}; look at its cache folder")
         if offset > upload.arrived:
             upload.arrived = offset
             self.through()
@@ -246,6 +251,10 @@ class DetachedProgram:
         self._hello: dict[str, Any] = {}
         self._offset = 0
         self._rest = bytearray()
+        self._size = 0
+        """Bytes of the line that has not ended yet, those that were dropped included."""
+        self._quiet, self._latest = 0.0, 0.0
+        """Seconds without the end of a line, each outage counted as the wait for one message; and when the latest came."""
         self._stderr = ""
         self._channel: Channel | None = None
         self._over = False
@@ -272,21 +281,26 @@ class DetachedProgram:
         if self._hello["resumed"]:
             times = {key: self._hello[key] for key in ("age_seconds", "idle_seconds")}
             yield json.dumps({"event": "resumed", **times}) + "\n"
-        latest = time.monotonic()
+        self._latest = time.monotonic()
         while True:
-            message = self._transport.retried(self._message)
-            if "ended" in message:
+            message = told(self._transport.retried(self._message))
+            now = time.monotonic()
+            self._quiet, self._latest = self._quiet + min(now - self._latest, SILENCE_SECONDS), now
+            if isinstance(message, Ended):
                 self._transport.through()
-                ended = message["ended"]
-                self._stderr = "\n".join(part for part in (ended["stderr"].strip(), ended["reason"]) if part)
+                self._stderr = message.last_words
                 yield self._rest.decode("utf-8", "replace")
                 return
-            if "data" in message:
+            if message.data:
                 self._transport.through()
-                latest = time.monotonic()
-                self._offset = int(message["at"])
-                yield from self._split(message["data"].encode("latin-1"))
-            elif time.monotonic() - latest > silence_seconds:
+                if message.at != self._offset + len(message.data):
+                    raise TransportError(f"the device sent bytes up to {message.at} after {self._offset}: some are missing")
+                self._offset = message.at
+                if lines := self._split(message.data.encode("latin-1")):
+                    self._quiet = 0.0
+                    yield from lines
+                    self._latest = time.monotonic()  # what the reader did with them is no silence
+            if self._quiet > silence_seconds + self._size / SLOWEST_LINE:
                 raise TransportError(f"the agent said nothing for {silence_seconds:g} s")
 
     def _message(self) -> dict[str, Any]:
@@ -300,14 +314,18 @@ class DetachedProgram:
             raise
 
     def _split(self, data: bytes) -> list[str]:
-        """Return the lines that end here, and keep the rest."""
+        """Return the lines that end here, and keep the rest; a line that is too long is none."""
         *whole, last = data.split(b"\n")
         if whole:
             whole[0] = bytes(self._rest) + whole[0]
             self._rest.clear()
+            self._size = 0
         self._rest += last
+        self._size += len(last)
         if len(self._rest) > LONGEST_LINE:  # no event
             self._rest.clear()
+        if self._size > ENDLESS_LINE:
+            raise EndlessLine
         return [line.decode("utf-8", "replace") + "\n" for line in whole]
 
     def _hang_up(self) -> None:

@@ -58,7 +58,9 @@ def run(folder: Path, made: Path, names: Sequence[str], mode: Mode) -> float:
     results = folder / "results"
     shutil.rmtree(results, ignore_errors=True)
     begin = time.monotonic()
-    found = api.run(bundle=[made], target=names, measure=MeasureOptions(mode), options=RunOptions(results, folder / "work", trust=True))
+    found = api.run(
+        bundle=[made], target=names, measure=MeasureOptions(mode), options=RunOptions(results, folder / "work", trust=True)
+    )
     if found.failed or len(found.records) != len(names):
         sys.exit(f"failed: {found.failed}")
     return time.monotonic() - begin

@@ -1,0 +1,371 @@
+"""What the events of a job add up to: measurements, one for each of its cells."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from array import array
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from edgebench.device import messages
+from edgebench.device.bounds import BadEvent, one_line, read
+from edgebench.device.budget import columns
+from edgebench.device.job import PROTOCOL
+from edgebench.schema import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
+
+LONGER = 1.01
+"""Samples may be so many times as long as the window that they were taken in: clocks are rounded."""
+NEEDS = {"finish": ("finish",), "memory": ("memory",), "trial": ("loaded", "warm", "samples"), "loadgen": ("loadgen",)}
+"""What a pass has sent when it is finished."""
+AFTER = {"warm": "loaded", "samples": "warm", "step": "warm", "rate": "samples", "stopped": "samples", "stages": "samples"}
+"""What goes before within a trial."""
+ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing"}
+PASSES = {
+    "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages"},
+    "accuracy": {"predictions"},
+    "memory": {"memory"},
+    "finish": {"progress", "finish"},
+    "profile": {"profile"},
+    "loadgen": {"loadgen"},
+}
+"""What belongs to which pass; conditions and its end belong to each."""
+
+
+@dataclass
+class _Open:
+    """A trial that is still running."""
+
+    samples: array[int] = field(default_factory=lambda: array("q"))
+    windows: list[Window] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    loaded: dict[str, Any] = field(default_factory=dict)
+    warm: dict[str, Any] = field(default_factory=dict)
+    timed: bool = False
+    precise: bool | None = None
+    rate: float | None = None
+    stages: Mapping[str, list[int]] = field(default_factory=dict)
+    complete: bool = False
+
+    def close(self, index: int) -> Trial:
+        """Freeze what has arrived."""
+        return Trial(
+            index=index,
+            load_ns=self.loaded.get("load_ns", 0),
+            first_ns=self.loaded.get("first_ns", 0),
+            warmup_ns=self.warm.get("warmup_ns", ()),
+            settled=self.warm.get("settled", False),
+            calls_per_sample=self.warm.get("calls_per_sample", 1),
+            batch=self.warm.get("batch", 1),
+            samples_ns=self.samples,
+            prepare_ns=self.loaded.get("prepare_ns", ()),
+            scores_ns=self.loaded.get("scores_ns", ()),
+            complete=self.complete,
+            precise=self.precise,
+            windows=self.windows,
+            steps=self.steps,
+            rate=self.rate,
+            stages=self.stages,
+        )
+
+
+@dataclass
+class _Cell:
+    """What has arrived of one cell."""
+
+    trials: list[_Open] = field(default_factory=list)
+    memory: dict[str, Any] = field(default_factory=dict)
+    conditions: list[dict[str, Any]] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+    rows: int = 0
+    threads: int | None = None
+    affinity: list[int] | None = None
+    loadgen: dict[str, Any] | None = None
+    finish: dict[str, Any] | None = None
+    profile: list[dict[str, Any]] | None = None
+
+    def predictions(self) -> Predictions | None:
+        """Join the chunks."""
+        values = b"".join(self.values)
+        return Predictions(self.rows, len(values) // 4 // self.rows, values) if self.rows else None
+
+
+@dataclass
+class _Trace:
+    """One rail of a meter."""
+
+    meter: str
+    channel: messages.Channel
+    t_ns: array[int] = field(default_factory=lambda: array("q"))
+    values: array[float] = field(default_factory=lambda: array("d"))
+    note: str = ""
+
+    def close(self) -> PowerTrace:
+        """Freeze what has arrived."""
+        return PowerTrace(
+            meter=self.meter,
+            rail=self.channel.rail,
+            provenance=self.channel.provenance,
+            counter=self.channel.counter,
+            own_clock=self.channel.own_clock,
+            t_ns=self.t_ns,
+            values=self.values,
+            note=self.note,
+        )
+
+
+class Collected:
+    """Gathers events into measurements, one for each cell of a job."""
+
+    def __init__(self, job: Mapping[str, Any]) -> None:
+        self.stage = "start"
+        self.done = False
+        self.failure: Failure | None = None
+        self.current: Mapping[str, Any] | None = None
+        """The pass that goes on."""
+        self._job = job
+        self._passes: list[Mapping[str, Any]] = list(job["passes"])
+        self._begun = 0
+        self._sent: set[str] = set()
+        self._environment: dict[str, Any] | None = None
+        self._clock: dict[str, Any] = {}
+        self._cells = [_Cell() for _ in job["cells"]]
+        self._traces: dict[tuple[int, int], _Trace] = {}
+        self._channels: dict[int, int] = {}
+        self._absent: dict[str, str] = {}
+        self._idle: list[tuple[int, int]] = []
+        self._marks: list[tuple[int, int]] = []
+        self._resumed = False
+
+    def take(self, event: Mapping[str, Any]) -> BaseModel | None:
+        """Take one event and return what was read of it; None for one that a newer agent added.
+
+        Raises `BadEvent` where it is not what it must be, or not due.
+        """
+        kind = event["event"]
+        if kind not in messages.KINDS:
+            if event.get("essential"):
+                raise BadEvent(f"{one_line(kind, 40)!r}, which must be understood and is not known here; update edgebench")
+            return None
+        if kind == "hello" and event.get("protocol") != PROTOCOL:
+            raise BadEvent(f"protocol {one_line(repr(event.get('protocol')), 40)}, {PROTOCOL} is spoken here")
+        message = read(messages.KINDS[kind], event)
+        self._check_order(kind, message)
+        handler: Callable[[Any], None] | None = getattr(self, f"_on_{kind}", None)
+        if handler is not None:
+            handler(message)
+        self._sent.add(kind)
+        return message
+
+    # ------------------------------------------------------------ what is due
+
+    def _check_order(self, kind: str, message: BaseModel) -> None:
+        if kind not in ("hello", "resumed", "failed") and self._environment is None:
+            raise BadEvent(f"{kind!r} before 'hello'")
+        if kind == "started" or not isinstance(message, messages.Pass):
+            return
+        place = _place(message)
+        if kind == "conditions":  # read beside the passes: the last of one may come late
+            if place not in map(_place, self._passes[: self._begun]):
+                raise BadEvent(f"{kind!r} of {_called(place)}, which has not begun")
+            return
+        if self.current is None or place != _place(self.current):
+            raise BadEvent(f"{kind!r} of {_called(place)} where {self._due()} was due")
+        if kind != "finished" and kind not in PASSES.get(message.name, ()):
+            raise BadEvent(f"{kind!r} in the pass {message.name}")
+        if kind in AFTER and AFTER[kind] not in self._sent:
+            raise BadEvent(f"{kind!r} before {AFTER[kind]!r}")
+        if kind in ONCE and kind in self._sent:
+            raise BadEvent(f"{kind!r} twice in one pass")
+
+    def _due(self) -> str:
+        """Name what comes next."""
+        if self.current is not None:
+            return _called(_place(self.current))
+        return f"the start of {_called(_place(self._passes[self._begun]))}" if self._begun < len(self._passes) else "the end"
+
+    def _cell(self, message: messages.Pass) -> _Cell:
+        return self._cells[message.cell]
+
+    def _trial(self, message: messages.Pass) -> _Open:
+        return self._cells[message.cell].trials[-1]
+
+    # ------------------------------------------------------------ events
+
+    def _on_resumed(self, _: messages.Resumed) -> None:
+        if self._resumed or self._environment is not None:
+            raise BadEvent("'resumed' after something else")
+        self._resumed = True
+
+    def _on_hello(self, message: messages.Start) -> None:
+        if self._environment is not None:
+            raise BadEvent("'hello' twice")
+        self._environment, self._clock = message.environment.values(), message.clock.values()
+
+    def _on_started(self, message: messages.Pass) -> None:
+        if self.current is not None:
+            raise BadEvent(f"the start of {_called(_place(message))} before the end of {self._due()}")
+        if self._begun == len(self._passes) or _place(message) != _place(self._passes[self._begun]):
+            raise BadEvent(f"the start of {_called(_place(message))} where {self._due()} was due")
+        self.current = self._passes[self._begun]
+        self._begun += 1
+        self._sent = set()
+        self.stage = f"trial {message.trial}" if message.name == "trial" else message.name
+        if message.name == "trial":
+            self._cell(message).trials.append(_Open())
+
+    def _on_timing(self, message: messages.Pass) -> None:
+        self._trial(message).timed = True
+
+    def _on_loaded(self, message: messages.Loaded) -> None:
+        self._trial(message).loaded = messages.fields(message)
+
+    def _on_warm(self, message: messages.Warm) -> None:
+        assert self.current is not None
+        if message.batch != self.current["batch"]:
+            raise BadEvent(f"'warm' with a batch of {message.batch} where {self.current['batch']} was asked for")
+        self._trial(message).warm = messages.fields(message)
+
+    def _on_samples(self, message: messages.Samples) -> None:
+        trial, kind = self._trial(message), self._job["cells"][message.cell]["scenario"]["kind"]
+        calls = trial.warm["calls_per_sample"] * trial.warm["batch"]
+        if message.inferences != len(message.ns) * calls:
+            raise BadEvent(f"{message.inferences} inferences where {len(message.ns)} samples of {calls} fit")
+        total, length = sum(message.ns) * trial.warm["calls_per_sample"], message.end_ns - message.begin_ns
+        if not trial.timed and kind != "server" and total > LONGER * length + 1000:  # those two overlap
+            raise BadEvent(f"samples of {total} ns in a window of {length} ns")
+        trial.samples.extend(message.ns)
+        index = len(self._cell(message).trials) - 1
+        trial.windows.append(Window(index, message.begin_ns, message.end_ns, message.inferences))
+
+    def _on_stopped(self, message: messages.Stopped) -> None:
+        self._trial(message).precise = message.precise
+
+    def _on_step(self, message: messages.Step) -> None:
+        self._trial(message).steps.append(Step(message.rate, message.queries, message.p99_ns, message.held))
+
+    def _on_rate(self, message: messages.Rate) -> None:
+        self._trial(message).rate = message.rate
+
+    def _on_stages(self, message: messages.Stages) -> None:
+        self._trial(message).stages = message.stages
+
+    def _on_conditions(self, message: messages.Conditions) -> None:
+        if message.name == "trial":
+            cell = self._cell(message)
+            found = {name: value for name, value in message.values().items() if name not in ("name", "cell")}
+            cell.conditions.append({**found, "trial": len(cell.trials) - 1})
+
+    def _on_memory(self, message: messages.MemoryBytes) -> None:
+        self._cell(message).memory = messages.fields(message)
+
+    def _on_finish(self, message: messages.Finish) -> None:
+        self._cell(message).finish = message.facts.values()
+
+    def _on_profile(self, message: messages.Profile) -> None:
+        cell = self._cell(message)
+        cell.profile = [*(cell.profile or ()), *(node.values() for node in message.nodes)]
+
+    def _on_predictions(self, message: messages.Predictions) -> None:
+        cell, asked = self._cell(message), self._job["cells"][message.cell]
+        if message.first != cell.rows:
+            raise BadEvent(f"predictions of sample {message.first} where {cell.rows} was due")
+        count, width = asked["evaluation"]["count"], columns(asked)
+        if cell.rows + message.rows > count:
+            raise BadEvent(f"predictions of {cell.rows + message.rows} samples where there are {count}")
+        try:
+            values = base64.b64decode(message.values, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise BadEvent(f"predictions that are no base64 ({error})") from error
+        if len(values) != 4 * message.rows * width:
+            due = f"{message.rows} × {width} × 4"
+            raise BadEvent(f"{len(values)} bytes of predictions where {due} are due: they are cut short, or too many")
+        cell.values.append(values)
+        cell.rows += message.rows
+
+    def _on_loadgen(self, message: messages.LoadGenSaid) -> None:
+        self._cell(message).loadgen = messages.fields(message)
+
+    def _on_meter(self, message: messages.Meter) -> None:
+        asked = self._job["meters"]
+        if message.meter >= len(asked) or message.name != asked[message.meter]["name"]:
+            raise BadEvent(f"meter {message.meter}, {message.name}, which was not asked for")
+        if self._channels.setdefault(message.meter, len(message.channels)) != len(message.channels):
+            raise BadEvent(f"other rails of {message.name} than before")
+        if message.reason and not message.channels:
+            self._absent[message.name] = message.reason
+        for index, channel in enumerate(message.channels):
+            trace = self._traces.setdefault((message.meter, index), _Trace(message.name, channel))
+            trace.note = message.reason or channel.note
+
+    def _on_power(self, message: messages.Readings) -> None:
+        trace = self._traces.get((message.meter, message.channel))
+        if trace is None:
+            raise BadEvent(f"readings of meter {message.meter}, rail {message.channel}, which is not known")
+        trace.t_ns.extend(message.t_ns)
+        trace.values.extend(message.values)
+
+    def _on_idle(self, message: messages.Stretch) -> None:
+        self._idle.append((message.begin_ns, message.end_ns))
+
+    def _on_mark(self, message: messages.Stretch) -> None:
+        self._marks.append((message.begin_ns, message.end_ns))
+
+    def _on_finished(self, message: messages.Finished) -> None:
+        missing = [kind for kind in NEEDS.get(message.name, ()) if kind not in self._sent]
+        if missing:
+            raise BadEvent(f"the end of {_called(_place(message))} without {missing[0]!r}")
+        cell, count = self._cell(message), self._job["cells"][message.cell]["evaluation"]["count"]
+        if message.name == "accuracy" and cell.rows != count:
+            raise BadEvent(f"predictions of {cell.rows} of {count} samples")
+        cell.threads, cell.affinity = message.threads, message.affinity
+        if message.name == "trial":
+            self._trial(message).complete = True
+        self.current = None
+
+    def _on_failed(self, message: messages.Failed) -> None:
+        self.failure = Failure(message.stage, message.reason, "run again: only this cell is measured anew")
+
+    def _on_done(self, _: messages.Done) -> None:
+        if self.current is not None or self._begun < len(self._passes):
+            raise BadEvent(f"'done' where {self._due()} was due")
+        self.done = True
+
+    # ------------------------------------------------------------ what it adds up to
+
+    def measurements(self) -> list[Measurement]:
+        """Return what has been gathered; trials are numbered in the order in which they ran."""
+        power = Power([trace.close() for trace in self._traces.values()], self._idle, self._marks, self._absent)
+        return [self._measurement(cell, power) for cell in self._cells]
+
+    def _measurement(self, cell: _Cell, power: Power) -> Measurement:
+        ran = {"threads": cell.threads, "affinity": cell.affinity}
+        return Measurement(
+            environment={**(self._environment or {}), **ran},
+            clock=self._clock,
+            trials=[trial.close(index) for index, trial in enumerate(cell.trials)],
+            memory=cell.memory,
+            predictions=cell.predictions(),
+            conditions=cell.conditions,
+            failure=self.failure,
+            power=power,
+            loadgen=cell.loadgen,
+            finish=cell.finish,
+            profile=cell.profile,
+        )
+
+
+Place = tuple[str, int, int]
+"""A pass's name, its trial and its cell."""
+
+
+def _place(of: messages.Pass | Mapping[str, Any]) -> Place:
+    return (of["name"], of["trial"], of["cell"]) if isinstance(of, Mapping) else (of.name, of.trial, of.cell)
+
+
+def _called(place: Place) -> str:
+    name, trial, cell = place
+    return f"{name}{f' {trial}' if name == 'trial' else ''}{f' of cell {cell}' if cell else ''}"
