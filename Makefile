@@ -10,7 +10,7 @@ DEMO := build/demo
 PROFILE := digits
 TYPES := build/types
 
-.PHONY: demo test lint types unit coverage slow bench wheel twins arm64 schema results clean
+.PHONY: demo test lint types unit coverage slow fuzz bench wheel twins arm64 schema results clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 # Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
@@ -35,6 +35,7 @@ types: $(VENV)/.dev
 	ln -s $(CURDIR)/exporters $(CURDIR)/targets $(CURDIR)/profiles $(TYPES)/edgebench/
 	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/setup.cfg -p edgebench
 	MYPYPATH=$(TYPES):tests $(BIN)/mypy --config-file setup.cfg tests/*.py
+	MYPYPATH=$(TYPES):tests $(BIN)/mypy --config-file setup.cfg tests/hostile/*.py
 	MYPYPATH=$(TYPES):tests:tests/benchmarks $(BIN)/mypy --config-file setup.cfg tests/benchmarks/*.py
 
 unit: $(VENV)/.dev
@@ -47,6 +48,11 @@ coverage: $(VENV)/.dev
 # Five known networks to every format and precision, and what else takes minutes.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow --timeout 1800 -v $(ARGS)
+
+# Files of any origin, changed at random: an hour for all of the fuzz tests together, or `make fuzz FUZZ_SECONDS=600`.
+FUZZ_SECONDS ?= 3600
+fuzz: $(VENV)/.dev
+	EDGEBENCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/hostile -m fuzz -n 0 --timeout 0 -v $(ARGS)
 
 # What is promised of the measuring, shown; BENCH names some of the scripts, for instance make bench BENCH=energy.
 BENCH ?= hundred_thousand report_page int8_speed ssh_push ssh_overhead eight_devices aa_false_alarms detects_slowdown harness_overhead coverage server_search energy meter_cost stress_verdict
