@@ -11,7 +11,7 @@ PROFILE := digits
 TYPES := build/types
 TOOLS := build/tools
 
-.PHONY: demo test lint types unit coverage slow bench wheel twins arm64 schema results lock sbom audit clean
+.PHONY: demo test lint types unit coverage slow fuzz bench wheel twins arm64 schema results lock sbom audit clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 # Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
@@ -48,6 +48,11 @@ coverage: $(VENV)/.dev
 # Five known networks to every format and precision, and what else takes minutes.
 slow: $(VENV)/.dev
 	$(BIN)/pytest -m slow --timeout 1800 -v $(ARGS)
+
+# Files of any origin, changed at random: an hour for all of the fuzz tests together, or `make fuzz FUZZ_SECONDS=600`.
+FUZZ_SECONDS ?= 3600
+fuzz: $(VENV)/.dev
+	EDGEBENCH_FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/pytest tests/hostile -m fuzz -n 0 --timeout 0 -v $(ARGS)
 
 # What is promised of the measuring, shown and written to docs/benchmarks.md; BENCH names some of the scripts: BENCH=energy.
 bench: $(VENV)/.dev

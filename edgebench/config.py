@@ -295,7 +295,7 @@ def read_dataset(text: str) -> DatasetRef:
         key, found, value = part.partition("=")
         if not found or not key:
             raise ProfileError(f"--dataset {text}: {part!r} is not key=value")
-        options[key] = int(value) if value.isdigit() else value
+        options[key] = int(value) if value.isdecimal() and len(value) < 19 else value
     return DatasetRef(name=name, options=options)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,17 @@ def arm64(sshd: Devices) -> bed.Sshd:
     if reason := foreign.unusable(ARM64):
         pytest.skip(reason)
     return sshd("arm64", root=ARM64)
+
+
+@pytest.fixture
+def fuzzed(request: pytest.FixtureRequest) -> Callable[[Callable[[], None]], None]:
+    """Run a hypothesis test once, or again and again for its share of EDGEBENCH_FUZZ_SECONDS; goes with the marker fuzz."""
+
+    def call(test: Callable[[], None]) -> None:
+        share = float(os.environ.get("EDGEBENCH_FUZZ_SECONDS", "0")) / max(1, request.session.testscollected)
+        ends = time.monotonic() + share
+        test()
+        while time.monotonic() < ends:
+            test()
+
+    return call

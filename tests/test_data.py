@@ -127,7 +127,7 @@ def test_volumes_can_be_read_but_are_refused_by_networks(tmp_path: Path) -> None
         ("medmnist:pathmnist,size=29", "sizes 28, 64, 128, 224"),
         ("medmnist:nowhere.npz", "no file"),
         ("medmnist:truncated.npz", "not a complete .npz"),
-        ("medmnist:pickled.npz", "not a complete .npz"),
+        ("medmnist:pickled.npz", "holds Python objects, and nothing is unpickled"),
         ("medmnist:other.npz", "no array 'train_labels'"),
         ("medmnist:float.npz", "float64"),
         ("medmnist:own.npz,task=regression", "unknown task"),

@@ -46,4 +46,4 @@ def command(
     else:
         for row in rows:
             state = "may run" if row["trusted"] else "may run nothing any more" if forget else "names no code"
-            print(console.plain(f"{row['file']}: {state}{': ' * bool(row['names'])}{'; '.join(row['names'])}"))
+            console.say(f"{row['file']}: {state}{': ' * bool(row['names'])}{'; '.join(row['names'])}")

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import plugins
-from edgebench.errors import DataError
+from edgebench.data._files import described
+from edgebench.errors import DataError, EdgebenchError
 from edgebench.schema import DatasetRef, Task
 
 SPLITS = ("train", "val", "test")
+MAX_CLASSES = 100_000
+"""Of any data set; a stray label must not become as many classes as its number is large."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Split:
         digest = hashlib.sha256()
         for array in (self.images, self.labels):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # as it lies: a copy may not fit beside it
         return digest.hexdigest()
 
 
@@ -67,8 +71,25 @@ def open_dataset(ref: DatasetRef) -> Dataset:
     unknown = sorted(set(ref.options) - known)
     if unknown:
         raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
-    task, classes, read = plugin.load(ref.options)
-    return Dataset(ref, task, classes, cache(read))
+    with _one_line(ref):
+        task, classes, read = plugin.load(ref.options)
+    return Dataset(ref, task, classes, cache(partial(_read, ref, read)))
+
+
+def _read(ref: DatasetRef, read: Callable[[str], Split], name: str) -> Split:
+    with _one_line(ref):
+        return read(name)
+
+
+@contextmanager
+def _one_line(ref: DatasetRef) -> Iterator[None]:
+    """Turn whatever a library raises on a data set's files into `DataError`, with the error's kind."""
+    try:
+        yield
+    except EdgebenchError:
+        raise
+    except Exception as error:
+        raise DataError(f"{ref}: cannot be read ({described(error)}); look at its files, or choose another data set") from error
 
 
 def open_images(ref: DatasetRef) -> Dataset:
@@ -83,7 +104,8 @@ def open_images(ref: DatasetRef) -> Dataset:
 def open_offline(ref: DatasetRef) -> Dataset:
     """Open a data set of images that is on this computer; `DataError` where it would have to be fetched."""
     plugin = plugins.load("edgebench.data", ref.name, "data set")
-    missing = plugin.missing(ref.options) if hasattr(plugin, "missing") else None
+    with _one_line(ref):
+        missing = plugin.missing(ref.options) if hasattr(plugin, "missing") else None
     if missing is not None:
         raise DataError(f"{ref}: {missing} is not on this computer, and nothing is downloaded here; fetch the data set first")
     return open_images(ref)
@@ -92,3 +114,12 @@ def open_offline(ref: DatasetRef) -> Dataset:
 def text_option(options: Mapping[str, str | int | bool], key: str) -> str | None:
     """Read an option as text."""
     return str(options[key]) if key in options else None
+
+
+def int_option(options: Mapping[str, str | int | bool], key: str, default: int, least: int, most: int) -> int:
+    """Read an option as a whole number from `least` to `most`; `DataError` where it is none."""
+    value = options.get(key, default)
+    value = int(value) if isinstance(value, str) and value.isdecimal() and len(value) < 19 else value
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise DataError(f"--dataset: {key}={value} is no whole number from {least} to {most}; give such a one, or leave it out")
+    return value

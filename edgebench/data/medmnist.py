@@ -4,7 +4,8 @@
 folder `root`, `~/.medmnist` unless stated, checks its published MD5, and
 fetches it through the `medmnist` package where it is missing.
 `medmnist:/path/own.npz` reads a file of one's own; `task` says how to read its
-labels, `md5` may pin it. Names, tasks and sums stand in `medmnist.json`.
+labels, `md5` may pin it. An array of it may take half of this computer's memory,
+or `max_gib`. Names, tasks and sums stand in `medmnist.json`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import json
-import zipfile
+import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,11 +22,15 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.data import SPLITS, Split, text_option
+from edgebench.data import MAX_CLASSES, SPLITS, Split, int_option, text_option
+from edgebench.data._arrays import BY_CHECKSUM, Archive, Header, Limit, open_npz
+from edgebench.data._files import open_regular
 from edgebench.errors import DataError, MissingExtra, UnknownName
 from edgebench.schema import Task
 
-OPTIONS = ("source", "root", "size", "task", "md5")
+OPTIONS = ("source", "root", "size", "task", "md5", "max_gib")
+MAX_SIDE = 8192
+"""Pixels: a network of that size is made for the images."""
 Loaded = tuple[Task, tuple[str, ...], Callable[[str], Split]]
 
 
@@ -68,7 +73,8 @@ def _official(name: str, options: Mapping[str, str | int | bool]) -> Loaded:
     if not path.exists():
         _fetch(name, int(size), path.parent)
     _check(path, text_option(options, "md5") or facts["md5"][size])
-    return facts["task"], tuple(facts["classes"]), partial(_read, path, facts["task"])
+    limit = _limit(options) if "md5" in options else BY_CHECKSUM
+    return facts["task"], tuple(facts["classes"]), partial(_read, path, limit, facts["task"], len(facts["classes"]))
 
 
 def _own(path: Path, options: Mapping[str, str | int | bool]) -> Loaded:
@@ -76,14 +82,21 @@ def _own(path: Path, options: Mapping[str, str | int | bool]) -> Loaded:
         raise DataError(f"medmnist: no file {path}; give a set's name or an .npz in MedMNIST's format")
     if "md5" in options:
         _check(path, str(options["md5"]))
-    labels = _array(path, "train_labels")
-    inferred = "multi-label" if labels.ndim == 2 and labels.shape[1] > 1 else "multi-class"
-    task = str(options.get("task", inferred))
-    if task not in get_args(Task):
-        raise UnknownName("task", task, get_args(Task))
+    limit = _limit(options)
+    with open_npz(path, limit) as archive:
+        header = _label_header(archive, "train")
+        inferred = "multi-label" if len(header.shape) == 2 and header.shape[1] > 1 else "multi-class"
+        task = str(options.get("task", inferred))
+        if task not in get_args(Task):
+            raise UnknownName("task", task, get_args(Task))
+        labels = _labels(archive, "train", task)
     count = labels.shape[1] if task == "multi-label" else int(labels.max()) + 1
-    read = partial(_read, path, task)
+    read = partial(_read, path, limit, task, count)
     return task, tuple(str(index) for index in range(count)), read  # type: ignore[return-value]
+
+
+def _limit(options: Mapping[str, str | int | bool]) -> Limit:
+    return Limit.of(int_option(options, "max_gib", 0, 0, 1 << 20) or None)
 
 
 def _fetch(name: str, size: int, root: Path) -> None:
@@ -107,7 +120,7 @@ def _fetch(name: str, size: int, root: Path) -> None:
 
 def _check(path: Path, expected: str) -> None:
     digest = hashlib.md5(usedforsecurity=False)
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             digest.update(block)
     if digest.hexdigest() != expected:
@@ -116,24 +129,67 @@ def _check(path: Path, expected: str) -> None:
         )
 
 
-def _array(path: Path, key: str) -> NDArray[Any]:
+def _image_header(archive: Archive, name: str) -> Header:
+    """Read of what kind the images are; `DataError` unless they are uint8 [n, h, w], [n, h, w, c] or [n, d, h, w(, c)]."""
+    key = f"{name}_images"
+    found = archive.header(key, "biufc")
+    if found.dtype != np.uint8 or len(found.shape) not in (3, 4, 5) or not math.prod(found.shape):
+        raise DataError(f"{archive.path}: {key} is {found}; uint8 [n, h, w(, c)] is wanted")
+    if max(found.shape[1:]) > MAX_SIDE:
+        raise DataError(f"{archive.path}: {key} is {found}; a side has {MAX_SIDE} pixels at most; scale or crop the images")
+    return found
+
+
+def _label_header(archive: Archive, name: str) -> Header:
+    """Read of what kind the labels are; `DataError` unless there are any, for as many samples as there are images."""
+    key = f"{name}_labels"
+    found, images = archive.header(key, "biufUS", widest=8), _image_header(archive, name)
+    if found.shape[:1] != images.shape[:1] or not math.prod(found.shape):
+        raise DataError(f"{archive.path}: {key} is {found} and {name}_images {images}; each image wants its label")
+    return found
+
+
+def _labels(archive: Archive, name: str, task: str) -> NDArray[np.int64]:
+    """Read labels whose header was looked at: int64 [n] from 0, or [n, labels] of 0 and 1; `DataError` for others."""
+    key, found = f"{name}_labels", _label_header(archive, name)
+    wrong = f"{archive.path}: {key} is {found}"
+    if task == "multi-label" and (len(found.shape) != 2 or found.shape[1] > MAX_CLASSES):
+        raise DataError(f"{wrong}; multi-label wants [n, labels], {MAX_CLASSES} labels at most")
+    if task != "multi-label" and math.prod(found.shape) != found.shape[0]:
+        raise DataError(f"{wrong}; {task} wants one label for each image")
+    labels = _whole(archive.read(key), f"{archive.path}: {key}")
+    most = 1 if task == "multi-label" else MAX_CLASSES - 1
+    outside = labels[(labels < 0) | (labels > most)]
+    if outside.size:
+        raise DataError(f"{archive.path}: {key} has the label {outside[0]}; labels of {task} go from 0 to {most}; number them so")
+    labels = labels.astype(np.int64)
+    return labels if task == "multi-label" else labels.reshape(-1)
+
+
+def _whole(labels: NDArray[Any], place: str) -> NDArray[Any]:
+    """Return labels as numbers without fractions; `DataError` for others."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return np.asarray(archive[key])
-    except KeyError as error:
-        raise DataError(f"{path}: no array {key!r}; MedMNIST's format has train/val/test _images and _labels") from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: not a complete .npz ({error}); fetch it again") from error
+        labels = labels.astype(np.int64) if labels.dtype.kind in "US" else labels
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{place} holds text that is no whole number; number the classes from 0") from error
+    if labels.dtype.kind == "f":
+        broken = labels[~np.isfinite(labels) | (labels != np.trunc(labels))]
+        if broken.size:
+            raise DataError(f"{place} has the label {broken[0]}, which is no whole number; number the classes from 0")
+        return labels.astype(np.float64)  # half floats cannot be compared with a large number
+    return labels
 
 
-def _read(path: Path, task: str, name: str) -> Split:
+def _read(path: Path, limit: Limit, task: str, count: int, name: str) -> Split:
     if name not in SPLITS:
         raise DataError(f"{path}: no split {name!r}; known: {', '.join(SPLITS)}")
-    images, labels = _array(path, f"{name}_images"), _array(path, f"{name}_labels").astype(np.int64)
-    if images.dtype != np.uint8 or len(images) != len(labels) or images.ndim not in (3, 4, 5) or not len(images):
-        raise DataError(f"{path}: {name}_images is {images.dtype}{list(images.shape)}; uint8 [n, h, w(, c)] is wanted")
-    if task != "multi-label":
-        labels = labels.reshape(-1)
+    with open_npz(path, limit) as archive:
+        _image_header(archive, name)
+        labels = _labels(archive, name, task)
+        images = archive.read(f"{name}_images")
+    known = labels.shape[1] == count if task == "multi-label" else int(labels.max()) < count
+    if not known:
+        raise DataError(f"{path}: {name}_labels has classes beyond the {count} that train_labels has; move or remove them")
     if images.ndim == 3 or images.shape[-1] not in (1, 3):
         images = images[..., None]
     return Split(images, labels)

@@ -14,6 +14,7 @@ from edgebench.bundle.preflight import BEGIN_SECONDS, Pace, check_slot, pace, tr
 from edgebench.config import read_dataset
 from edgebench.data import Dataset, open_images
 from edgebench.errors import (
+    DataError,
     EdgebenchError,
     ExportError,
     InputError,
@@ -30,7 +31,7 @@ from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds
 from edgebench.run.outcome import CellOutcome
 from edgebench.run.plan import CellJob, matches, parse_only, slots
 from edgebench.run.session import Session, measure_all, subject_of
-from edgebench.schema import Bundle, ModelPlan, Network, PlannedCell, Profile, Scenario, Target, no_progress
+from edgebench.schema import Bundle, DatasetRef, ModelPlan, Network, PlannedCell, Profile, Scenario, Target, no_progress
 from edgebench.trust import check_program
 
 
@@ -60,7 +61,7 @@ class Maker:
         self.data = data
         self.session = session
         self._folders: dict[str, Path] = {}
-        self._failures: dict[str, ExportError] = {}
+        self._failures: dict[str, ExportError | DataError] = {}
 
     def check(self, plan: ModelPlan) -> None:
         """Refuse a plan that could never be carried out, and its teacher's."""
@@ -94,7 +95,10 @@ class Maker:
 
     def training_seconds(self, plan: ModelPlan, paces: Mapping[str, Pace | None]) -> float:
         """Estimate how long a recipe takes; a teacher that was not tried is taken for as slow as its student."""
-        own, work = paces.get(plan.name), work_of(str(plan.recipe), self._job(plan, None))
+        try:
+            own, work = paces.get(plan.name), work_of(str(plan.recipe), self._job(plan, None))
+        except DataError:  # its cells will fail with that reason
+            return BEGIN_SECONDS
         teacher = paces.get(plan.teacher) if plan.teacher else None
         return training_seconds(work, own, teacher) if own and work else BEGIN_SECONDS
 
@@ -105,6 +109,9 @@ class Maker:
         if name not in self._folders:
             try:
                 self._folders[name] = self._make(self.plan(name))
+            except DataError as error:
+                self._failures[name] = error
+                raise
             except (RuntimeError, ValueError) as error:
                 self._failures[name] = ExportError(f"{name}: could not be made: {error}")
                 raise self._failures[name] from error
@@ -207,22 +214,32 @@ def _refused(session: Session, profile: Profile, maker: Maker, slot: PlannedCell
 
 
 def _prepare(session: Session, profile: Profile, maker: Maker, wanted: Sequence[PlannedCell]) -> Iterator[CellJob | CellOutcome]:
-    """Train and export whatever is missing; cells that cannot be made are written down as failed."""
+    """Train and export whatever is missing; cells that cannot be made are written down as failed.
+
+    `DataError` where none can be made, because of a split that cannot be read.
+    """
+    unreadable: list[tuple[PlannedCell, DataError]] = []
     for index, slot in enumerate(wanted):
         session.progress("prepare bundles", index, len(wanted))
         try:
             yield _prepare_slot(session, profile, maker, slot)
+        except DataError as error:
+            unreadable.append((slot, error))
         except (InputError, StorageError):
             raise
         except EdgebenchError as error:
             yield _failed(session, profile, maker, slot, error)
+    if unreadable and len(unreadable) == len(wanted):
+        raise unreadable[0][1]
+    for slot, reason in unreadable:
+        yield _failed(session, profile, maker, slot, reason)
 
 
 def _failed(session: Session, profile: Profile, maker: Maker, slot: PlannedCell, error: EdgebenchError) -> CellOutcome:
     place = (slot.target.name, slot.model.name, slot.format, slot.precision)
     for kind in ("export", "measure"):
         session.forecast.drop(kind, " ".join(place))
-    return session.fail(session.unmeasured(place, maker.data, profile.scenario), slot.model.role, error)
+    return session.fail(session.unmeasured(place, profile.dataset, maker.data, profile.scenario), slot.model.role, error)
 
 
 def _prepare_slot(session: Session, profile: Profile, maker: Maker, slot: PlannedCell) -> CellJob | CellOutcome:
@@ -265,24 +282,39 @@ def prepare_bundles(
 ) -> list[CellJob | CellOutcome]:
     """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes.
 
-    `UntrustedFile` where the only one could run code and nobody vouches for it; of several, its cells fail.
+    `UntrustedFile` where the only one could run code and nobody vouches for it, `DataError` where the data of each cannot be
+    read; of several, its cells fail.
     """
     wanted = parse_only(only)
     fatal = UntrustedFile if len(folders) == 1 else ()
     prepared: list[CellJob | CellOutcome] = []
+    opened = {folder: _bundle_and_data(folder, dataset) for folder in folders}
+    unreadable = [data for _, data in opened.values() if isinstance(data, DataError)]
+    if unreadable and len(unreadable) == len(opened):
+        raise unreadable[0]
     for folder in folders:
-        bundle, data = read_bundle_and_data(folder, dataset)
+        bundle, data = opened[folder]
         for target in targets:
             if not matches(wanted, bundle.model.name, bundle.format, bundle.precision, target.name):
                 continue
             try:
+                if isinstance(data, DataError):
+                    raise data
                 prepared.append(subject_of(session, folder, bundle, target, data, Scenario()))
             except fatal:
                 raise
-            except (ExportError, MeasureError, TransportError, UntrustedFile) as error:
+            except (DataError, ExportError, MeasureError, TransportError, UntrustedFile) as error:
                 name = (target.name, bundle.model.name, bundle.format, bundle.precision)
-                prepared.append(session.fail(session.unmeasured(name, data, Scenario()), bundle.model.role, error))
+                ref, known = _dataset_of(folder, bundle, dataset), data if isinstance(data, Dataset) else None
+                prepared.append(session.fail(session.unmeasured(name, ref, known, Scenario()), bundle.model.role, error))
     return prepared
+
+
+def _bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset | DataError]:
+    try:
+        return read_bundle_and_data(folder, dataset)
+    except DataError as error:
+        return read_bundle(folder), error
 
 
 def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | None) -> CellJob:
@@ -294,11 +326,16 @@ def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | No
 def read_bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset]:
     """Read a bundle and the data that it is judged on; `InputError` where there are none, or none of its classes."""
     bundle = read_bundle(folder)
-    ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
-    if ref is None:
-        raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
+    ref = _dataset_of(folder, bundle, dataset)
     data = open_images(ref)
     if data.classes != bundle.model.classes:
         count = len(bundle.model.classes)
         raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
     return bundle, data
+
+
+def _dataset_of(folder: Path, bundle: Bundle, dataset: str | None) -> DatasetRef:
+    ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
+    if ref is None:
+        raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
+    return ref

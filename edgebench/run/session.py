@@ -20,7 +20,7 @@ from edgebench.device import deploy, measure
 from edgebench.device import job as job_
 from edgebench.device.device import Device
 from edgebench.device.events import OnEvent
-from edgebench.errors import EdgebenchError, MeasureError, TransportError, UntrustedFile
+from edgebench.errors import DataError, EdgebenchError, MeasureError, TransportError, UntrustedFile
 from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
 from edgebench.run.options import MeasureOptions, RunOptions
@@ -31,6 +31,7 @@ from edgebench.schema import (
     Accepts,
     Bundle,
     Cell,
+    DatasetRef,
     Failure,
     Link,
     Measurement,
@@ -122,16 +123,16 @@ class Session:
         """Estimate how long a cell takes."""
         return self.spec.seconds(self.scenario(base))
 
-    def unmeasured(self, name: Name, data: Dataset, scenario: Scenario) -> Cell:
-        """Describe a cell that could not even begin."""
+    def unmeasured(self, name: Name, ref: DatasetRef, data: Dataset | None, scenario: Scenario) -> Cell:
+        """Describe a cell that could not even begin; `data` is None where it cannot be read."""
         target, model, format, precision = name
         return Cell(
             model=model,
             format=format,
             precision=precision,
             bundle_sha256="",
-            dataset=data.ref,
-            evaluation_sha256=data.read("test").sha256,
+            dataset=ref,
+            evaluation_sha256=data.read("test").sha256 if data else "",
             target=target,
             device="",
             runtime="",
@@ -152,6 +153,8 @@ def _stage(error: EdgebenchError) -> str:
     """Name where a cell that could not even begin has failed."""
     if isinstance(error, MeasureError):
         return error.stage
+    if isinstance(error, DataError):
+        return "data"
     return "connect" if isinstance(error, TransportError) else "load" if isinstance(error, UntrustedFile) else "export"
 
 
