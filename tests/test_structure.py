@@ -21,8 +21,8 @@ bundle report
 store recipes
 models analysis device
 data config trust
-plugins files
-schema errors agent __version__
+plugins files sandbox
+schema errors agent sandboxed __version__
 """
 """The rooms of `edgebench/`, each level above those that it may use."""
 ALONE = {
