@@ -46,7 +46,7 @@ def trial(content: bytes, source: Path | None = None) -> str | None:
             "-X",
             "faulthandler=0",
             "-c",
-            SOURCE.read_text(encoding="utf-8"),
+            (source or SOURCE).read_text(encoding="utf-8"),
             json.dumps(request),
         ]
         environment = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}

@@ -30,7 +30,7 @@ def call(what: str, result: int) -> None:
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, options: str = "") -> None:
-    """Mount, as mount(2) does."""
+    """Mount a file system, or a folder again in another place."""
     words = [None if word is None else word.encode() for word in (source, target, kind)]
     call(f"mount {target}", libc.mount(*words, ctypes.c_ulong(flags), options.encode()))
 
@@ -50,8 +50,9 @@ def shut_in(root: str, shown: list[str]) -> None:
     """See nothing but some folders, read-only, and a small empty /tmp."""
     mount("none", "/", None, RECURSIVE | PRIVATE)
     mount("none", root, "tmpfs", NO_SUID | NO_DEVICES, "size=1m,mode=755")
-    os.mkdir(f"{root}/tmp")
-    mount("none", f"{root}/tmp", "tmpfs", NO_SUID | NO_DEVICES | NO_EXEC, "size=1m")  # before what may lie in it
+    scratch = f"{root}/tmp"  # noqa: S108 (its own, and empty)
+    os.mkdir(scratch)
+    mount("none", scratch, "tmpfs", NO_SUID | NO_DEVICES | NO_EXEC, "size=1m")  # before what may lie in it
     for path in shown:
         place = root + path
         if os.path.islink(path):
@@ -137,7 +138,7 @@ def main(root: str, shown: list[str], spare: int, seconds: int, size: int) -> No
         limit(seconds)
         drop()
     except (OSError, KeyError, AttributeError) as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
         os._exit(UNABLE)
     if len(content) != size:
         sys.exit("the file did not arrive whole")

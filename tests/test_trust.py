@@ -116,8 +116,7 @@ def evil(here: Path, request: pytest.FixtureRequest) -> Path:
     module, batch = models.build("tinynet:net", 10, 1, 16).eval(), torch.export.Dim("batch")
     program = torch.export.export(module, (torch.zeros(2, 1, 16, 16),), dynamic_shapes=({0: batch},))
     torch.export.save(program, here / "good.pt2")
-    path = ATTACKS[request.param](here / "good.pt2", here / "evil.pt2", here / "canary")
-    return path
+    return ATTACKS[request.param](here / "good.pt2", here / "evil.pt2", here / "canary")
 
 
 @pytest.fixture
@@ -136,7 +135,8 @@ def forged(source: Path, folder: Path, canary: Path, **more: Any) -> Path:
 
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be another user, whose edgebench has written nothing yet."""
+    """Be another user, whose edgebench has written and tried nothing yet."""
+    monkeypatch.setattr(trust, "_tried", {})
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(trust, "_written", set())
 
@@ -278,12 +278,25 @@ def read_bundle_as(folder: Path, entry: str) -> Any:
     return write_manifest(folder, bundle.model_copy(update={"entry": entry, "files": list_files(folder)}))
 
 
-def test_a_bundle_on_another_users_computer_is_asked_about(tiny_bundles: Bundles, here: Path, stranger: None) -> None:
+def test_a_bundle_on_another_users_computer_is_asked_about_where_it_cannot_be_tried(
+    tiny_bundles: Bundles, here: Path, stranger: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "trial", lambda _: "no process without rights can be made here")
     for (format, _), folder in tiny_bundles.items():
         bundle = read_bundle(folder)
         assert trust.is_own(folder, bundle, bundle.runtime) == (format != "torch")
-    with pytest.raises(UntrustedFile, match="did not write this one"):
+    with pytest.raises(UntrustedFile, match=r"did not write this one \(no process without rights can be made here\)"):
         verbs.run(bundle=[tiny_bundles["torch", "fp32"]])
+
+
+def test_a_plain_bundle_on_another_users_computer_is_measured_after_a_trial(
+    tiny_bundles: Bundles, here: Path, stranger: None, cli: Cli
+) -> None:
+    folder = tiny_bundles["torch", "fp32"]
+    code, out, err = cli("run", folder, "--half-width", "50%", "--json")
+    assert (code, [cell["state"] for cell in json.loads(out)["cells"]]) == (0, ["done"]), err
+    assert list(trust._tried.values()) == [None]
+    assert not trust.is_own(folder, read_bundle(folder), "torch")
 
 
 def test_a_cached_program_that_could_be_anybodys_is_exported_again(here: Path, tiny_bundles: Bundles) -> None:

@@ -375,10 +375,10 @@ PROGRAM = _record(
         ),
         "opset_version": _record({"aten": _whole(1, 100)}),
         "range_constraints": _mapping(_words("s[0-9]{1,6}", "symbol of a size"), RANGE),
+        "verifiers": _exactly(["TRAINING"], ["ATEN"]),
         "schema_version": _record({"major": _exactly(8), "minor": _whole(0, 1000)}),
     },
     {
-        "verifiers": _list(_exactly("TRAINING", "ATEN")),
         "torch_version": _words("[0-9A-Za-z.+<=_-]{1,60}", "version"),
         "guards_code": _exactly([]),
     },

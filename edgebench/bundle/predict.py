@@ -25,7 +25,7 @@ def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Arra
 
 
 def predictions(folder: Path, bundle: Bundle, images: Array, target: Target, ways: Sequence[Mapping[str, Any]]) -> list[Array]:
-    """Run a bundle that was made here on this computer once for each set of runtime options; float32 scores [n, classes] of each."""
+    """Run a bundle that was made here once for each set of runtime options; float32 scores [n, classes] of each."""
     host = target.model_copy(update={"transport": "local", "host": None, "python": None})
     with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
         transport = deploy.connect(host, Link(Path(root)))
