@@ -248,6 +248,15 @@ def test_a_bundle_of_others_goes_to_no_device_unless_the_user_vouches(hostile: P
     assert canary.exists(), "then the attack is none, and the test shows nothing"
 
 
+def test_a_device_takes_apart_what_its_host_let_through(hostile: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_check", lambda *_: None)
+    code, out, _ = cli("run", hostile, "--half-width", "50%", "--json")
+    [cell] = json.loads(out)["cells"]
+    assert (code, cell["state"]) == (1, "failed")
+    assert "OPAQUE_OBJ_0': is no part of a plain program" in cell["reason"]
+    assert not (hostile.parent / "canary").exists()
+
+
 def test_of_several_bundles_the_others_are_measured(hostile: Path, tiny_bundles: Bundles, cli: Cli) -> None:
     given = (hostile, tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml")
     code, out, _ = cli("run", *given, "--half-width", "50%", "--json")

@@ -70,7 +70,8 @@ AcceptNewHostKey = Annotated[
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Load exported programs (.pt2, torch bundles) of others: they can run code, and you know whose."
+        "--trust",
+        help="Load exported programs (.pt2, torch bundles) of others as they are: they can run code, and you know whose.",
     ),
 ]
 

@@ -10,6 +10,7 @@ import io
 import json
 import pickle
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -36,6 +37,7 @@ Members = dict[str, bytes]
 MODEL, WEIGHTS, CONSTANTS = rt_torch.MODEL, *rt_torch.CONFIGS.values()
 EXAMPLES = rt_torch.EXAMPLES
 SYMBOL = "Symbol('s77', positive=True, integer=True)"
+COMPILER = shutil.which("cc")
 GIVEN = ("--dataset", "digits", "--size", "16", "--channels", "1")
 
 
@@ -135,6 +137,18 @@ def other_case(members: Members, canary: Path) -> bytes:
     return packed({**members, CONSTANTS: json.dumps(config).encode(), "data/constants/OPAQUE_OBJ_0": pickled})
 
 
+def library(members: Members, canary: Path) -> bytes:
+    """Bring a shared library, which the system runs when torch loads it."""
+    source, built = canary.with_name("evil.c"), canary.with_name("evil.so")
+    made = f'#include <sys/stat.h>\n__attribute__((constructor)) static void made(void) {{ mkdir("{canary}", 0700); }}\n'
+    source.write_text(made)
+    if COMPILER is not None:
+        subprocess.run([COMPILER, "-shared", "-fPIC", "-o", built, source], check=True, timeout=60)
+    content = built.read_bytes() if COMPILER is not None else b"\x7fELF"
+    folder, about = "data/aotinductor/model", b'{"AOTI_DEVICE_KEY": "cpu"}'
+    return packed({**members, f"{folder}/x.wrapper_metadata.json": about, f"{folder}/x.wrapper.so": content})
+
+
 def constant_text(members: Members, canary: Path) -> bytes:
     """Let the program take a text: torch compares it in source that it writes."""
     examples, content = io.BytesIO(), json.loads(members[MODEL])
@@ -165,12 +179,6 @@ def node(target: str, *inputs: Any) -> Change:
         graph["nodes"].insert(0, {"target": target, "inputs": given, "outputs": outputs, "metadata": {}, "name": None})
 
     return change
-
-
-def command(content: Any, canary: Path) -> None:
-    """Call what Python modules within torch hold, and let nobody look at it."""
-    node("torch.os.system", {"as_string": f"mkdir -p '{canary}'"})(content, canary)
-    content["verifiers"] = []
 
 
 def from_file(content: Any, canary: Path) -> None:
@@ -332,7 +340,7 @@ ATTACKS = {
     "older-layout": Attack(older, PLAIN, True),
     "twice": Attack(twice, "is there twice", True),
     "other-case": Attack(other_case, PLAIN, True),
-    "library": Attack(added("data/aotinductor/model/x.wrapper.so", b"\x7fELF"), PLAIN),
+    "library": Attack(library, PLAIN, COMPILER is not None),
     "constant-text": Attack(constant_text, "is not allowed", True, ("text",)),
     # expressions
     "expression-in-symbol": Attack(
@@ -350,7 +358,7 @@ ATTACKS = {
     "range-as-text": Attack(put("range_constraints", value={"s77": {"min_val": "1+1", "max_val": None}}), "no whole number"),
     "range-huge": Attack(put("range_constraints", value={"s77": {"min_val": 0, "max_val": 10**400}}), "no whole number"),
     # operators
-    "operator-of-python": Attack(edited(command), OPERATOR, True),
+    "operator-of-python": Attack(edited(node("torch.os.system", {"as_string": "true"})), OPERATOR),
     "operator-from-file": Attack(edited(from_file), OPERATOR, True),
     "operator-load-library": Attack(edited(node("torch.ops.load_library", {"as_string": "x.so"})), OPERATOR),
     "operator-higher-order": Attack(edited(node("torch.ops.higher_order.cond")), OPERATOR),
