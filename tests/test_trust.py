@@ -302,7 +302,7 @@ def test_a_plain_bundle_on_another_users_computer_is_measured_after_a_trial(
     tiny_bundles: Bundles, here: Path, stranger: None, cli: Cli
 ) -> None:
     folder = tiny_bundles["torch", "fp32"]
-    code, out, err = cli("run", folder, "--half-width", "50%", "--json")
+    code, out, err = cli("run", folder, "--target", "sleeper.yaml", "--half-width", "50%", "--json")
     assert (code, [cell["state"] for cell in json.loads(out)["cells"]]) == (0, ["done"]), err
     assert list(trust._tried.values()) == [None]
     assert not trust.is_own(folder, read_bundle(folder), "torch")

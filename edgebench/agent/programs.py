@@ -200,19 +200,19 @@ OPERATORS = frozenset(
     adaptive_max_pool2d add addcdiv addcmul addmm alias all amax amin any arange argmax argmin avg_pool1d avg_pool2d baddbmm
     batch_norm bitwise_and bitwise_not bitwise_or bmm broadcast_tensors cat ceil celu channel_shuffle chunk clamp clamp_max
     clamp_min clone constant_pad_nd contiguous conv1d conv2d conv_transpose2d convolution copy cos cumsum detach div dropout
-    einsum elu embedding empty empty_like eq erf exp expand expand_as eye feature_dropout fill flatten flip floor
-    floor_divide full full_like gather ge gelu glu group_norm gt hardsigmoid hardswish hardtanh index index_select
-    instance_norm layer_norm le leaky_relu lift_fresh_copy linalg_vector_norm linear linspace log log1p log_sigmoid
-    log_softmax logical_and logical_not logical_or lt masked_fill matmul max max_pool1d max_pool2d max_pool2d_with_indices
-    maximum mean meshgrid min minimum mish mm movedim mul narrow native_dropout native_group_norm native_layer_norm ne neg
-    new_empty new_full new_ones new_zeros norm ones ones_like pad permute pixel_shuffle pixel_unshuffle pow prelu reciprocal
-    relu relu6 remainder repeat repeat_interleave reshape rms_norm roll round rsqrt rsub scalar_tensor
-    scaled_dot_product_attention select selu sigmoid sign silu sin slice softmax softplus split split_with_sizes sqrt
-    squeeze stack std sub sum swapaxes sym_size t tanh threshold to topk transpose tril triu true_divide unbind unflatten
-    unsqueeze upsample_bicubic2d upsample_bilinear2d upsample_nearest2d var var_mean view view_as where zeros zeros_like
+    einsum elu embedding eq erf exp expand expand_as eye feature_dropout fill flatten flip floor floor_divide full full_like
+    gather ge gelu glu group_norm gt hardsigmoid hardswish hardtanh index index_select instance_norm layer_norm le
+    leaky_relu lift_fresh_copy linalg_vector_norm linear linspace log log1p log_sigmoid log_softmax logical_and logical_not
+    logical_or lt masked_fill matmul max max_pool1d max_pool2d max_pool2d_with_indices maximum mean meshgrid min minimum
+    mish mm movedim mul narrow native_dropout native_group_norm native_layer_norm ne neg new_full new_ones new_zeros norm
+    ones ones_like pad permute pixel_shuffle pixel_unshuffle pow prelu reciprocal relu relu6 remainder repeat
+    repeat_interleave reshape rms_norm roll round rsqrt rsub scalar_tensor scaled_dot_product_attention select selu sigmoid
+    sign silu sin slice softmax softplus split split_with_sizes sqrt squeeze stack std sub sum swapaxes sym_size t tanh
+    threshold to topk transpose tril triu true_divide unbind unflatten unsqueeze upsample_bicubic2d upsample_bilinear2d
+    upsample_nearest2d var var_mean view view_as where zeros zeros_like
     """.split()
 )
-"""Of `torch.ops.aten`; with `_` at the end, in place. None of them opens files, prints or takes an address."""
+"""Of `torch.ops.aten`; with `_` at the end, in place. None opens files, prints, takes an address or shows memory as it was."""
 PLAIN_OPERATORS = frozenset("_operator." + each for each in "add sub mul floordiv mod eq ne le lt ge gt neg".split())
 ATEN = re.compile(r"torch\.ops\.aten\.(_?[a-z][a-z0-9_]*)\.([A-Za-z][A-Za-z0-9_]*)", re.ASCII)
 RESERVED = frozenset("self torch device inf nan NoneType fx_pytree pytree math operator".split()) | frozenset(keyword.kwlist)
@@ -303,7 +303,8 @@ def node(value: Any) -> Any:
     known = operator(value.get("target") if isinstance(value, dict) else None)
     kinds = dict(ARGUMENTS, as_string=STRINGS[known]) if known in STRINGS else ARGUMENTS
     given = _record({"name": ARGUMENT_NAME, "arg": _one_of(kinds)}, {"kind": _exactly(None, 1, 2)})
-    needed = {"target": str, "inputs": _list(given), "outputs": _list(_one_of(OUTPUTS)), "metadata": _metadata}
+    results = _list(_one_of(OUTPUTS))
+    needed = {"target": str, "inputs": _list(given), "outputs": results, "metadata": _metadata}  # type: Dict[str, Check]
     return _record(needed, {"is_hop_single_tensor_return": _exactly(None), "name": _maybe(name)})(value)
 
 
