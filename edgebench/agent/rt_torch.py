@@ -24,6 +24,9 @@ NEEDED = frozenset([MODEL, EXAMPLES, "archive_format", "archive_version", ".data
 OTHERS = frozenset([".data/serialization_id", "byteorder"])
 TENSOR = re.compile(r"data/(weights/weight|constants/tensor)_(0|[1-9][0-9]{0,5})", re.ASCII)
 MOST_MEMBERS, MOST_JSON = 20000, 64 << 20
+EXPRESSION = re.compile(r"[A-Za-z0-9_ +\-*/(),<>=]*")
+SYMBOL = re.compile(r"Symbol\('(s\d+)'(?:, (?:integer|positive|nonnegative)=True)*\)")
+"""How torch writes a size that is open, as a dynamic batch is."""
 
 
 class Runtime(object):
@@ -96,6 +99,7 @@ def open_program(torch: Any, path: str, content: Optional[bytes]) -> Any:
     """Load what `cleaned` has written, in which torch must see the members that are meant, or a file that is known."""
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     if content is None:
+        refuse_code(path)
         return torch.export.load(path)
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         meant = sorted(each.partition("/")[2] for each in archive.namelist())
@@ -103,6 +107,30 @@ def open_program(torch: Any, path: str, content: Optional[bytes]) -> Any:
     if seen != meant:
         raise programs.Refused("torch sees other members than were written")
     return torch.export.load(io.BytesIO(content))
+
+
+def refuse_code(path: str) -> None:
+    """Raise ValueError where a file that somebody vouches for plainly carries code: pickled objects, or no arithmetic as a size."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if "/custom_obj_" in name or "/opaque_obj_" in name:
+                raise ValueError("%s: carries a pickled object (%s)" % (path, name))
+            if name.endswith(".json") and "/models/" in name:
+                for text in _expressions(json.loads(archive.read(name).decode("utf-8"))):
+                    if "__" in text or not EXPRESSION.fullmatch(SYMBOL.sub(r"\1", text)):
+                        raise ValueError("%s: carries a shape expression that is no arithmetic: %r" % (path, text))
+
+
+def _expressions(value: Any) -> Any:
+    """Find every shape expression in a program's JSON."""
+    if isinstance(value, dict):
+        if isinstance(value.get("expr_str"), str):
+            yield value["expr_str"]
+        value = list(value.values())
+    if isinstance(value, list):
+        for item in value:
+            for found in _expressions(item):
+                yield found
 
 
 def read_members(content: bytes) -> Dict[str, bytes]:
