@@ -110,7 +110,7 @@ def open_program(torch: Any, path: str, content: Optional[bytes]) -> Any:
 
 
 def refuse_code(path: str) -> None:
-    """Raise ValueError where a file that somebody vouches for plainly carries code: pickled objects, or no arithmetic as a size."""
+    """Raise ValueError where a vouched file plainly carries code: pickled objects, or sizes that are no arithmetic."""
     with zipfile.ZipFile(path) as archive:
         for name in archive.namelist():
             if "/custom_obj_" in name or "/opaque_obj_" in name:
