@@ -1,10 +1,13 @@
 """Files that can run code when they are loaded, or name code to be run, and how edgebench knows the user's own.
 
 torch loads exported programs (`.pt2`) by pickle, by evaluating expressions and
-by loading libraries, and finds a file's members otherwise than Python does: no
-look into such a file can tell that it is harmless. So only two kinds are
-loaded: what this user's edgebench wrote, which it knows by hash from a list in
-the user's own state folder, and what the user vouches for.
+by loading libraries, and finds a file's members otherwise than Python does. So
+it is given three kinds alone: what this user's edgebench wrote, which it knows
+by hash from a list in the user's own state folder; what the user vouches for;
+and of any other file a new one, which edgebench writes of what it understood in
+it (`agent/runtimes/programs.py`), after a process without rights has loaded and run that
+(`sandbox.py`). This process, and a device, then load it too: what is promised
+of them rests on the new file, the trial is a second look.
 
 Targets, fleets, profiles and model folders can name code: an interpreter, a
 meter's program, plugins, a network's factory. It runs once the user has said so
@@ -13,6 +16,7 @@ for those very bytes (`edgebench trust FILE`), or says so for this command.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import stat
@@ -21,16 +25,25 @@ import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from edgebench.agent.runtimes.programs import Refused
+from edgebench.agent.runtimes.rt_torch import cleaned
 from edgebench.errors import StorageWarning, UntrustedFile
 from edgebench.files import sha256_file, storage
+from edgebench.sandbox import trial
 from edgebench.schema import Bundle
 
 PROGRAM = ".pt2"
 MEMBER = re.compile(r"/models/.*\.json$|/data/aotinductor/|^/serialized_exported_program\.json$")
 """What only an exported program has in it; the last until torch 2.7."""
 
+CAN_RUN = "exported programs can run code when they are loaded"
+VOUCH = "give --trust (in Python trust=True) if you know who made it"
+LARGEST = 4 << 30
+
 _written: set[str] = set()
 """By this process, where no list can be kept."""
+_tried: dict[str, str | None] = {}
+"""What speaks against files that this process tried apart, by their hashes."""
 
 
 def is_program(path: Path) -> bool:
@@ -53,15 +66,18 @@ def programs(folder: Path, bundle: Bundle, runtime: str) -> Iterator[str]:
 
 
 def check_bundle(folder: Path, bundle: Bundle, runtime: str, trust: bool) -> None:
-    """Raise `UntrustedFile` unless edgebench wrote a bundle's programs, or the user vouches for them."""
+    """Raise `UntrustedFile` unless edgebench wrote a bundle's programs, the user vouches for them, or they pass."""
     for name in programs(folder, bundle, runtime):
         _check(folder / name, bundle.files[name].sha256, trust)
 
 
-def check_program(path: Path, trust: bool) -> None:
-    """Raise `UntrustedFile` where a file is an exported program, unless edgebench wrote it or the user vouches for it."""
-    if is_program(path):
-        _check(path, sha256_file(path), trust)
+def check_program(path: Path, trust: bool) -> bytes | None:
+    """Return what torch may load in an exported program's place; None where it may load the file itself.
+
+    That is: no exported program, one that edgebench wrote, or that the user vouches
+    for. `UntrustedFile` where it is another's, and is refused, or cannot be tried here.
+    """
+    return _check(path, sha256_file(path), trust) if is_program(path) else None
 
 
 def check_written(path: Path, names: str, trust: bool) -> None:
@@ -75,13 +91,22 @@ def is_own(folder: Path, bundle: Bundle, runtime: str) -> bool:
     return all(_doubt(bundle.files[name].sha256) is None for name in programs(folder, bundle, runtime))
 
 
-def _check(path: Path, digest: str, trust: bool) -> None:
+def _check(path: Path, digest: str, trust: bool) -> bytes | None:
     doubt = None if trust else _doubt(digest)
-    if doubt is not None:
-        raise UntrustedFile(
-            f"{path}: exported programs can run code when they are loaded, and {doubt}; "
-            "give --trust (in Python trust=True) if you know who made it"
-        )
+    if doubt is None:
+        return None
+    try:
+        if path.stat().st_size > LARGEST:
+            raise Refused(f"is larger than {LARGEST >> 30} GB")
+        content = cleaned(path.read_bytes())
+    except Refused as refused:
+        raise UntrustedFile(f"{path}: {CAN_RUN}, and {doubt} ({refused}); {VOUCH}") from refused
+    key = hashlib.sha256(content).hexdigest()
+    if key not in _tried:
+        _tried[key] = trial(content)
+    if _tried[key] is not None:
+        raise UntrustedFile(f"{path}: {CAN_RUN}, and {doubt} ({_tried[key]}); {VOUCH}")
+    return content
 
 
 # ---------------------------------------------------------------- the list

@@ -22,8 +22,8 @@ store recipes
 models analysis device
 data config
 trust plugins
-files
-schema errors agent leftovers __version__
+files sandbox
+schema errors agent leftovers sandboxed __version__
 """
 """The rooms of `edgebench/`, each level above those that it may use."""
 ALONE = {

@@ -24,7 +24,6 @@ from conftest import Cli, SmallDisk
 from test_measure import Bundles
 
 from edgebench import models, trust
-from edgebench.agent.runtimes.rt_torch import refuse_code
 from edgebench.bundle import export
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.config import read_dataset, read_target
@@ -35,7 +34,7 @@ from edgebench.models import checkpoint
 from edgebench.models import source as source_
 from edgebench.schema import Bundle
 
-SAID = "exported programs can run code when they are loaded, and edgebench did not write this one; give --trust"
+SAID = "exported programs can run code when they are loaded, and edgebench did not write this one ("
 GIVEN: dict[str, Any] = {"format": "onnx", "dataset": "digits", "size": 16, "channels": 1}
 PROFILE = """
 name: theirs
@@ -104,21 +103,20 @@ ATTACKS = {"pickle": with_pickle, "expression": with_expression}
 
 @pytest.fixture
 def theirs(here: Path) -> Path:
-    """Make a program as someone else would, for digits."""
+    """Make a program as someone else would, for digits, with a note that no plain program has."""
     module = models.build("tinynet:net", 10, 1, 16).eval()
-    torch.export.save(torch.export.export(module, (torch.zeros(1, 1, 16, 16),)), here / "theirs.pt2")
+    program = torch.export.export(module, (torch.zeros(1, 1, 16, 16),))
+    torch.export.save(program, here / "theirs.pt2", extra_files={"note": "from me"})
     return here / "theirs.pt2"
 
 
 @pytest.fixture
 def evil(here: Path, request: pytest.FixtureRequest) -> Path:
-    """Make a program that runs code when it is loaded, and that `refuse_code` does not see through."""
+    """Make a program that runs code when it is loaded."""
     module, batch = models.build("tinynet:net", 10, 1, 16).eval(), torch.export.Dim("batch")
     program = torch.export.export(module, (torch.zeros(2, 1, 16, 16),), dynamic_shapes=({0: batch},))
     torch.export.save(program, here / "good.pt2")
-    path = ATTACKS[request.param](here / "good.pt2", here / "evil.pt2", here / "canary")
-    refuse_code(str(path))
-    return path
+    return ATTACKS[request.param](here / "good.pt2", here / "evil.pt2", here / "canary")
 
 
 @pytest.fixture
@@ -137,7 +135,8 @@ def forged(source: Path, folder: Path, canary: Path, **more: Any) -> Path:
 
 @pytest.fixture
 def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be another user, whose edgebench has written nothing yet."""
+    """Be another user, whose edgebench has written and tried nothing yet."""
+    monkeypatch.setattr(trust, "_tried", {})
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setattr(trust, "_written", set())
 
@@ -157,7 +156,7 @@ def test_a_program_of_others_runs_nothing_unless_the_user_vouches(evil: Path, cl
     for verb in (("export", evil, "--format", "onnx"), ("export", evil, "--format", "torch"), ("quantize", evil)):
         code, _, err = cli(*verb, "--dataset", "digits", "--size", "16", "--channels", "1")
         assert (code, one_line(err)) == (2, True)
-        assert f"{evil}: {SAID} (in Python trust=True) if you know who made it" in err
+        assert f"{evil}: {SAID}" in err and "); give --trust (in Python trust=True) if you know who made it" in err
     assert not canary.exists()
     with contextlib.suppress(AttributeError):  # the expression has no value
         checkpoint.read(evil, trust=True)
@@ -249,6 +248,15 @@ def test_a_bundle_of_others_goes_to_no_device_unless_the_user_vouches(hostile: P
     assert canary.exists(), "then the attack is none, and the test shows nothing"
 
 
+def test_a_device_takes_apart_what_its_host_let_through(hostile: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_check", lambda *_: None)
+    code, out, _ = cli("run", hostile, "--half-width", "50%", "--json")
+    [cell] = json.loads(out)["cells"]
+    assert (code, cell["state"]) == (1, "failed")
+    assert "OPAQUE_OBJ_0': is no part of a plain program" in cell["reason"]
+    assert not (hostile.parent / "canary").exists()
+
+
 def test_of_several_bundles_the_others_are_measured(hostile: Path, tiny_bundles: Bundles, cli: Cli) -> None:
     given = (hostile, tiny_bundles["onnx", "fp32"], "--target", "sleeper.yaml")
     code, out, _ = cli("run", *given, "--half-width", "50%", "--json")
@@ -279,12 +287,25 @@ def read_bundle_as(folder: Path, entry: str) -> Any:
     return write_manifest(folder, bundle.model_copy(update={"entry": entry, "files": list_files(folder)}))
 
 
-def test_a_bundle_on_another_users_computer_is_asked_about(tiny_bundles: Bundles, here: Path, stranger: None) -> None:
+def test_a_bundle_on_another_users_computer_is_asked_about_where_it_cannot_be_tried(
+    tiny_bundles: Bundles, here: Path, stranger: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trust, "trial", lambda _: "no process without rights can be made here")
     for (format, _), folder in tiny_bundles.items():
         bundle = read_bundle(folder)
         assert trust.is_own(folder, bundle, bundle.runtime) == (format != "torch")
-    with pytest.raises(UntrustedFile, match="did not write this one"):
+    with pytest.raises(UntrustedFile, match=r"did not write this one \(no process without rights can be made here\)"):
         verbs.run(bundle=[tiny_bundles["torch", "fp32"]])
+
+
+def test_a_plain_bundle_on_another_users_computer_is_measured_after_a_trial(
+    tiny_bundles: Bundles, here: Path, stranger: None, cli: Cli
+) -> None:
+    folder = tiny_bundles["torch", "fp32"]
+    code, out, err = cli("run", folder, "--target", "sleeper.yaml", "--half-width", "50%", "--json")
+    assert (code, [cell["state"] for cell in json.loads(out)["cells"]]) == (0, ["done"]), err
+    assert list(trust._tried.values()) == [None]
+    assert not trust.is_own(folder, read_bundle(folder), "torch")
 
 
 def test_a_cached_program_that_could_be_anybodys_is_exported_again(here: Path, tiny_bundles: Bundles) -> None:
@@ -338,7 +359,7 @@ def test_a_list_in_the_folder_that_edgebench_works_in_counts_for_nothing(
 
 def test_what_cannot_be_noted_is_said_and_counts_for_this_process(theirs: Path, stranger: None) -> None:
     Path("state").write_text("a file, where a folder is needed")
-    with pytest.raises(UntrustedFile, match=r"cannot be read \(.*written: Not a directory\); give --trust"):
+    with pytest.raises(UntrustedFile, match=r"cannot be read \(.*written: Not a directory\) \(.*; give --trust"):
         checkpoint.read(theirs)
     with pytest.warns(StorageWarning, match=r"no note could be kept .*Not a directory"):
         trust.remember(sha256_file(theirs))

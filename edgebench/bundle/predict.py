@@ -25,12 +25,13 @@ def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Arra
 
 
 def predictions(folder: Path, bundle: Bundle, images: Array, target: Target, ways: Sequence[Mapping[str, Any]]) -> list[Array]:
-    """Run a bundle on this computer once for each set of runtime options; float32 scores [n, classes] of each."""
+    """Run a bundle that was made here once for each set of runtime options; float32 scores [n, classes] of each."""
     host = target.model_copy(update={"transport": "local", "host": None, "python": None})
     with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
         transport = deploy.connect(host, Link(Path(root)))
         deployed = deploy.deploy(host, transport, folder, bundle, images)
-        cells = [job_.cell_job(bundle, bundle.runtime, deployed, images.shape, Scenario(), options) for options in ways]
+        given = (bundle, bundle.runtime, deployed, images.shape, Scenario())
+        cells = [job_.cell_job(*given, options, known=True) for options in ways]
         batch = 4 if bundle.dynamic_batch else 1
         passes = [job_.Pass("accuracy", batch=batch, cell=cell) for cell in range(len(cells))]
         job = job_.job(cells, passes, MODES["quick"], Scenario())

@@ -70,7 +70,8 @@ AcceptNewHostKey = Annotated[
 Trust = Annotated[
     bool,
     typer.Option(
-        "--trust", help="Run the code of the files that are given: exported programs (.pt2, torch bundles), and what files name."
+        "--trust",
+        help="Let the files that are given run code: programs of others (.pt2, torch bundles) as they are, and what files name.",
     ),
 ]
 

@@ -36,11 +36,16 @@ def cell_job(
     shape: Sequence[int],
     scenario: Scenario,
     options: Mapping[str, Any] = MappingProxyType({}),
+    known: bool = False,
 ) -> dict[str, Any]:
-    """Write one cell's part of a job; shape: [n, h, w, c] of the evaluation images, `options` of the runtime."""
+    """Write one cell's part of a job; shape: [n, h, w, c] of the evaluation images, `options` of the runtime.
+
+    `known`: edgebench wrote the bundle's programs, or the user vouches for them; else the device takes them apart.
+    """
     return {
         "runtime": runtime,
         "path": deployed.model,
+        "known": known,
         "bundle": bundle.sha256,
         "precision": bundle.precision,
         "finish": _finish(bundle, options),

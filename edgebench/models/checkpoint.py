@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from edgebench.agent.runtimes.rt_torch import refuse_code
+from edgebench.agent.runtimes.rt_torch import open_program
 from edgebench.errors import CheckpointError
 from edgebench.trust import check_program
 
@@ -23,13 +23,13 @@ def read(path: Path, trust: bool = False) -> Any:
 
     State dicts always with `weights_only=True`; `CheckpointError` where the file is
     truncated, is no checkpoint, or holds code, which is never run. A program can run
-    code: `UntrustedFile` unless edgebench wrote it, or the user vouches for it (`trust`).
+    code: it is loaded as it is where edgebench wrote it or the user vouches for it
+    (`trust`); else what `trust.check_program` made of it, `UntrustedFile` where that refuses it.
     """
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pt, .pth or .pt2 file")
     if path.suffix == ".pt2":
-        check_program(path, trust)
-        return _program(path)
+        return _program(path, check_program(path, trust))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the pickle protocols of other people's files
@@ -55,10 +55,9 @@ def state_dict(content: Any, path: Path) -> dict[str, Any]:
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
-def _program(path: Path) -> Any:
+def _program(path: Path, content: bytes | None) -> Any:
     try:
-        refuse_code(str(path))
-        return torch.export.load(path)
+        return open_program(torch, str(path), content)
     except (RuntimeError, ValueError, OSError, KeyError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         raise CheckpointError(
             f"{path}: not a complete exported program ({_line(error)}); save it with torch.export.save"

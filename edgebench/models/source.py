@@ -89,12 +89,12 @@ def import_checkpoint(source: SourceOptions, data: Dataset, root: Path) -> Path:
     """Make a model folder of a user's checkpoint; returns the one made before if the file is the same.
 
     A program that the user vouches for is vouched for from then on: the folder holds the same bytes.
+    Any other is looked at again whenever it is loaded.
     """
     import torch
 
     folder, path = checkpoint_folder(source, data, root), Path(source.text)
-    check_program(path, source.trust)
-    if is_program(path):
+    if check_program(path, source.trust) is None and is_program(path):
         remember(sha256_file(path))
     if (folder / "model.json").exists():
         models.read_model(folder)

@@ -46,7 +46,7 @@ from edgebench.schema import (
 from edgebench.store import records as records_
 from edgebench.store.key import cell_key
 from edgebench.store.noise import meter_cost
-from edgebench.trust import check_bundle
+from edgebench.trust import check_bundle, is_own
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
@@ -330,7 +330,9 @@ def run_job(
             return [measure.failed(lost) for _ in subjects]
         scenario = subject.cell.scenario
         cell = subject.cell
-        cells.append(job_.cell_job(subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options))
+        given = (subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options)
+        known = session.options.trust or is_own(subject.folder, subject.bundle, cell.runtime)
+        cells.append(job_.cell_job(*given, known=known))
     if meters is None:
         each = session.measure.meters or [spec for subject in subjects for spec in subject.meters]
         meters = list({(spec.name, str(spec.options)): spec for spec in each}.values())
