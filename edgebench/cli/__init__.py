@@ -1,15 +1,18 @@
 """The command line: wiring, printing and exit codes; one file per command.
 
-Exit codes: 0 done; 1 some cells failed; 2 wrong usage or bad input; 130 interrupted.
+Exit codes: 0 done; 1 some cells failed, or a record could not be read; 2 wrong usage or bad input, or what was to be printed
+could not be written; 130 interrupted. Where the reader of the output leaves before its end (`| head`), or there is no output
+(`>&-`), the code is the one that the command would have had, and nothing is said of it.
 """
 
 from __future__ import annotations
 
-import functools
 import io
 import os
 import sys
+import traceback
 import warnings
+from types import TracebackType
 from typing import Annotated, Any
 
 import typer
@@ -25,6 +28,7 @@ from edgebench.cli import (
     leaderboard,
     models,
     noise,
+    output,
     quantize,
     recommend,
     report,
@@ -73,7 +77,7 @@ app.add_typer(results.app, name="results")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"edgebench {__version__}")
+        console.say(f"edgebench {__version__}")
         raise typer.Exit
 
 
@@ -91,18 +95,25 @@ def main() -> None:
     """Run the command line and turn errors into one line and an exit code."""
     debug = "--debug" in sys.argv or bool(os.environ.get("EDGEBENCH_DEBUG"))
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name need not be text
-    warnings.showwarning = functools.partial(_show, warnings.showwarning)
-    sys.exit(execute(arguments, debug))
+    out = output.hold()
+    warnings.showwarning, sys.excepthook = _show, _show_traceback
+    code = execute(arguments, debug)
+    if reason := output.lost(out):
+        console.complain(f"standard output: {reason}; some of what was to be printed is lost")
+        code = code or BAD_INPUT
+    sys.exit(code)
 
 
-def _show(other: Any, message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    """Print edgebench's own warnings as one line, and leave those of libraries to Python."""
+def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **more: Any) -> None:
+    """Print edgebench's own warnings as one line, and those of libraries as Python does."""
     if issubclass(category, StorageWarning):
         console.complain(str(message))
     else:
-        other(message, category, *where, **more)
+        console.say_error(warnings.formatwarning(message, category, filename, lineno, more.get("line")))
+
+
+def _show_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    console.say_error("".join(traceback.format_exception(kind, error, trace)))
 
 
 def execute(arguments: list[str], debug: bool) -> int:
@@ -111,29 +122,25 @@ def execute(arguments: list[str], debug: bool) -> int:
         code = typer.main.get_command(app).main(arguments, prog_name="edgebench", standalone_mode=False)
         return _interrupted() if code == INTERRUPTED else int(code or DONE)
     except USAGE_ERROR as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        console.say_error(shown.getvalue())
         return BAD_INPUT
     except (typer.Abort, KeyboardInterrupt):
         return _interrupted()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return DONE
     except EdgebenchError as error:
         if debug:
             raise
-        print(f"edgebench: {console.plain(str(error))}", file=sys.stderr)
+        console.complain(str(error))
         return FAILED if isinstance(error, (ExportError, MeasureError, TransportError)) else BAD_INPUT
     except Exception as error:
         if debug:
             raise
-        kind = type(error).__name__
-        print(
-            f"edgebench: unexpected {kind}: {console.plain(str(error))}; please report it with the output of --debug",
-            file=sys.stderr,
-        )
+        told = f"unexpected {type(error).__name__}: {console.plain(str(error))}"
+        console.complain(f"{told}; please report it with the output of --debug")
         return FAILED
 
 
 def _interrupted() -> int:
-    print("edgebench: interrupted; what was finished is kept, the same command does the rest", file=sys.stderr)
+    console.complain("interrupted; what was finished is kept, the same command does the rest")
     return INTERRUPTED

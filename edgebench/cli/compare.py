@@ -57,12 +57,13 @@ def _print(suite: Suite, markdown: bool) -> None:
     rows = [_row(pair) for pair in suite.pairs]
     (console.print_markdown if markdown else console.print_table)("Second against first", rows)
     if len(rows) > 1:
-        print(f"\nGeometric mean of {len(rows)} ratios: {suite.geometric_mean:.3f}")
+        console.say()
+        console.say(f"Geometric mean of {len(rows)} ratios: {suite.geometric_mean:.3f}")
     for name in suite.alone:
-        print(f"only on one side: {name}")
+        console.say(f"only on one side: {name}")
     for pair in suite.pairs:
         for line in _explained(pair):
-            print(line)
+            console.say(line)
 
 
 def _row(pair: Compared) -> dict[str, Any]:

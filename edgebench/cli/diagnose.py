@@ -61,19 +61,21 @@ def command(
 
 
 def _print(found: Diagnosis) -> None:
-    print(f"{found.headline}\n")
+    console.say(found.headline)
+    console.say()
     _tables(found)
     for sentence in filter(None, (found.fused, found.mapped)):
-        print(f"{sentence}.")
+        console.say(f"{sentence}.")
     for line in _findings(found):
-        print(line)
-    print(f"\nRuntime: {found.runtime}. Times: {found.method}.")
+        console.say(line)
+    console.say()
+    console.say(f"Runtime: {found.runtime}. Times: {found.method}.")
     if found.graph.timed:
         added = (
             f"; {found.overhead_ns / 1e3:.1f} µs were taken off each kernel, which profiling adds" if found.overhead_ns else ""
         )
-        print(f"Profiling slows what it times, so read the shares{added}.")
-    print(f"The file is as it was, for instance for Netron: {found.path}")
+        console.say(f"Profiling slows what it times, so read the shares{added}.")
+    console.say(f"The file is as it was, for instance for Netron: {found.path}")
 
 
 def _tables(found: Diagnosis) -> None:
@@ -98,10 +100,10 @@ def _tables(found: Diagnosis) -> None:
 def _findings(found: Diagnosis) -> Iterator[str]:
     """Write down each finding: what, how much, why, and what to do."""
     if not found.findings:
-        yield "\nNothing that stands out."
+        yield from ("", "Nothing that stands out.")
     for number, finding in enumerate(found.findings, 1):
         share = f", {_share(finding.share)} of the time" if finding.share is not None else ""
-        yield f"\n{number}. {finding.what}{share}"
+        yield from ("", f"{number}. {finding.what}{share}")
         yield f"   Why: {finding.why}."
         if finding.places:
             more = f" and {len(finding.places) - PLACES} more" if len(finding.places) > PLACES else ""

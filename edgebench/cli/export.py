@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -56,7 +55,7 @@ def command(
         return
     by = f" in {parity.runtime}" if parity.runtime else ""
     drop = "" if parity.metric_drop is None else f", drop {100 * parity.metric_drop:.1f} points"
-    print(
+    console.say(
         f"{result.folder}: {bundle.size_bytes / 2**20:.2f} MiB{' (as before)' if result.cached else ''}; parity on "
         f"{parity.samples} {parity.source} samples{by}: top-1 agreement {100 * parity.top1_agreement:.1f} %, "
         f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
@@ -67,8 +66,7 @@ def command(
         console.complain(WEIGHTS)
     if bundle.model.lineage.recipe == "checkpoint" and network.mean is None:
         spec = bundle.preprocessing
-        print(
-            f"edgebench: normalised with mean {spec.mean} and std {spec.std}, taken from the data; "
-            "if it was trained with others, give --mean and --std",
-            file=sys.stderr,
+        console.complain(
+            f"normalised with mean {spec.mean} and std {spec.std}, taken from the data; "
+            "if it was trained with others, give --mean and --std"
         )

@@ -47,9 +47,11 @@ def command(
     made = options.tables(results, sort=sort, by=by, where=where, **cut)
     if out is not None:
         verbs.publish(made, results, out=out, format=format, columns=names)
-        print(f"{out}: {sum(len(table.rows) for table in made.tables)} rows", flush=True)
-    if json or (format is not None and out is None):
-        print(verbs.publish(made, results, format="json" if json else format, columns=names), end="")
+        console.say(f"{out}: {sum(len(table.rows) for table in made.tables)} rows", flush=True)
+    if json or (format == "json" and out is None):
+        console.print_json_text(verbs.publish(made, results, format="json"))
+    elif format is not None and out is None:
+        console.print_document(verbs.publish(made, results, format=format, columns=names))
     elif out is None:
         _print(made.tables, names)
     if made.damaged:
@@ -58,7 +60,7 @@ def command(
 
 def _print(tables: Sequence[Table], names: list[str]) -> None:
     if not tables:
-        print("No records here: `edgebench run` makes them, and --where may leave none.")
+        console.say("No records here: `edgebench run` makes them, and --where may leave none.")
     elif len(tables) > MANY and all(len(table.rows) <= 1 for table in tables):
         _print_first(tables)
     else:
@@ -76,7 +78,7 @@ def _print_first(tables: Sequence[Table]) -> None:
         first = {column.heading: column.fill(table.rows[0]) if table.rows else "" for column in chosen}
         rows.append({"table": f"{columns.title(table)} ({table.mode})", "rows": len(table.rows) + table.beyond, **first})
     console.print_table(f"The first row of each of {len(tables)} tables, the longest first", rows, right=["rows"])
-    print(f"{len(tables) - len(listed)} more tables. --where target=NAME shows one whole, --out FILE writes all.")
+    console.say(f"{len(tables) - len(listed)} more tables. --where target=NAME shows one whole, --out FILE writes all.")
 
 
 def _print_all(tables: Sequence[Table], names: list[str]) -> None:
@@ -88,8 +90,8 @@ def _print_all(tables: Sequence[Table], names: list[str]) -> None:
         title = f"{columns.title(table)} ({table.mode})"
         console.print_table(title, rows, right=[column.heading for column in chosen if column.number])
         if line := columns.advice(table):
-            print(console.plain(line))
+            console.say(line)
         for entry in table.failed:
-            print(console.plain(f"failed: {columns.failure(entry)}"))
+            console.say(f"failed: {columns.failure(entry)}")
         if table.beyond:
-            print(f"{table.beyond} more rows; --top 0 shows all, --out FILE writes them.")
+            console.say(f"{table.beyond} more rows; --top 0 shows all, --out FILE writes them.")

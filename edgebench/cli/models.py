@@ -32,5 +32,6 @@ def command(
     if json:
         console.print_json({"architectures": list(models.ARCHITECTURES), "models": made})
         return
-    print("Architectures: " + ", ".join(models.ARCHITECTURES) + ", and package.module:factory\n")
+    console.say("Architectures: " + ", ".join(models.ARCHITECTURES) + ", and package.module:factory")
+    console.say()
     console.print_table(f"Models in {work}", made, right=("parameters",))

@@ -51,8 +51,8 @@ def command(
 
 def _print(path: Path, found: Noise) -> None:
     count, floor = len(found.ratios), 100 * found.floor
-    print(f"{found.target}, mode {found.mode}: 95 % of {count} A/A comparisons differ by {floor:.1f} % at most")
+    console.say(f"{found.target}, mode {found.mode}: 95 % of {count} A/A comparisons differ by {floor:.1f} % at most")
     if found.meter_cost is not None:
         cost, flag = found.meter_cost.value, " (above 2 %: energy is flagged)" if found.meter_cost.value > 0.02 else ""
-        print(f"metering with {', '.join(found.meters)} lengthens an inference by {100 * cost:+.1f} %{flag}")
-    print(f"{path}: written; `edgebench compare` and `edgebench leaderboard` use it")
+        console.say(f"metering with {', '.join(found.meters)} lengthens an inference by {100 * cost:+.1f} %{flag}")
+    console.say(f"{path}: written; `edgebench compare` and `edgebench leaderboard` use it")

@@ -88,7 +88,7 @@ def _print(result: Result) -> None:
         "On the target, in turn; accuracy on the test split", [_candidate(row, result) for row in result.candidates]
     )
     before = " (as before)" if result.cached else ""
-    print(f"{result.folder}: {result.bundle.size_bytes / 2**20:.2f} MiB{before}; {_sentence(result)}")
+    console.say(f"{result.folder}: {result.bundle.size_bytes / 2**20:.2f} MiB{before}; {_sentence(result)}")
 
 
 def _block(row: dict[str, Any]) -> dict[str, Any]:

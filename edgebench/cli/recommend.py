@@ -70,6 +70,6 @@ def _print(choice: Choice) -> None:
     rows = [{column.heading: column.fill(row) for column in chosen} for row in choice.kept]
     console.print_table(title, rows, right=[column.heading for column in chosen if column.number])
     if choice.kept:
-        print(f"Best: {choice.kept[0].entry.name}.")
+        console.say(f"Best: {choice.kept[0].entry.name}.")
     for row, reasons in choice.excluded:
-        print(f"left out: {row.entry.name}: {'; '.join(reasons)}")
+        console.say(f"left out: {row.entry.name}: {'; '.join(reasons)}")

@@ -61,9 +61,9 @@ def _print(made: Reported, json: bool) -> None:
         return
     if made.out is not None:
         size = f"{made.size / 1e6:.1f} MB" if made.size >= 1e6 else f"{made.size / 1e3:.0f} kB"
-        print(console.plain(f"{made.out}: {made.rows} rows, {made.failed} failed cells, {size}"), flush=True)
+        console.say(f"{made.out}: {made.rows} rows, {made.failed} failed cells, {size}", flush=True)
     for path in made.figures:
-        print(console.plain(str(path)))
+        console.say(str(path))
 
 
 def _serve(site: Site, port: int, json: bool) -> None:
@@ -75,7 +75,7 @@ def _serve(site: Site, port: int, json: bool) -> None:
         if json:
             console.print_json({"url": url})
         else:
-            print(f"{url} shows the report; Ctrl-C ends it", flush=True)
+            console.say(f"{url} shows the report; Ctrl-C ends it", flush=True)
         try:
             server.serve_forever()
         except KeyboardInterrupt:

@@ -82,7 +82,7 @@ def _print_plan(result: RunResult) -> None:
     rows = [{**_name(cell), "state": cell.state, "": cell.reason} for cell in result.cells]
     console.print_table("Plan", rows)
     todo = sum(cell.state == "to do" for cell in result.cells)
-    print(f"{todo} of {len(result.cells)} cells to do" + (f": {result.ahead}" if result.ahead else ""))
+    console.say(f"{todo} of {len(result.cells)} cells to do" + (f": {result.ahead}" if result.ahead else ""))
 
 
 def _print_outcome(result: RunResult, results: Path) -> None:
@@ -91,13 +91,13 @@ def _print_outcome(result: RunResult, results: Path) -> None:
         rows.append({**_name(cell), "state": cell.state, **_numbers(cell.record)})
         failed += [_failure(cell, cell.record)] if cell.state == "failed" else []
     console.print_table("Cells", rows, right=("metric %", "p50 ms", "per second", "size MiB"))
-    for line in (_advice(result), *failed):
-        print(console.plain(line), end="\n" if line else "")
+    for line in filter(None, (_advice(result), *failed)):
+        console.say(line)
     where = shlex.quote(str(results))
-    print(f"{len(rows) - len(failed)} of {len(rows)} cells have a result; `edgebench leaderboard {where}` compares them")
+    console.say(f"{len(rows) - len(failed)} of {len(rows)} cells have a result; `edgebench leaderboard {where}` compares them")
     if failed:
-        print(f"{len(failed)} failed; `edgebench results list {where} --where verdict=failed` names their records, ", end="")
-        print("and the same command tries them again")
+        names = f"`edgebench results list {where} --where verdict=failed` names their records"
+        console.say(f"{len(failed)} failed; {names}, and the same command tries them again")
 
 
 def _advice(result: RunResult) -> str:

@@ -42,4 +42,4 @@ def command(
         console.print_json({"folder": str(folder), **model.model_dump(mode="json")})
     else:
         found = ", ".join(f"{key} {value:g}" for key, value in model.metrics.items())
-        print(f"{folder}: {model.name}, {model.parameters / 1e6:.2f} M parameters, {found}")
+        console.say(f"{folder}: {model.name}, {model.parameters / 1e6:.2f} M parameters, {found}")

@@ -28,12 +28,12 @@ def command(
     else:
         for found in wrong:
             for line in found.wrong:
-                print(console.plain(f"{found.path}: {line}" if str(found.path) not in line else line))
+                console.say(f"{found.path}: {line}" if str(found.path) not in line else line)
         total = sum(found.numbers for found in checked)
-        print(
+        console.say(
             f"{len(checked) - len(wrong)} of {len(checked)} records hold; {total} numbers were computed again from their samples"
         )
         if unconfirmed := sorted({name.removesuffix("_bytes") for found in checked for name in found.as_written}):
-            print(f"as written by whoever measured, with nothing here to confirm it: {', '.join(unconfirmed)}")
+            console.say(f"as written by whoever measured, with nothing here to confirm it: {', '.join(unconfirmed)}")
     if wrong:
         raise typer.Exit(1)

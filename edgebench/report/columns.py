@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,9 +11,16 @@ from edgebench.report.advice import unstable
 from edgebench.report.tables import Row, Table
 from edgebench.store.row import Entry
 
-TURNS = dict.fromkeys(map(ord, "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
-"""Characters that turn the direction of what follows them."""
+UNSEEN = (
+    *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x200B, 0x200F)),
+    *((0x202A, 0x202E), (0x2060, 0x206F), (0x3164, 0x3164), (0xFE00, 0xFE0F), (0xFEFF, 0xFEFF), (0xFFA0, 0xFFA0)),
+    *((0xFFF0, 0xFFFB), (0x1BCA0, 0x1BCA3), (0x1D173, 0x1D17A), (0xE0000, 0xE0FFF)),
+)
+"""First and last of the characters that are not to be seen: Unicode's Default_Ignorable_Code_Point (DerivedCoreProperties.txt)
+and the marks of annotations. Those that turn the direction of text, zero-width ones and tags are among them."""
+INVISIBLE = dict.fromkeys(code for first, last in UNSEEN for code in range(first, last + 1))
 CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
+BREAKS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 METER_COST = 0.02
 """A meter that lengthens an inference by more is named beside its figure."""
 NARROW = (
@@ -54,14 +62,15 @@ def mebibytes(value: int | None) -> str:
     return "" if value is None else f"{value / 2**20:.2f}"
 
 
-def printable(text: str) -> str:
-    """Put one space in the place of control characters, line breaks and runs of spaces."""
-    return " ".join(text.translate(CONTROLS).split())
-
-
 def plain(text: str) -> str:
-    """Leave out what turns the direction of the text around it, too."""
-    return printable(text.translate(TURNS))
+    """Leave out what is not to be seen, and put one space in the place of control characters and runs of spaces."""
+    return " ".join(text.translate(INVISIBLE).translate(CONTROLS).split())
+
+
+def line(text: str) -> str:
+    """Leave out what is not to be seen, and join what control characters and line breaks part; its spaces stay as they are."""
+    head, *rest = BREAKS.split(text.translate(INVISIBLE))
+    return " ".join(filter(None, (head.rstrip(), *map(str.strip, rest)))) if rest else head
 
 
 def _columns(headline: str) -> list[Column]:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from edgebench.report import columns, limits, record_card
 from edgebench.report.charts import tradeoff
-from edgebench.report.columns import TURNS
+from edgebench.report.columns import INVISIBLE
 from edgebench.report.tables import Row, Table
 from edgebench.schema import Record
 from edgebench.store.row import Entry
@@ -224,7 +224,7 @@ def packs(page: Page) -> Iterator[tuple[str, str]]:
 
 def written(content: object) -> str:
     """Write JSON without what turns the direction of text, and with null for what is no number."""
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(TURNS)
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).translate(INVISIBLE)
 
 
 def inert(content: object) -> str:

@@ -173,7 +173,7 @@ def publish(
     base = Path(os.path.relpath(results, Path(out).parent)) if out is not None else Path()
     text = render(made.tables, format or format_of(out), columns, base)
     if out is not None:
-        write_atomic(Path(out), text.encode())
+        write_atomic(Path(out), text.encode(errors="backslashreplace"))  # a file's name need not be text
     return text
 
 

@@ -42,15 +42,15 @@ def _print_cleaned(found: Cleaned, yes: bool) -> None:
     for each in found.damaged:
         console.complain(f"stays: {each.reason}")
     for going in found.going:
-        print(f"{'removed' if yes else 'goes'}: {console.plain(going.path)} ({NAMES[going.why]}, {_size(going.bytes)})")
+        console.say(f"{'removed' if yes else 'goes'}: {going.path} ({NAMES[going.why]}, {_size(going.bytes)})")
     if found.referred:
-        print(f"superseded records that stay, because others were compared with them or made from them: {found.referred}")
+        console.say(f"superseded records that stay, because others were compared with them or made from them: {found.referred}")
     counts = Counter(NAMES[going.why] for going in found.going)
     total = ", ".join(f"{count} {name}" for name, count in counts.items()) or "nothing"
     done = "removed" if yes else "to remove"
-    print(f"{total} {done}" + (f", {_size(found.bytes)}" if found.going else ""))
+    console.say(f"{total} {done}" + (f", {_size(found.bytes)}" if found.going else ""))
     if found.going and not yes:
-        print("Nothing was removed; the same command with --yes does it.")
+        console.say("Nothing was removed; the same command with --yes does it.")
 
 
 NAMES = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,8 +37,15 @@ def command(
     for damaged in found.damaged:
         console.complain(f"left out: {damaged.reason}")
     lines = [_line(entry) for entry in found.entries]
-    for line in found.json() if json else console.aligned(lines, NUMBERS) if screen else _tabbed(lines):
-        print(line)
+    if json:
+        for part in found.json():
+            console.print_json_text(f"{part}\n")
+    elif screen:
+        for text in console.aligned(lines, NUMBERS):
+            console.say(text)
+    else:
+        for cells in [list(lines[0]), *(line.values() for line in lines)] if lines else ():
+            console.say_cells(cells)
     if not found.entries and not json:
         console.complain("no records here: `edgebench run` makes them, and --where may leave none")
     if found.beyond and not json:
@@ -66,9 +72,3 @@ def _line(entry: Entry) -> dict[str, str]:
         "record": entry.path,
     }
     return {name: console.plain(value) for name, value in line.items()}
-
-
-def _tabbed(lines: Sequence[dict[str, str]]) -> Iterator[str]:
-    """Write lines under their headings with tabs between, for programs."""
-    yield from ("\t".join(line) for line in lines[:1])
-    yield from ("\t".join(line.values()) for line in lines)

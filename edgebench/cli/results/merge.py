@@ -35,7 +35,7 @@ def command(
         console.print_json(found.values())
     else:
         for line in _merged(found, into, dry_run):
-            print(console.plain(line))
+            console.say(line)
     if found.counts["refused"]:
         raise typer.Exit(1)
 

@@ -23,12 +23,13 @@ def command(
     if json:
         console.print_json(found.model_dump(mode="json", by_alias=True))
         return
-    print(console.plain(record_card.title(found)))
+    console.say(record_card.title(found))
     for reason in record_card.reasons(found):
-        print(f"- {console.plain(reason)}")
-    print(console.plain(str(path)))
+        console.say(f"- {reason}")
+    console.say(str(path))
     for section in record_card.sections(found):
-        print(f"\n{console.plain(section.title)}")
+        console.say()
+        console.say(section.title)
         width = max(len(what) for what, _ in section.lines) + 2
         for what, text in section.lines:
-            print(f"  {console.plain(what):<{width}}{console.plain(text)}")
+            console.say(f"  {what:<{width}}{text}")

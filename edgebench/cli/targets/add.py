@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from edgebench.cli import console
+
 
 def command(
     file: Annotated[Path, typer.Argument(help="The YAML file to write.")],
@@ -22,4 +24,4 @@ def command(
 
     given = {"name": name, "host": host, "python": python, "cache": {"path": cache} if cache else None}
     written = write_target(file, target, {key: value for key, value in given.items() if value is not None}, force)
-    print(f"{file}: {written.name} at {written.host}; look at it with: edgebench targets probe --target {file}")
+    console.say(f"{file}: {written.name} at {written.host}; look at it with: edgebench targets probe --target {file}")

@@ -67,13 +67,13 @@ def _remove(device: Target, options: RunOptions, dry_run: bool, json: bool) -> N
     from edgebench import api
 
     if dry_run:
-        print(f"would remove the environments and wheels from {device.name}")
+        console.say(f"would remove the environments and wheels from {device.name}")
         return
     freed = api.remove_setup(device, options=options)
     if json:
         console.print_json({"target": device.name, "removed": True, "freed_bytes": freed})
     else:
-        print(f"{device.name}: removed; {_mebibytes(freed)} MiB are free again")
+        console.say(f"{device.name}: removed; {_mebibytes(freed)} MiB are free again")
 
 
 def _print_plan(plan: Plan, house: Path) -> None:
@@ -88,12 +88,12 @@ def _print_plan(plan: Plan, house: Path) -> None:
         for wheel in plan.house.wheels
     ]
     console.print_table(f"Set up {plan.target.name}: {', '.join(plan.requirements)}", rows, right=("MiB",))
-    print(f"device       {plan.python}; {plan.device['executable']}")
-    print(f"environment  {plan.device['root']}/env/{plan.name}: {_state(plan)}")
+    console.say(f"device       {plan.python}; {plan.device['executable']}")
+    console.say(f"environment  {plan.device['root']}/env/{plan.name}: {_state(plan)}")
     kept = f"kept from an earlier time; remove {house} to look for newer ones"
-    print(f"wheels       {kept if plan.house.kept else f'fetched now, kept in {house}'}")
+    console.say(f"wheels       {kept if plan.house.kept else f'fetched now, kept in {house}'}")
     space = f"{_mebibytes(plan.needed_bytes)} MiB needed, {_mebibytes(plan.device['free_bytes'])} MiB free"
-    print(f"push         {_mebibytes(plan.push_bytes)} MiB in {len(plan.missing)} files; {space}", flush=True)
+    console.say(f"push         {_mebibytes(plan.push_bytes)} MiB in {len(plan.missing)} files; {space}", flush=True)
 
 
 def _state(plan: Plan) -> str:
@@ -112,7 +112,7 @@ def _print_outcome(plan: Plan, outcome: Outcome) -> None:
     console.print_table("Runtimes of the environment", rows)
     what = "is set up" if outcome.made else "was set up already, and works"
     pushed, freed = _mebibytes(outcome.pushed_bytes), _mebibytes(outcome.freed_bytes)
-    print(f"{plan.target.name} {what}; {pushed} MiB pushed, {freed} MiB freed of what is not needed any more")
+    console.say(f"{plan.target.name} {what}; {pushed} MiB pushed, {freed} MiB freed of what is not needed any more")
 
 
 def _described(plan: Plan) -> dict[str, Any]:

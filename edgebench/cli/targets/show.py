@@ -46,9 +46,12 @@ def command(
 
 
 def _print_text(title: str, paragraphs: Sequence[str]) -> None:
-    print(f"{title}:" if paragraphs else f"{title}: none")
+    console.say(f"{title}:" if paragraphs else f"{title}: none")
     for paragraph in paragraphs:
-        print(textwrap.fill(paragraph, 118, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
+        for line in textwrap.wrap(
+            console.plain(paragraph), 118, break_on_hyphens=False, initial_indent="  ", subsequent_indent="  "
+        ):
+            console.say(line)
 
 
 def _facts(target: Target) -> list[dict[str, Any]]:

@@ -13,8 +13,8 @@ from edgebench.report.tables import Table
 
 FAILED = ("model", "role", "format", "precision", "runtime")
 """What is known of a failed cell."""
-FORMULA = ("=", "+", "-", "@")
-"""How text begins that a spreadsheet would compute."""
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""How text begins that a spreadsheet would compute, in some countries the wide forms too."""
 
 
 def render(tables: Sequence[Table], names: Sequence[str] = ()) -> str:
@@ -46,5 +46,5 @@ def _cell(value: Any) -> Any:
         return json.dumps(value, sort_keys=True)
     if not isinstance(value, str):
         return value
-    text = columns.printable(value)
+    text = columns.plain(value)
     return f"'{text}" if text.startswith(FORMULA) else text

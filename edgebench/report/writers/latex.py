@@ -47,9 +47,10 @@ def _table(table: Table, names: Sequence[str]) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return " & ".join(escape(cell) for cell in cells) + r" \\"
+    text = " & ".join(escape(cell) for cell in cells) + r" \\"
+    return "{}" + text if text.startswith(("[", "*")) else text  # or the end of the line before would take it for its option
 
 
 def escape(text: str) -> str:
     """Keep text from becoming LaTeX."""
-    return "".join(SPECIAL.get(each, each) for each in columns.printable(text))
+    return "".join(SPECIAL.get(each, each) for each in columns.plain(text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -20,7 +21,14 @@ Latency is one inference, batch 1 unless said otherwise, host tensor to host ten
 Rows that share a rank do not differ by more than 2 % or the device's own noise, whichever is larger.
 """
 MARKUP = re.compile(r"[\\|*~`\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
-PLAIN: dict[int, str | None] = {**columns.TURNS, ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
+BEGINNING = re.compile(r"(?:[-+]|#{1,6})(?: |$)|-{3,}$")
+"""Where a list, a heading or a line across the page would begin."""
+NUMBERED = re.compile(r"\d{1,9}(?=[.)](?: |$))")
+LINKED = re.compile(r":(?=//)|(?:www|WWW)(?=\.)|@(?=[A-Za-z0-9])|#(?=[0-9])|\b[Gg][Hh]-(?=[0-9])")
+"""What GitHub makes a link of together with what follows: addresses, people, issues."""
+APART = r"\g<0><!-- -->"
+"""A comment parts text for whoever looks for links in it, and is not to be seen."""
+PLAIN = {ord("&"): "&amp;", ord("<"): "&lt;", ord(">"): "&gt;"}
 
 
 def render(tables: Sequence[Table], names: Sequence[str] = (), base: Path = Path()) -> str:
@@ -47,7 +55,10 @@ def _section(table: Table, names: Sequence[str], base: Path) -> str:
 
 def _grid(table: Table, names: Sequence[str], base: Path) -> list[str]:
     chosen = columns.chosen(table.headline, names)
-    lines = [_line(column.heading for column in chosen), "|" + "|".join("-:" if each.number else "-" for each in chosen) + "|"]
+    lines = [
+        _line(escape(column.heading) for column in chosen),
+        "|" + "|".join("-:" if each.number else "-" for each in chosen) + "|",
+    ]
     return lines + [_line(_cell(column, row, base) for column in chosen) for row in table.rows]
 
 
@@ -59,10 +70,16 @@ def _cell(column: Column, row: Row, base: Path) -> str:
     text = escape(column.fill(row))
     if column.name != "model":
         return text
-    return f"[{text}]({quote((base / row.entry.path).as_posix())})"
+    return f"[{text}]({quote(os.fsencode((base / row.entry.path).as_posix()))})"
 
 
 def escape(text: str) -> str:
-    """Keep text from ending a table cell, and from becoming markup."""
-    plain = columns.printable(text.translate(PLAIN))
-    return MARKUP.sub(r"\\\g<0>", plain)
+    """Keep text from ending a table cell, and from becoming markup, a link, somebody's name or a formula."""
+    shown = MARKUP.sub(r"\\\g<0>", columns.plain(text).translate(PLAIN))
+    return LINKED.sub(APART, _begun(shown)).replace("$", "<span>$</span>")
+
+
+def _begun(text: str) -> str:
+    """Keep text from beginning a list, a heading or a line across the page."""
+    number = NUMBERED.match(text)
+    return f"{number[0]}\\{text[number.end() :]}" if number else f"\\{text}" if BEGINNING.match(text) else text
