@@ -7,12 +7,12 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from edgebench import leftovers
 from edgebench.errors import InputError, StorageError
 
 
@@ -66,20 +66,21 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Write beside, fsync, rename: a reader sees the old file or the new one.
 
     Raises `StorageError` where the folder cannot be written or the disk is
-    full; nothing half-written stays behind.
+    full; nothing half-written stays behind, and what killed processes left in
+    the folder goes (`leftovers` says when).
     """
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.")
+        leftovers.sweep(path.parent)
+        name, handle = leftovers.new_file(path)
         try:
-            with os.fdopen(handle, "wb") as stream:
+            with os.fdopen(handle, "wb") as stream:  # its lock is held until it has its name
                 stream.write(content)
                 stream.flush()
                 os.fsync(stream.fileno())
-            os.chmod(name, 0o644)
-            os.replace(name, path)
+                os.replace(name, path)
         except BaseException:
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
 
 
@@ -98,19 +99,29 @@ def new_folder(path: Path, manifest: str) -> Iterator[Path]:
         raise StorageError(f"{path}: is there already and holds no {manifest}; remove it, or choose another folder")
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:60]}."))
-        staging.chmod(0o755)
+        leftovers.sweep(path.parent)
+        staging, lock = leftovers.new_folder(path)
     try:
         with storage(path, own=False):
             yield staging
-            old = staging.with_name(staging.name + ".old")
-            if path.exists():
-                os.replace(path, old)
-            os.replace(staging, path)
-            shutil.rmtree(old, ignore_errors=True)
+            _move(staging, path)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)
         raise
+    finally:
+        os.close(lock)
+
+
+def _move(staging: Path, path: Path) -> None:
+    """Put a folder in the place of another, which goes."""
+    if not path.exists():
+        os.replace(staging, path)
+        return
+    old = staging.with_name(staging.name + leftovers.REPLACED)
+    with leftovers.locked(path):  # before it has a name by which others would take it for left behind
+        os.replace(path, old)
+        os.replace(staging, path)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager

@@ -48,12 +48,19 @@ def export(request: ExportRequest, folder: Path) -> Exported:
         model = convert(request)
         describe(request, model)
         model.save(str(folder / PACKAGE))
-        (folder / PACKAGE / "Data/com.apple.CoreML/model.mlmodel").chmod(0o644)  # coremltools writes it for its owner alone
+        _written_anew(folder / PACKAGE / "Data/com.apple.CoreML/model.mlmodel")
         (folder / PACKAGE / DEBUG).unlink(missing_ok=True)  # for ExecuTorch; no part of the model
         package = package_.read(folder / PACKAGE)
         facts = package_.check(package, wanted(request))
         interpreter = interpreter_.Interpreter(package)
     return _exported(request, facts, interpreter)
+
+
+def _written_anew(path: Path) -> None:
+    """Give a file the permissions that the umask leaves; coremltools writes it for its owner alone."""
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
 
 
 # ---------------------------------------------------------------- before the long work

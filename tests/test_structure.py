@@ -22,7 +22,7 @@ store recipes
 models analysis device
 data config trust
 plugins files
-schema errors agent __version__
+schema errors agent leftovers __version__
 """
 """The rooms of `edgebench/`, each level above those that it may use."""
 ALONE = {

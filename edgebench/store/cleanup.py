@@ -23,7 +23,7 @@ from edgebench.store.row import COMBINATION, Entry
 Why = Literal["superseded", "failure", "samples", "temporary"]
 GRACE_SECONDS = 3600.0
 """What is younger may be a writer's that is still at work."""
-TEMPORARY = re.compile(r"\..+\.[a-z0-9_]{8}")
+TEMPORARY = re.compile(r"\..+\.([a-z0-9_]{8}|[0-9a-f]{8}-[0-9a-f]{8})")
 """What `write_atomic` calls its files before they are whole."""
 AGE = re.compile(r"([0-9]{1,6})([smhdwy])")
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400, "y": 365 * 86400}
