@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import warnings
 from pathlib import Path
 
@@ -32,9 +33,11 @@ def export(request: ExportRequest, folder: Path) -> Exported:
 
     spec = request.network.model.preprocessing
     program = exported(Cached(request.network), request.dynamic_batch)
+    written = io.BytesIO()  # torch's own writing of files ends the process where the disk is full
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.export.save(program, folder / "model.pt2")
+        torch.export.save(program, written)
+    (folder / "model.pt2").write_bytes(written.getbuffer())
     return Exported(
         entry="model.pt2",
         runtime="torch",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -105,7 +106,9 @@ def import_checkpoint(source: SourceOptions, data: Dataset, root: Path) -> Path:
         if model.architecture == models.PROGRAM:
             kept.write_bytes(path.read_bytes())
         else:
-            torch.save(weights, kept)
+            written = io.BytesIO()  # torch's own writing of files ends the process where the disk is full
+            torch.save(weights, written)
+            kept.write_bytes(written.getbuffer())
         model = model.model_copy(update={"sha256": sha256_file(kept)})
         write_json(staging / "model.json", model.model_dump(mode="json"))
     return folder
