@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 MAPPED = "Mapped to Edge TPU"
 VERSION = re.compile(r"Edge TPU Compiler version (\S+)")
-ROW = re.compile(r"^\s*([A-Z][A-Z0-9_]*|[a-z][\w-]*)\s+(\d+)\s+(\S.*?)\s*$")
-SIZE = re.compile(r"([\d.]+)\s*([KMG]iB|B)\b")
+ROW = re.compile(r"^[ \t]*([A-Z][A-Z0-9_]*|[a-z][\w-]*)[ \t]+([0-9]{1,9})[ \t]+(\S.*)", re.MULTILINE)
+SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s{0,9}([KMG]iB|B)\b")
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 FAILURES = (
     r"Didn't find op for builtin opcode .*",
@@ -66,13 +66,13 @@ class Log:
 
 
 def parse(printed: str, log: str = "") -> Log:
-    """Read what was printed, and the log file where the table stands in it alone."""
+    """Read what was printed, and the log file where the table stands in it alone; what has another form was not said."""
     return Log(
         version=_first(VERSION, f"{printed}\n{log}"),
-        milliseconds=_number(r"Model compiled successfully in (\d+) ms", printed),
-        subgraphs=_number(r"Number of Edge TPU subgraphs: (\d+)", printed),
-        operations=_number(r"Total number of operations: (\d+)", printed),
-        on_tpu=_number(r"Number of operations that will run on Edge TPU: (\d+)", printed),
+        milliseconds=_number(r"Model compiled successfully in ([0-9]{1,9}) ms", printed),
+        subgraphs=_number(r"Number of Edge TPU subgraphs: ([0-9]{1,9})\b", printed),
+        operations=_number(r"Total number of operations: ([0-9]{1,9})\b", printed),
+        on_tpu=_number(r"Number of operations that will run on Edge TPU: ([0-9]{1,9})\b", printed),
         cached_bytes=_size("On-chip memory used for caching model parameters", printed),
         remaining_bytes=_size("On-chip memory remaining for caching model parameters", printed),
         streamed_bytes=_size("Off-chip memory used for streaming uncached model parameters", printed),
@@ -93,21 +93,19 @@ def _number(pattern: str, text: str) -> int | None:
 
 def _size(label: str, text: str) -> int | None:
     """Read `3.1MiB` as bytes, as exactly as it is written."""
-    found = re.search(rf"{re.escape(label)}: *{SIZE.pattern}", text)
+    found = re.search(rf"{re.escape(label)}: {{0,9}}{SIZE.pattern}", text)
     return round(float(found[1]) * UNITS[found[2]]) if found else None
 
 
 def _rows(text: str) -> Iterable[Status]:
     """Read the table below `Operator Count Status`; one operator may have several lines."""
     _, *tables = re.split(r"Operator\s+Count\s+Status", text, maxsplit=1)
-    for line in "".join(tables).splitlines():
-        found = ROW.match(line)
-        if found:
-            yield Status(found[1], int(found[2]), found[3])
+    for found in ROW.finditer("".join(tables)):
+        yield Status(found[1], int(found[2]), found[3].strip())
 
 
 def _failure(text: str) -> str:
     """Find the line that says most about a failure; the compiler's own `Compilation failed!` says least."""
-    lines = [line.strip() for line in text.splitlines()]
-    found = [line for pattern in FAILURES for line in lines if re.match(rf"(ERROR: )?{pattern}", line)]
-    return found[0] if found and "Model compiled successfully" not in text else ""
+    found = (re.search(rf"^[ \t]*(?:ERROR: )?{pattern}", text, re.MULTILINE) for pattern in FAILURES)
+    first = next(filter(None, found), None)
+    return first[0].strip() if first and "Model compiled successfully" not in text else ""

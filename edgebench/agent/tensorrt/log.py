@@ -11,8 +11,9 @@ FOREIGN = re.compile(r"not compatible with this version|incompatible device|kPLA
 TITLE = re.compile(r'^name: "([^"]*)"', re.MULTILINE)
 KIND = re.compile(r'^op_type: "([^"]*)"', re.MULTILINE)
 INVALID = re.compile(r"Invalid Node - (\S+)")
-OPSET = re.compile(r"Opset version:\s*([0-9]+)")
-ALLOCATED = re.compile(r"TensorRT-managed allocation in .*now: CPU \d+, GPU (\d+) \(MiB\)")
+OPSET = re.compile(r"Opset version:\s{0,9}([0-9]{1,6})\b")
+MANAGED = "TensorRT-managed allocation in "
+ALLOCATED = re.compile(r"now: CPU [0-9]{1,9}, GPU ([0-9]{1,9}) \(MiB\)")
 PREFIX = re.compile(r"^(?:\[[^\]]*\] )*\[[IWEFV]\] (?:\[TRT\] )?|^\[[0-9]{2}/[0-9/:-]+\] ")
 AFTERWARDS = ("Failed to parse onnx file", "Parsing model failed", "Failed to create engine", "Engine set up failed")
 """trtexec says these after what was wrong."""
@@ -41,13 +42,12 @@ def bare(line: str) -> str:
 
 def entries(text: str) -> List[str]:
     """Take what trtexec printed apart; lines without a beginning of their own belong to the one before."""
-    found: List[str] = []
+    found: List[List[str]] = []
     for line in text.splitlines():
         if PREFIX.match(line) or line.startswith("&&&&") or not found:
-            found.append(line)
-        else:
-            found[-1] += "\n" + line
-    return found
+            found.append([])
+        found[-1].append(line)
+    return ["\n".join(lines) for lines in found]
 
 
 def node(text: str) -> Optional[str]:
@@ -100,7 +100,8 @@ def reason(errors: List[str], text: str, version: Tuple[int, ...], stage: str) -
 
 def allocated_bytes(text: str) -> Optional[int]:
     """Return what TensorRT itself says to have allocated on the GPU, to the MiB; None where it does not."""
-    found = ALLOCATED.findall(text)
+    parts = [line.partition(MANAGED)[2] for line in text.splitlines() if MANAGED in line]
+    found = [value for part in parts for value in ALLOCATED.findall(part)]
     return int(found[-1]) << 20 if found else None
 
 
@@ -120,14 +121,17 @@ def layers(content: str) -> List[Dict[str, str]]:
     """
     try:
         listed = json.loads(content, strict=False)["Layers"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return []
     found = []
-    for layer in listed:
+    for layer in listed if isinstance(listed, list) else ():
         if isinstance(layer, str):  # an engine that was built without details knows the names alone
             found.append({"name": layer, "type": "", "precision": "unknown"})
             continue
-        ends = layer.get("Outputs") or layer.get("Inputs") or [{}]
-        kind = precision(str(ends[0].get("Format/Datatype", ""))) if isinstance(ends[0], dict) else "other"
+        if not isinstance(layer, dict):
+            return []
+        ends = layer.get("Outputs") or layer.get("Inputs")
+        first = ends[0] if isinstance(ends, list) else None
+        kind = precision(str(first.get("Format/Datatype", ""))) if isinstance(first, dict) else "other"
         found.append({"name": str(layer.get("Name")), "type": str(layer.get("LayerType", "")), "precision": kind})
     return found

@@ -18,7 +18,7 @@ PLACES = ("/usr/src/tensorrt/bin/trtexec", "/opt/tensorrt/bin/trtexec")
 """Where Debian's packages and NVIDIA's containers put it; neither is on the PATH."""
 HELP_SECONDS = 50.0
 """Less than the host waits for a word of a device that it asks what it has."""
-BANNER = re.compile(r"&&&& (?:RUNNING|PASSED|FAILED) TensorRT\.trtexec \[TensorRT v([0-9]+)\]")
+BANNER = re.compile(r"&&&& (?:RUNNING|PASSED|FAILED) TensorRT\.trtexec \[TensorRT v([0-9]{1,9})\]")
 OPTION = re.compile(r"--[A-Za-z0-9]+")
 GPU = re.compile(r"Selected Device: (.+)")
 CAPABILITY = re.compile(r"Compute Capability: (\S+)")

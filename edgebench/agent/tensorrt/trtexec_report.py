@@ -4,13 +4,15 @@ import json
 import re
 from typing import Any, Dict, List, Optional, Tuple
 
-NUMBER = r"([-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?)"
-START = r"^(?:\[[^\]]*\] )*"
+NUMBER = r"([-+]?[0-9]{1,30}(?:\.[0-9]{0,30})?(?:[eE][-+]?[0-9]{1,3})?)"
+START = r"^(?:\[[^\]\n]*\] )*"
 LATENCY = re.compile(START + "Latency: min = %s ms, max = %s ms, mean = %s ms, median = %s ms" % ((NUMBER,) * 4), re.MULTILINE)
-COUNT = re.compile(START + r"Timing trace has (\d+) queries over %s s" % NUMBER, re.MULTILINE)
+COUNT = re.compile(START + r"Timing trace has ([0-9]{1,15}) queries over %s s" % NUMBER, re.MULTILINE)
 LOADED = re.compile(START + r"Engine (?:loaded|deserialized) in %s sec" % NUMBER, re.MULTILINE)
 STAGES = {"host_to_device": "h2dMs", "compute": "computeMs", "device_to_host": "d2hMs"}
 FIELDS = ("startComputeMs", "latencyMs") + tuple(STAGES.values())
+BROKEN = (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError)
+"""What a file of another form makes the reading of it raise."""
 CLOSE = 1e-3
 """Share by which the printed median, of six digits and in single precision, may differ from that of the times."""
 
@@ -18,11 +20,11 @@ CLOSE = 1e-3
 def times(content: str) -> List[Dict[str, float]]:
     """Read a times file: one object for each query; ValueError where it is another thing."""
     try:
-        rows = json.loads(content, object_hook=lambda row: {name: float(row[name]) for name in FIELDS})
+        rows = json.loads(content, object_hook=lambda row: {name: finite(row[name]) for name in FIELDS})
         if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
             raise ValueError("it holds no queries")
         return rows
-    except (ValueError, KeyError, TypeError) as error:
+    except BROKEN as error:
         raise ValueError("the file of --exportTimes is not as trtexec writes it (%s)" % error)
 
 
@@ -93,10 +95,18 @@ def nanoseconds(milliseconds: float) -> int:
     return round(milliseconds * 1e6)
 
 
+def finite(value: Any) -> float:
+    """Read a number; ValueError where it is none that a clock could show."""
+    number = float(value)
+    if not abs(number) < 1e15:
+        raise ValueError("%s is no time" % number)
+    return number
+
+
 def load_ns(text: str, wall_ns: int, span_ms: float) -> int:
     """Return how long the engine took to load, as printed; else the whole run less its queries, which is more."""
     found = LOADED.findall(text)
-    return round(sum(float(value) for value in found) * 1e9) if found else max(0, wall_ns - round(span_ms * 1e6))
+    return round(sum(finite(value) for value in found) * 1e9) if found else max(0, wall_ns - round(span_ms * 1e6))
 
 
 def outputs(content: str, name: str) -> List[float]:
@@ -104,7 +114,7 @@ def outputs(content: str, name: str) -> List[float]:
     try:
         found = [tensor["values"] for tensor in json.loads(content) if tensor["name"] == name]
         return [float(value) for value in found[0]]
-    except (ValueError, KeyError, TypeError, IndexError) as error:
+    except BROKEN as error:
         raise ValueError("the file of --exportOutput has no numbers of %r (%s): is there a nan?" % (name, error))
 
 
@@ -112,8 +122,8 @@ def profile(content: str) -> List[Tuple[str, int]]:
     """Read a file of --exportProfile: layers with their mean nanoseconds."""
     try:
         rows = json.loads(content, strict=False)
-        return [(row["name"], nanoseconds(float(row["averageMs"]))) for row in rows if "name" in row]
-    except (ValueError, KeyError, TypeError) as error:
+        return [(row["name"], nanoseconds(finite(row["averageMs"]))) for row in rows if "name" in row]
+    except BROKEN as error:
         raise ValueError("the file of --exportProfile is not as trtexec writes it (%s)" % error)
 
 
