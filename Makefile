@@ -34,7 +34,7 @@ types: $(VENV)/.dev
 	ln -s $(CURDIR)/edgebench/* $(TYPES)/edgebench/
 	ln -s $(CURDIR)/exporters $(CURDIR)/targets $(CURDIR)/profiles $(TYPES)/edgebench/
 	cd $(TYPES) && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/setup.cfg -p edgebench
-	MYPYPATH=$(TYPES):tests $(BIN)/mypy --config-file setup.cfg tests/*.py
+	MYPYPATH=$(TYPES):tests $(BIN)/mypy --config-file setup.cfg tests/*.py tests/hostile/*.py
 	MYPYPATH=$(TYPES):tests:tests/benchmarks $(BIN)/mypy --config-file setup.cfg tests/benchmarks/*.py
 
 unit: $(VENV)/.dev
