@@ -76,16 +76,15 @@ def test_onnx_runtime_alone_would_write_into_the_home(user: dict[str, str]) -> N
     assert any("onnxruntime" in name for name in left(user)), "then the tests below show nothing"
 
 
-def test_a_run_leaves_nothing_and_its_workers_are_told(tmp_path: Path, user: dict[str, str]) -> None:
+def test_a_run_leaves_nothing_opens_no_socket_and_its_workers_are_told(tmp_path: Path, user: dict[str, str]) -> None:
     (tmp_path / "overheard.yaml").write_text(TARGET)
     (tmp_path / "rt_overheard.py").write_bytes((DOUBLES / "rt_overheard.py").read_bytes())
     notes = tmp_path / "notes"
     beside = {"EDGEBENCH_OVERHEARD": str(notes), "PYTHONPATH": str(Path(__file__).parent)}
     done = call({**user, **beside}, "-c", RUN, GOLDEN, cwd=tmp_path)
     assert done.stdout == "None 2\n"
-    said = [line.split() for line in notes.read_text().splitlines()]
-    assert {name for name, _ in said} == {"accuracy", "memory", "trial"}
-    assert {value for _, value in said} == {"1"}
+    said = {tuple(line.split()) for line in notes.read_text().splitlines()}
+    assert said == {("accuracy", "1"), ("memory", "1"), ("trial", "1"), ("sockets", "0")}
     assert left(user) == set()
 
 
