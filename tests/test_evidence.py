@@ -341,7 +341,7 @@ def test_a_split_is_opened_once_and_only_if_it_is_the_one_that_was_measured(comm
         ("image-folder:/no/such/folder", "is not a folder"),
         ("imagenet", "unknown data set 'imagenet'"),
         ("digits,size=9", "unknown option"),
-        ("image-folder:.,val=x", "cannot be opened (ValueError"),
+        ("image-folder:.,val=x", "val=x is no whole number from 0 to 100"),
     ],
 )
 def test_a_data_set_that_is_not_here_is_a_reason_and_is_not_fetched(here: Path, ref: str, words: str) -> None:
