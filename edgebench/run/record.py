@@ -12,6 +12,8 @@ from edgebench import __version__
 from edgebench.analysis import energy, metrics, stats
 from edgebench.analysis.metrics import scores_of
 from edgebench.analysis.summary import Labels, counted, derived, hits
+from edgebench.data._arrays import Limit, open_npz
+from edgebench.errors import DataError
 from edgebench.run.plan import CellJob
 from edgebench.schema import (
     RECORD_SCHEMA,
@@ -63,7 +65,7 @@ def make_record(
     if failure is None:
         try:
             accuracy = judge(subject, measurement.predictions)
-        except ValueError as error:
+        except (ValueError, DataError) as error:
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
     if failure is not None or accuracy is None:
         return failed(record, failure or Failure("predictions", "none arrived"))
@@ -103,7 +105,7 @@ def compared(record: Record, measurement: Measurement, labels: Labels, reference
         same, teacher = other.model.sha256 == model.sha256, other.model.sha256 in model.lineage.parents
         same = same and (other.cell.format == "torch" or record.cell.precision != "fp32")
         arrays = records.read_samples(path, other) if same or teacher else {}
-        if "predictions" in arrays:
+        if "predictions" in arrays and arrays["predictions"].shape == (len(labels), predictions.columns):
             paired = stats.paired_difference(hits(model.task, arrays["predictions"], labels), own)
             found["to_fp32" if same else "to_teacher"] = paired.model_copy(update={"reference": other.key})
     return record.model_copy(update={"accuracy": record.accuracy.model_copy(update=found)})
@@ -131,7 +133,7 @@ def failed(record: Record, failure: Failure) -> Record:
 
 
 def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
-    """Compute the task's metrics from the device's own outputs; ValueError where those are not whole."""
+    """Compute the task's metrics from the device's own outputs; ValueError where those, or the host's, are not whole."""
     test, model = subject.data.read("test"), subject.bundle.model
     if predictions is None or predictions.rows != len(test) or predictions.columns != len(model.classes):
         got = "nothing" if predictions is None else f"{predictions.rows} × {predictions.columns} scores"
@@ -154,5 +156,8 @@ def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | N
         return None
     if subject.data.ref != subject.bundle.model.lineage.dataset:
         return None
-    with np.load(subject.folder / "parity.npz", allow_pickle=False) as saved:
-        return metrics.agreement(subject.bundle.model.task, saved["outputs"], scores[chosen])
+    with open_npz(subject.folder / "parity.npz", Limit.of(None)) as saved:
+        header = saved.header("outputs", "f")
+        if header.shape != (len(chosen), scores.shape[1]) or not 0 <= min(chosen) <= max(chosen) < len(scores):
+            raise ValueError(f"parity.npz of the bundle has {header} for {len(chosen)} of {len(scores)} samples; export it again")
+        return metrics.agreement(subject.bundle.model.task, saved.read("outputs"), scores[chosen])
