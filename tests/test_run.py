@@ -126,8 +126,8 @@ def test_an_image_folder_goes_the_whole_way(here: Path, cli: Cli) -> None:
 # ---------------------------------------------------------------- interrupted and killed
 
 
-def start(bundles: Bundles, *arguments: str) -> subprocess.Popen[str]:
-    """Start `edgebench run` on two bundles whose runtime sleeps."""
+def start(bundles: Bundles, *arguments: str, sleep: str = "0.004") -> subprocess.Popen[str]:
+    """Start `edgebench run` on two bundles whose runtime sleeps so many seconds an inference."""
     command = [
         sys.executable,
         brief.__file__,
@@ -141,7 +141,7 @@ def start(bundles: Bundles, *arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "EDGEBENCH_SLEEP": "0.01"},
+        env={**os.environ, "EDGEBENCH_SLEEP": sleep},
     )
 
 
@@ -168,7 +168,7 @@ def test_ctrl_c_keeps_finished_cells_and_the_next_run_does_the_rest(here: Path, 
     assert agents(here) == []
     kept = {path: path.read_bytes() for path in records()}
     assert len(kept) == 1
-    process = start(tiny_bundles, "--json")
+    process = start(tiny_bundles, "--json", sleep="0.0002")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert sorted(cell["state"] for cell in json.loads(out)["cells"]) == ["cached", "done"]
@@ -194,7 +194,7 @@ def test_a_killed_agent_fails_its_cell_and_the_others_go_on(here: Path, tiny_bun
     assert found == ["done", "failed"]
     [failed] = [json.loads(path.read_text()) for path in records() if path.name.endswith(".failed.json")]
     assert ("SIGKILL" if victim == "worker" else "ended before it was done") in failed["failure"]["reason"]
-    process = start(tiny_bundles)
+    process = start(tiny_bundles, sleep="0.0002")
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert [json.loads(path.read_text())["status"] for path in records()] == ["done", "done"]

@@ -24,7 +24,8 @@ from edgebench.agent.tensorrt import log as tensorrt_log
 from edgebench.agent.tensorrt import trtexec_report
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_fleet, read_profile, read_target
-from edgebench.device.events import BadEvent, parsed
+from edgebench.device.bounds import BadEvent
+from edgebench.device.events import parsed
 from edgebench.errors import EdgebenchError
 from edgebench.exporters._edgetpu import log as edgetpu_log
 from edgebench.files import seal
