@@ -44,7 +44,8 @@ def boards(folder: Path, count: int, **environment: str) -> Iterator[list[sshd.S
 
 def target(folder: Path, name: str, host: str | None) -> str:
     """Write a target whose runtime sleeps, at an address or on this computer; returns its path."""
-    text = TARGET.replace("NAME", name).replace("TRANSPORT", "ssh" if host else "local").replace("PLUGIN", str(SLEEP))
+    text = TARGET.replace("NAME", name).replace("TRANSPORT", "ssh" if host else "local").replace("PLUGIN", SLEEP.name)
+    (folder / SLEEP.name).write_bytes(SLEEP.read_bytes())
     path = folder / f"{name}.yaml"
     path.write_text(text + (f"host: {host}\n" if host else ""))
     return str(path)

@@ -78,7 +78,10 @@ def session(folder: Path, spec: ModeSpec = REDUCED) -> Session:
 def subject(opened: Session, made: Path, scenario: Scenario | None = None, runtime: str | None = None) -> CellJob:
     """Tie a bundle to this computer, with another runtime where one is named."""
     path = opened.options.work.parent / "bench.yaml"
-    path.write_text(TARGET.replace("PLUGINS", ", ".join(str(double) for double in sorted(DOUBLES.glob("rt_*.py")))))
+    doubles = sorted(DOUBLES.glob("rt_*.py"))
+    for double in doubles:
+        (path.parent / double.name).write_bytes(double.read_bytes())
+    path.write_text(TARGET.replace("PLUGINS", ", ".join(double.name for double in doubles)))
     found = tie_bundle(opened, made, read_target(str(path), trust=True), None)
     changes = {"scenario": scenario or Scenario(threads=1)} | ({"runtime": runtime} if runtime else {})
     return dataclasses.replace(found, cell=found.cell.model_copy(update=changes))
