@@ -52,8 +52,8 @@ def bare(infer: Callable[[Any], Any], inputs: list[Any], seconds: float) -> floa
 def interleaved(folder: Path, format: str, rounds: int, seconds: float) -> tuple[list[float], list[float]]:
     """Alternate windows of the agent's loop and of the bare loop; medians in nanoseconds."""
     made = read_bundle(folder)
-    job = {name: getattr(made, name).model_dump(mode="json") for name in ("input", "output", "preprocessing")}
-    runtime = RUNTIMES[format].Runtime(job)
+    job: dict[str, Any] = {name: getattr(made, name).model_dump(mode="json") for name in ("input", "output", "preprocessing")}
+    runtime = RUNTIMES[format].Runtime({**job, "options": {}})
     runtime.load(str(folder / made.entry), 1)
     draw = np.random.default_rng(0)
     shape = [1, made.preprocessing.height, made.preprocessing.width, made.preprocessing.channels]
