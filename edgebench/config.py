@@ -193,7 +193,7 @@ def _extended(content: dict[str, Any], place: str, file: Path | None, before: tu
     if "agent_plugins" in own:
         own["agent_plugins"] = _plugins(own["agent_plugins"], place, folder)
     if file is not None and (named := _named_code(own)):
-        check(file, named, [Path(each) for each in own.get("agent_plugins", ())])
+        check(file, named, [Path(each) for each in _listed(own, "agent_plugins")])
     if "extends" not in content:
         return own
     base = content["extends"]
@@ -210,16 +210,21 @@ def _extended(content: dict[str, Any], place: str, file: Path | None, before: tu
 
 def _named_code(own: Mapping[str, Any]) -> list[str]:
     """Say what code a target's file names: plugins, an interpreter, what setup brings, and options that are programs."""
-    found = [f"the plugin {Path(each).name}" for each in own.get("agent_plugins") or () if isinstance(each, str)]
+    found = [f"the plugin {Path(each).name}" for each in _listed(own, "agent_plugins")]
     found += [f"the interpreter {own['python']}"] if own.get("python") else []
-    setup = own.get("setup")
-    found += [f"the package {each}" for each in (setup.get("requirements") or () if isinstance(setup, dict) else ())]
+    found += [f"the package {each}" for each in _listed(own.get("setup"), "requirements")]
     for folder, key, called in (("meters", "meters", "name"), ("runtimes", "accepts", "runtime")):
-        for each in own.get(key) or ():
-            if isinstance(each, dict) and each.get(called) in plugins.on_device(folder) and isinstance(each.get("options"), dict):
+        for each in _listed(own, key, dict):
+            if each.get(called) in plugins.on_device(folder) and isinstance(each.get("options"), dict):
                 runs = plugins.declared(plugins.load_device(folder, str(each[called])), "RUNS", RuntimeModule.RUNS)
                 found += [f"the program {each['options'][name]}" for name in runs if name in each["options"]]
     return found
+
+
+def _listed(content: object, key: str, kind: type = str) -> list[Any]:
+    """Return what of a list is of a kind, before its types are checked: they say what is wrong with the rest."""
+    found = content.get(key) if isinstance(content, dict) else None
+    return [each for each in found if isinstance(each, kind)] if isinstance(found, list) else []
 
 
 def _over(inherited: object, own: object) -> object:

@@ -133,11 +133,9 @@ def remember(digest: str) -> None:
 
 def _doubt(digest: str) -> str | None:
     """Say why edgebench does not know a file as its own; None where it does."""
-    return (
-        None
-        if digest in _written
-        else _absent(_place(), digest, "the list of those that edgebench wrote", "edgebench did not write this one")
-    )
+    if digest in _written:
+        return None
+    return _absent(_place(), digest, "the list of those that edgebench wrote", "edgebench did not write this one")
 
 
 def _absent(place: Path, digest: str, which: str, reason: str) -> str | None:

@@ -183,3 +183,20 @@ def test_yaml_that_multiplies_or_runs_is_refused_in_one_line(here: Path, cli: Cl
         code, _, err = cli("run", *arguments)
         assert (code, reason in err, err.strip().count("\n")) == (2, True, 0), err
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"meters": 5},
+        {"meters": ["rapl"]},
+        {"accepts": {"format": "onnx"}},
+        {"agent_plugins": 5},
+        {"agent_plugins": [5]},
+        {"setup": [1]},
+        {"setup": {"requirements": 5}},
+    ],
+)
+def test_what_is_no_list_of_names_is_said_by_its_type(here: Path, cli: Cli, changes: dict[str, Any]) -> None:
+    code, _, err = cli("run", "digits", "--target", target("lab.yaml", **changes))
+    assert (code, err.count("lab.yaml: "), "unexpected" in err) == (2, 1, False), err
