@@ -102,7 +102,7 @@ def test_what_is_no_quantity_is_one_clear_line(name: str, text: str) -> None:
 def test_the_command_line_chooses_among_the_committed_records(cli: Cli) -> None:
     code, out, _ = cli("recommend", RESULTS, "--max-size", "5MB", "--min-accuracy", "98%")
     assert code == 0
-    assert "Best: mobilenetv2-distilled onnx" in out
+    assert "Best: mobilenetv2-distilled tflite int8." in out
     assert "left out: resnet18 onnx int8: size 10.77 MiB, 4.77 MiB is the most" in out
     found = json.loads(cli("recommend", RESULTS, "--max-size", "5MB", "--json")[1])
     assert {row["size_bytes"] <= 5e6 for row in found[0]["kept"]} == {True}

@@ -58,7 +58,7 @@ def digits() -> Split:
 
 @pytest.fixture(scope="module")
 def committed() -> tuple[Path, Record]:
-    (path,) = RECORDS.glob("resnet18.torch.fp32.*.json")
+    (path,) = (Path(__file__).parent / "golden/results-1/records/cpu").glob("*.json")
     return path, records.read_record(path)
 
 
@@ -411,6 +411,6 @@ def test_a_record_is_small_enough_for_a_page_of_five_hundred(digits: Split) -> N
         found = gather(path, records.read_record(path), digits)
         text = json.dumps(found.values(), separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
         sizes.append((len(text), len(gzip.compress(text))))
-    assert max(size for size, _ in sizes) < 16_000
-    assert max(packed for _, packed in sizes) < 4_500
-    assert sum(packed for _, packed in sizes) / len(sizes) < 4_000
+    assert max(size for size, _ in sizes) < 20_000
+    assert max(packed for _, packed in sizes) < 5_000
+    assert sum(packed for _, packed in sizes) / len(sizes) < 4_500
