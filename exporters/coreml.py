@@ -16,7 +16,7 @@ from edgebench.exporters._coreml import package as package_
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached, example, exported, exported_calls, refusal, silent
-from edgebench.schema import Exported, ExportRequest, Network, Preprocessing, TensorSpec
+from edgebench.schema import Exported, ExportRequest, Preprocessing, TensorSpec
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "palettized-6bit", "palettized-4bit")
 CALIBRATES: dict[str, tuple[str, ...]] = {}
@@ -125,13 +125,14 @@ def exported_from_pixels(request: ExportRequest[Limits]) -> Any:
     """
     import torch
 
-    return torch.export.export(_with_preprocessing(request.network), (example(request.network),)).run_decompositions({})
+    return torch.export.export(_with_preprocessing(request), (example(request.network),)).run_decompositions({})
 
 
-def _with_preprocessing(network: Network) -> Any:
+def _with_preprocessing(request: ExportRequest[Limits]) -> Any:
     import torch
 
-    spec, multi_label = network.model.preprocessing, network.model.task == "multi-label"
+    network, likely = request.network, request.probabilities
+    spec = network.model.preprocessing
 
     class FromPixels(torch.nn.Module):
         def __init__(self) -> None:
@@ -143,7 +144,8 @@ def _with_preprocessing(network: Network) -> Any:
 
         def forward(self, pixels: Any) -> Any:
             scores = self.network(pixels * self.scale + self.bias)
-            return scores, scores.sigmoid() if multi_label else scores.softmax(1)
+            found = {"softmax": lambda: scores.softmax(1), "sigmoid": scores.sigmoid}
+            return (scores, found[likely]()) if likely else scores
 
     return FromPixels().eval()
 
@@ -153,7 +155,7 @@ def convert(request: ExportRequest[Limits]) -> Any:
     import coremltools as ct
 
     target, width = specification(request), ct.precision.FLOAT32 if request.precision == "fp32" else ct.precision.FLOAT16
-    outputs = [ct.TensorType(name=name, dtype=np.float32) for name in ("scores", "probabilities")]
+    outputs = [ct.TensorType(name=name, dtype=np.float32) for name in outputs_of(request)]
     try:
         program = ct.convert(
             exported_from_pixels(request),
@@ -178,6 +180,11 @@ def convert(request: ExportRequest[Limits]) -> Any:
         raise ExportError(f"{request.network.model.name}: not expressible in Core ML for {target.name}: {reason}") from error
 
 
+def outputs_of(request: ExportRequest[Limits]) -> tuple[str, ...]:
+    """Name what the model gives: its scores, and what they make likely where its task has that."""
+    return ("scores", "probabilities") if request.probabilities else ("scores",)
+
+
 def _input_type(request: ExportRequest[Limits]) -> Any:
     import coremltools as ct
 
@@ -194,7 +201,7 @@ def _classifier(request: ExportRequest[Limits]) -> Any:
     """Put the labels into the model, where it chooses one of them."""
     import coremltools as ct
 
-    if request.network.model.task == "multi-label":
+    if request.probabilities != "softmax":
         return None
     return ct.ClassifierConfig(list(request.network.model.classes), predicted_probabilities_output="probabilities")
 
@@ -246,7 +253,7 @@ def wanted(request: ExportRequest[Limits]) -> package_.Wanted:
         specification=int(specification(request)),
         image=request.limits.input == "image",
         shape=(1, spec.channels, spec.height, spec.width),
-        classes=() if known.task == "multi-label" else known.classes,
+        classes=known.classes if request.probabilities == "softmax" else (),
         bits=BITS[request.precision],
         smallest=MIN_WEIGHTS,
     )

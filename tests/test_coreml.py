@@ -261,7 +261,7 @@ def test_a_layer_that_does_not_convert_is_named_before_the_long_work(here: Path)
         export("oddnet:net", name="odd")
 
 
-def request_of(result: Any, **changes: Any) -> ExportRequest[Any]:
+def request_of(result: Any, probabilities: str = "softmax", **changes: Any) -> ExportRequest[Any]:
     """Ask for a small network whose model is changed."""
     import torch
 
@@ -271,7 +271,7 @@ def request_of(result: Any, **changes: Any) -> ExportRequest[Any]:
     module = torch.nn.Sequential(
         torch.nn.Conv2d(1, 64, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(64, 10)
     )
-    return ExportRequest(Network(model, module.eval(), None), "fp16", coreml.Limits(), None)
+    return ExportRequest(Network(model, module.eval(), None), "fp16", coreml.Limits(), None, probabilities=probabilities)
 
 
 def test_labels_must_differ_and_several_at_once_make_no_classifier(here: Path) -> None:
@@ -284,7 +284,7 @@ def test_labels_must_differ_and_several_at_once_make_no_classifier(here: Path) -
     result = export()
     with pytest.raises(ExportError, match="the label 'a' names two classes"):
         coreml.preflight(request_of(result, classes=("a",) * 10))
-    made = coreml.export(request_of(result, task="multi-label"), here)
+    made = coreml.export(request_of(result, probabilities="sigmoid"), here)
     package = package_.read(here / "model.mlpackage")
     assert package_.labels(package) == ()
     assert made.details["labels"] is False

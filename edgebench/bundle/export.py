@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from edgebench import plugins
+from edgebench import plugins, tasks
 from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.bundle.parity import check_agreement, compare, compare_run, parity_samples, torch_outputs
@@ -215,6 +215,7 @@ def request_of(order: Order, network: Network) -> ExportRequest[Limits]:
         calibration_method=method,
         percentile=percentile if method == "percentile" else None,
         recipe=order.recipe,
+        probabilities=tasks.part(order.model.task, "PROBABILITIES") or "",
     )
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PARITY_SAMPLES = 256
 MIN_AGREEMENT = 0.995
-NEAR_TIE = 0.01
 
 
 def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array | None, tuple[int, ...], str]:
@@ -70,7 +69,7 @@ def compare(model: Model, reference: Array, outputs: Array, labels: Array | None
     cosines = (reference * outputs).sum(axis=1) / np.maximum(norms, 1e-30)
     metric = drop = None
     if labels is not None:
-        headline = metrics.HEADLINE[model.task]
+        headline = metrics.headline(model.task)
         before, after = (metrics.evaluate(model.task, labels, scores).get(headline) for scores in (reference, outputs))
         metric = after
         drop = before - after if before is not None and after is not None else None
@@ -80,7 +79,7 @@ def compare(model: Model, reference: Array, outputs: Array, labels: Array | None
         max_abs=float(np.abs(reference - outputs).max()),
         cosine=float(cosines.min()),
         top1_agreement=metrics.agreement(model.task, reference, outputs),
-        near_ties=_near_ties(model, reference, outputs),
+        near_ties=metrics.near_ties(model.task, reference, outputs),
         metric=metric,
         metric_drop=drop,
     )
@@ -96,17 +95,6 @@ def compare_run(model: Model, reference: Array, written: Array, run: Array, labe
         metric_drop=compared.metric_drop,
         saturates=processor.saturates(facts.environment()),
     )
-
-
-def _near_ties(model: Model, reference: Array, outputs: Array) -> int | None:
-    """Count the other decisions between classes whose reference scores lie within 1 % of the sample's range."""
-    if model.task == "multi-label":
-        return None
-    rows = np.arange(len(reference))
-    before, after = reference.argmax(axis=1), outputs.argmax(axis=1)
-    margin = reference[rows, before] - reference[rows, after]
-    close = margin < NEAR_TIE * (reference.max(axis=1) - reference.min(axis=1))
-    return int(((before != after) & close).sum())
 
 
 def gate(model: Model, parity: Parity) -> float:

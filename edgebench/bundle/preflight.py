@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from edgebench import models
+from edgebench import models, tasks
 from edgebench.bundle.export import accepted, exporter, limits_of
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
@@ -17,7 +17,8 @@ from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan
 def check_slot(network: Network, slot: PlannedCell, dynamic_batch: bool) -> None:
     """Check what a slot's model will have to become; the export raises the same, but after the training."""
     limits = limits_of(accepted(slot.target, slot.format, slot.precision), slot.precision)
-    request = ExportRequest(network, slot.precision, limits, None, dynamic_batch)
+    likely = tasks.part(network.model.task, "PROBABILITIES") or ""
+    request = ExportRequest(network, slot.precision, limits, None, dynamic_batch, probabilities=likely)
     exporter(slot.format, slot.precision).preflight(request)
 
 

@@ -24,7 +24,7 @@ from edgebench.files import sha256_json, write_json
 from edgebench.run.interleave import Part, interleaved, run_passes
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, forget, subject_of
-from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target, Task
+from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target
 from edgebench.store.noise import noise_floor
 
 ROUNDS, EACH = 3, 6
@@ -134,9 +134,9 @@ def predicted(measurement: Measurement) -> Array:
     return scores_of(measurement.predictions.values, measurement.predictions.columns)
 
 
-def headline(task: Task, data: Dataset, scores: Array) -> float:
+def headline(task: str, data: Dataset, scores: Array) -> float:
     """Return the task's headline metric; `InputError` where the labels leave it undefined."""
-    name, labels = metrics.HEADLINE[task], data.read("test").labels
+    name, labels = metrics.headline(task), data.read("test").labels
     found = metrics.evaluate(task, labels, scores).get(name)
     if found is None:
         raise InputError(f"{data.ref}: no {name} on {len(labels)} samples, too few kinds of labels; judge more (--samples)")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgebench.analysis.metrics import HEADLINE
+from edgebench.analysis import metrics
 from edgebench.bundle.export import Order, build_bundle, calibration_of, exporter, order_key, request_of
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
@@ -186,7 +186,7 @@ class _Search:
         return {
             "key": self.key,
             "by": self.options.by,
-            "metric": HEADLINE[self.order.model.task],
+            "metric": metrics.headline(self.order.model.task),
             "max_degradation": self.options.max_degradation,
             "held_out": {"samples": len(held), "sha256": held.sha256},
             "target": target.name,

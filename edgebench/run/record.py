@@ -10,8 +10,8 @@ import numpy as np
 
 from edgebench import __version__
 from edgebench.analysis import energy, metrics, stats
-from edgebench.analysis.metrics import scores_of
-from edgebench.analysis.summary import Labels, counted, derived, hits
+from edgebench.analysis.metrics import Labels, hits, scores_of
+from edgebench.analysis.summary import counted, derived
 from edgebench.data._arrays import Limit, open_npz
 from edgebench.errors import DataError
 from edgebench.run.plan import CellJob
@@ -95,9 +95,11 @@ def compared(record: Record, measurement: Measurement, labels: Labels, reference
     FP32 is torch's where that was measured; a file that is itself in FP32 is compared with torch alone.
     """
     model, predictions = record.model, measurement.predictions
-    if record.accuracy is None or model is None or predictions is None or model.task == "multi-label":
+    if record.accuracy is None or model is None or predictions is None:
         return record
-    own = hits(model.task, scores_of(predictions.values, predictions.columns), labels)
+    own = hits(model.task, labels, scores_of(predictions.values, predictions.columns))
+    if own is None:
+        return record
     found: dict[str, Paired] = {}
     for path, other in references:
         if other.model is None or other.key == record.key:
@@ -106,7 +108,9 @@ def compared(record: Record, measurement: Measurement, labels: Labels, reference
         same = same and (other.cell.format == "torch" or record.cell.precision != "fp32")
         arrays = records.read_samples(path, other) if same or teacher else {}
         if "predictions" in arrays and arrays["predictions"].shape == (len(labels), predictions.columns):
-            paired = stats.paired_difference(hits(model.task, arrays["predictions"], labels), own)
+            others = hits(model.task, labels, arrays["predictions"])
+            assert others is not None
+            paired = stats.paired_difference(others, own)
             found["to_fp32" if same else "to_teacher"] = paired.model_copy(update={"reference": other.key})
     return record.model_copy(update={"accuracy": record.accuracy.model_copy(update=found)})
 
@@ -143,7 +147,7 @@ def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
     return Accuracy(
         samples=len(test),
-        headline=metrics.HEADLINE[model.task],
+        headline=metrics.headline(model.task),
         metrics={name: round(value, 6) for name, value in metrics.evaluate(model.task, test.labels, scores).items()},
         host_agreement=_host_agreement(subject, scores),
     )

@@ -18,7 +18,6 @@ from edgebench.schema.base import (
     Mode,
     Provenance,
     Role,
-    Task,
     VerdictWord,
 )
 from edgebench.schema.bundle import (
@@ -45,10 +44,14 @@ from edgebench.schema.protocols import (
     Link,
     Mixer,
     Network,
+    OptionalTask,
     Progress,
     RuntimeModule,
+    Separated,
     Stream,
+    Task,
     Transport,
+    Worst,
     no_progress,
 )
 from edgebench.schema.record import (
@@ -125,6 +128,7 @@ __all__ = [
     "ModelPlan",
     "Network",
     "Noise",
+    "OptionalTask",
     "Paired",
     "Parity",
     "Placement",
@@ -141,6 +145,7 @@ __all__ = [
     "Role",
     "RuntimeModule",
     "Scenario",
+    "Separated",
     "Server",
     "Sidecar",
     "Step",
@@ -155,6 +160,7 @@ __all__ = [
     "Verdict",
     "VerdictWord",
     "Window",
+    "Worst",
     "no_progress",
     "split_host",
 ]

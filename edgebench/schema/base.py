@@ -19,9 +19,6 @@ METHOD = 2
 """Version of the measuring method; part of every cell's key."""
 
 
-Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
-
-
 Role = Literal["teacher", "student", "baseline", "quantized", "pruned"]
 
 

@@ -8,7 +8,7 @@ from pydantic import (
     Field,
 )
 
-from edgebench.schema.base import NAME, Frozen, Layout, Role, Task
+from edgebench.schema.base import NAME, Frozen, Layout, Role
 
 
 class DatasetRef(Frozen):
@@ -66,7 +66,7 @@ class Model(Frozen):
     name: str = Field(pattern=NAME)
     architecture: str = Field(description="a torchvision name, `package.module:factory`, or `exported-program`")
     role: Role = "baseline"
-    task: Task
+    task: str
     classes: tuple[str, ...]
     preprocessing: Preprocessing
     sha256: str = Field(description="of the checkpoint file")
