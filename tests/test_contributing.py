@@ -136,7 +136,7 @@ def check(done: Done) -> None:
         assert other.accuracy is not None
         assert shelf.accuracy is not None
         assert other.accuracy.metrics == shelf.accuracy.metrics
-    metered, _ = records.read_measurement(*done.record(target="cpu"))
+    metered, _ = records.read_measurement(*done.record(target="cpu", model="cnn"))
     [trace] = metered.power.traces
     assert (trace.meter, trace.provenance, set(trace.values)) == ("gauge", "wall", {4.2})
     assert len(trace.values) > 3
