@@ -31,7 +31,7 @@ def made_from(name: str, *parents: str, role: Role = "student", recipe: str = "d
         role=role,
         task="multi-class",
         classes=("a", "b"),
-        preprocessing=Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,)),
+        inputs=(image_input(Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))),),
         sha256=name,
         parameters=1000,
         lineage=Lineage(recipe=recipe, parents=parents),

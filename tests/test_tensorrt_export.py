@@ -84,7 +84,7 @@ def request(name: str, precision: str, limits: tensorrt.Limits, **changes: Any) 
         architecture=name,
         task="multi-class",
         classes=tuple("abcdefghij"),
-        preprocessing=spec,
+        inputs=(image_input(spec),),
         sha256=name.ljust(64, "0"),
         parameters=1,
         lineage=Lineage(recipe="random-weights"),

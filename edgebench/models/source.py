@@ -17,7 +17,7 @@ from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
 from edgebench.models.normalization import IMAGENET, TOOLS, preprocessing, tool_versions
-from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role
+from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role, image_input
 from edgebench.trust import check_program, is_program, remember
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ def _model(
         role=source.role or "baseline",
         task=data.task if data else "multi-class",
         classes=classes,
-        preprocessing=spec,
+        inputs=(image_input(spec),),
         sha256=sha256,
         parameters=parameters,
         lineage=Lineage(
