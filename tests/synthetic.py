@@ -33,6 +33,7 @@ from edgebench.schema import (
     Trial,
     Verdict,
     Window,
+    image_input,
 )
 from edgebench.store import records as records_
 

@@ -31,6 +31,7 @@ from edgebench.schema import (
     Reason,
     Sustained,
     Verdict,
+    image_input,
 )
 from edgebench.store import records
 

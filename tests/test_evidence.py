@@ -38,6 +38,7 @@ from edgebench.schema import (
     Sustained,
     Trial,
     Window,
+    image_input,
 )
 from edgebench.store import layout, records
 

@@ -17,7 +17,7 @@ from factory import make_cell, make_latency, make_measurement, make_record, make
 
 from edgebench.report import columns, content, lineage, page
 from edgebench.report.tables import SORTS, Table
-from edgebench.schema import DatasetRef, Lineage, Model, Preprocessing, Record, Role
+from edgebench.schema import DatasetRef, Lineage, Model, Preprocessing, Record, Role, image_input
 from edgebench.store import records as records_
 
 COMMITTED = Path(__file__).parent.parent / "results"

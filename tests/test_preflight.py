@@ -18,7 +18,7 @@ from torch.nn import functional
 from edgebench import plugins
 from edgebench.errors import ExportError
 from edgebench.exporters import onnx
-from edgebench.schema import ExportRequest, Limits, Lineage, Model, Network, Preprocessing
+from edgebench.schema import ExportRequest, Limits, Lineage, Model, Network, Preprocessing, image_input
 
 Function = Callable[[Tensor], Tensor]
 HERE = Path(__file__).name

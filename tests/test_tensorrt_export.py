@@ -22,7 +22,7 @@ from edgebench.errors import ExportError
 from edgebench.exporters import onnx as plain
 from edgebench.exporters import tensorrt
 from edgebench.exporters._tensorrt import operators
-from edgebench.schema import Exported, ExportRequest, Lineage, Model, Network, Preprocessing
+from edgebench.schema import Exported, ExportRequest, Lineage, Model, Network, Preprocessing, image_input
 
 ELEVEN = """
 extends: nvidia-gpu
