@@ -33,7 +33,17 @@ from edgebench.schema.bundle import (
 )
 from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
-from edgebench.schema.model import DatasetRef, Lineage, Model, Preprocessing, TensorSpec
+from edgebench.schema.model import (
+    DatasetRef,
+    Input,
+    Lineage,
+    Model,
+    Preprocessing,
+    TensorSpec,
+    Values,
+    image_input,
+    one_image,
+)
 from edgebench.schema.profile import CalibrationPlan, Goals, InputPlan, ModelPlan, PlannedCell, Profile, Variant
 from edgebench.schema.protocols import (
     Block,
@@ -52,6 +62,7 @@ from edgebench.schema.protocols import (
     Task,
     Transport,
     Worst,
+    named_tensors,
     no_progress,
 )
 from edgebench.schema.record import (
@@ -107,6 +118,7 @@ __all__ = [
     "Finish",
     "Frozen",
     "Goals",
+    "Input",
     "InputPlan",
     "Install",
     "Interval",
@@ -156,11 +168,15 @@ __all__ = [
     "TensorSpec",
     "Transport",
     "Trial",
+    "Values",
     "Variant",
     "Verdict",
     "VerdictWord",
     "Window",
     "Worst",
+    "image_input",
+    "named_tensors",
     "no_progress",
+    "one_image",
     "split_host",
 ]
