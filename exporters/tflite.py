@@ -236,7 +236,7 @@ def check_operators(model: str, versions: Iterable[tuple[str, int]], limits: Lim
 
 def arguments(names: Sequence[str]) -> list[int]:
     """Return where a network's arguments stand among a file's inputs, which are called `serving_default_args_0:0` and so on."""
-    numbers = [int(found[1]) for name in names if (found := re.search(r"args_(\d+)", name))]
+    numbers = [int(found[1]) for found in (re.search(r"args_(\d+)", name) for name in names) if found]
     places = range(len(names))
     return sorted(places, key=numbers.__getitem__) if len(numbers) == len(names) else list(places)
 

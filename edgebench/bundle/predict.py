@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -125,18 +126,25 @@ def _as_given(given: Input, array: Array) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Leave torch's threads and gradients in this process as they were, whatever a runtime sets."""
+    """Keep the screen clean of what runtimes print, and leave torch's threads and gradients as they were."""
     torch = sys.modules.get("torch")
-    if torch is None:
-        yield
-        return
-    gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    before = None if torch is None else (torch.is_grad_enabled(), torch.get_num_threads())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept, nowhere = (os.dup(1), os.dup(2)), os.open(os.devnull, os.O_WRONLY)
     try:
-        with torch.no_grad():
+        os.dup2(nowhere, 1)
+        os.dup2(nowhere, 2)
+        with contextlib.nullcontext() if torch is None else torch.no_grad():
             yield
     finally:
-        torch.set_grad_enabled(gradients)
-        torch.set_num_threads(threads)
+        for number, saved in enumerate(kept, start=1):
+            os.dup2(saved, number)
+            os.close(saved)
+        os.close(nowhere)
+        if torch is not None and before is not None:
+            torch.set_grad_enabled(before[0])
+            torch.set_num_threads(before[1])
 
 
 def predictions(
