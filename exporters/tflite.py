@@ -261,11 +261,11 @@ TYPES = {
 def tensor(given: Any) -> TensorSpec:
     """Describe one tensor of a flatbuffer."""
     scales = getattr(given.quantization, "scale", None)
-    quantized = scales is not None and len(scales) > 0
+    scale = None if scales is None or not len(scales) or TYPES[given.type].startswith("float") else float(scales[0])
     return TensorSpec(
         name=given.name.decode(),
-        shape=tuple(int(size) for size in given.shape if given.shape is not None),
+        shape=() if given.shape is None else tuple(int(size) for size in given.shape),
         dtype=TYPES[given.type],
-        scale=float(scales[0]) if quantized else None,
-        zero_point=int(given.quantization.zeroPoint[0]) if quantized else None,
+        scale=scale,
+        zero_point=None if scale is None else int(given.quantization.zeroPoint[0]),
     )

@@ -14,7 +14,7 @@ import verbs
 from factory import make_cell
 from numpy.typing import NDArray
 
-from edgebench import config
+from edgebench import api, config
 from edgebench.agent.cell.samples import joined, width
 from edgebench.agent.runtimes import preprocess, tensors
 from edgebench.bundle.export import Order, accepted, build_bundle, order_key
@@ -137,7 +137,7 @@ def test_a_bundle_without_scores_is_measured_without_accuracy(
     [(path, read)] = records.read_all(Path("results"))
     assert read == record
     assert records.read_measurement(path, record)[0].predictions is None
-    [checked] = verbs.api.verify(Path("results"))
+    [checked] = api.verify(Path("results"))
     assert checked.wrong == ()
     assert verbs.run(bundle=[bundles["onnx"][0]]).cells[0].state == "cached"
     with pytest.raises(InputError, match="nothing of it is judged"):
