@@ -236,7 +236,7 @@ def check_operators(model: str, versions: Iterable[tuple[str, int]], limits: Lim
 
 def arguments(names: Sequence[str]) -> list[int]:
     """Return where a network's arguments stand among a file's inputs, which are called `serving_default_args_0:0` and so on."""
-    numbers = [int(found[1]) for name in names if (found := re.search(r"args_(\d+)", name))]
+    numbers = [int(found[1]) for found in (re.search(r"args_(\d+)", name) for name in names) if found]
     places = range(len(names))
     return sorted(places, key=numbers.__getitem__) if len(numbers) == len(names) else list(places)
 
@@ -261,11 +261,11 @@ TYPES = {
 def tensor(given: Any) -> TensorSpec:
     """Describe one tensor of a flatbuffer."""
     scales = getattr(given.quantization, "scale", None)
-    quantized = scales is not None and len(scales) > 0
+    scale = None if scales is None or not len(scales) or TYPES[given.type].startswith("float") else float(scales[0])
     return TensorSpec(
         name=given.name.decode(),
-        shape=tuple(int(size) for size in given.shape if given.shape is not None),
+        shape=() if given.shape is None else tuple(int(size) for size in given.shape),
         dtype=TYPES[given.type],
-        scale=float(scales[0]) if quantized else None,
-        zero_point=int(given.quantization.zeroPoint[0]) if quantized else None,
+        scale=scale,
+        zero_point=None if scale is None else int(given.quantization.zeroPoint[0]),
     )

@@ -13,6 +13,7 @@ from edgebench.files import seal, write_json
 from edgebench.report import tables
 from edgebench.schema import (
     Accuracy,
+    Bundle,
     Cell,
     DatasetRef,
     Energy,
@@ -52,6 +53,12 @@ def make_cell(model: str = "net", format: str = "onnx", precision: str = "fp32",
         "mode": "quick",
     }
     return Cell(**{**values, **changes})
+
+
+def parity_of(bundle: Bundle) -> Any:
+    """Return the parity of a bundle that was exported from a network, which always has one."""
+    assert bundle.parity is not None
+    return bundle.parity
 
 
 def make_latency(median_ns: float = 1e6, **changes: Any) -> LatencySummary:

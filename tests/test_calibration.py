@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import verbs
 from conftest import Cli
+from factory import parity_of
 
 from edgebench import config
 from edgebench.agent.runtimes import preprocess
@@ -246,7 +247,7 @@ def test_the_provenance_is_in_the_bundle_on_disk(here: Path) -> None:
 def judged(bundles: Bundles, precision: str, metric: float | None, drop: float | None) -> Bundle:
     bundle = read_bundle(bundles["onnx", precision])
     update = {"metric": metric, "metric_drop": drop, "as_run": None}
-    return bundle.model_copy(update={"parity": bundle.parity.model_copy(update=update)})
+    return bundle.model_copy(update={"parity": parity_of(bundle).model_copy(update=update)})
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_export_gates_accuracy_where_that_is_asked_for(here: Path, cli: Cli) -> 
     code, _, err = cli(*EXPORT, "--channels", "1", "--calibration-samples", "8")
     assert code == 0, err
     [folder] = (here / "bundles").iterdir()
-    metric = read_bundle(folder).parity.metric
+    metric = parity_of(read_bundle(folder)).metric
     assert metric is not None
     code, _, _ = cli(*EXPORT, "--channels", "1", "--calibration-samples", "8", "--threshold", metric)
     assert code == 0

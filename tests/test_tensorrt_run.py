@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import verbs
 from conftest import TINY, Cli
+from factory import parity_of
 from processes import with_environment
 from tensorrt_board import NANO, ORIN, PC, RELEASES, Board, compiled
 
@@ -253,7 +254,7 @@ def test_a_calibration_cache_is_read_and_made_the_version_s_own(
     board.has(version, module=not program, program=program, gpu=ORIN)
     folder, target = made("8.2", "int8", False), write_target(here, version)
     assert (folder / "calibration.cache").read_bytes().startswith(b"TRT-8200-")
-    parity = read_bundle(folder).parity
+    parity = parity_of(read_bundle(folder))
     assert parity.runtime == "onnxruntime, the cache as Q/DQ pairs"
     assert parity.max_abs > 1e-4  # the float file itself agrees to 1e-7
     assert finished(folder, target)["tensorrt"].startswith(version)

@@ -66,7 +66,7 @@ def command(
         from edgebench.analysis.processor import WEIGHTS
 
         console.complain(WEIGHTS)
-    if bundle.model.lineage.recipe == "checkpoint" and network.mean is None:
+    if bundle.model.lineage.recipe == "checkpoint" and network.mean is None and bundle.scored is not None:
         spec = bundle.model.preprocessing
         console.complain(
             f"normalised with mean {spec.mean} and std {spec.std}, taken from the data; "

@@ -236,7 +236,8 @@ def _program_input(source: SourceOptions, program: Any, data: Dataset | None) ->
     taken = taken_(program)
     shape = tuple(taken[0][1].shape) if len(taken) == 1 else ()
     if len(shape) != 4 or shape[1] not in (1, 3) or str(shape[0]) != "1":
-        raise CheckpointError(f"{source.text}: takes {list(shape)}; export the program with one input [1, 1 or 3, height, width]")
+        found = list(shape) if len(taken) == 1 else f"{len(taken)} inputs"
+        raise CheckpointError(f"{source.text}: takes {found}; export the program with one input [1, 1 or 3, height, width]")
     channels, height, width = (int(value) for value in shape[1:])
     base = _spec(replace(source, size=height, channels=channels), data)
     return base.model_copy(update={"height": height, "width": width})
