@@ -57,11 +57,9 @@ from edgebench.schema.protocols import (
     OptionalTask,
     Progress,
     RuntimeModule,
-    Separated,
     Stream,
     Task,
     Transport,
-    Worst,
     named_tensors,
     no_progress,
 )
@@ -84,6 +82,7 @@ from edgebench.schema.record import (
     Verdict,
 )
 from edgebench.schema.target import HOST, PYTHON, USB, Accepts, Cache, Expected, Install, MeterSpec, Target, split_host
+from edgebench.schema.task import Separated, Worst
 
 __all__ = [
     "BUNDLE_SCHEMA",

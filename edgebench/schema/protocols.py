@@ -11,6 +11,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from edgebench.schema import bundle
 from edgebench.schema.bundle import Finish, Limits, Placement
 from edgebench.schema.model import Input, Model, TensorSpec, Values
+from edgebench.schema.task import Separated, Worst
 
 L = TypeVar("L", bound=Limits, covariant=True)
 
@@ -314,33 +315,6 @@ class Meter(Protocol):
 
     def stop(self) -> None:
         """End what it started."""
-
-
-@dataclass(frozen=True)
-class Separated:
-    """What ROC and precision-recall curves are drawn of."""
-
-    names: Sequence[str]
-    """Of the classes that have a curve."""
-    truth: Any
-    """Whether each sample is of them: 0 or 1, [n, names]."""
-    likely: Any
-    """How likely that was held [n, names]."""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Worst:
-    """What the list of the worst samples is made of."""
-
-    loss: Any
-    """Of each sample [n]: the highest come first."""
-    truth: Any
-    """The classes that it is of: 0 or 1, [n, classes]."""
-    decided: Any
-    """Those that it was decided to be of, likewise."""
-    confidence: Any
-    """How likely the decision was held [n]."""
 
 
 class Task(Protocol):
