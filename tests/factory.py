@@ -13,13 +13,17 @@ from edgebench.files import seal, write_json
 from edgebench.report import tables
 from edgebench.schema import (
     Accuracy,
+    Bundle,
     Cell,
     DatasetRef,
     Energy,
+    Input,
     Interval,
     LatencySummary,
+    Lineage,
     Measurement,
     Memory,
+    Model,
     Predictions,
     Reason,
     Record,
@@ -51,6 +55,12 @@ def make_cell(model: str = "net", format: str = "onnx", precision: str = "fp32",
     return Cell(**{**values, **changes})
 
 
+def parity_of(bundle: Bundle) -> Any:
+    """Return the parity of a bundle that was exported from a network, which always has one."""
+    assert bundle.parity is not None
+    return bundle.parity
+
+
 def make_latency(median_ns: float = 1e6, **changes: Any) -> LatencySummary:
     values: dict[str, Any] = {
         "trials": 3,
@@ -78,7 +88,7 @@ def make_record(
     status: str = "done",
     cell: Cell | None = None,
     median_ns: float = 1000.0,
-    accuracy: float = 0.9,
+    accuracy: float | None = 0.9,
     size: int = 4_000_000,
     parameters: int = 1_000_000,
     role: str = "baseline",
@@ -102,9 +112,9 @@ def make_record(
         values |= {
             "latency": make_latency(median_ns),
             "memory": Memory(baseline_bytes=10_000_000, loaded_bytes=20_000_000, peak_bytes=30_000_000),
-            "accuracy": Accuracy(
-                samples=360, headline="accuracy", metrics={"accuracy": accuracy, "auroc": 0.99}, host_agreement=1.0
-            ),
+            "accuracy": None
+            if accuracy is None
+            else Accuracy(samples=360, headline="accuracy", metrics={"accuracy": accuracy, "auroc": 0.99}, host_agreement=1.0),
             "verdict": Verdict(word="VALID"),
         }
     else:
@@ -148,6 +158,22 @@ def make_tables(
     """Make tables of records as commands do, through an index in memory."""
     held = index.hold(flatten(path.as_posix(), record) for path, record in placed)
     return tables.make(held.select(by, where, sort, top), sort, by, floor, top)
+
+
+def make_unjudged(model: str = "brought", median_ns: float = 1000.0, **changes: Any) -> Record:
+    """Make a record of a file that has no data set: full, but for its accuracy; of: what its cell has besides."""
+    cell = make_cell(model=model, dataset=None, evaluation_sha256=None, **changes.pop("of", {}))
+    network = Model(
+        name=model,
+        architecture="file",
+        task="none",
+        classes=(),
+        inputs=(Input(name="audio", shape=(1, 512), dtype="float32", scale=None, zero_point=None),),
+        sha256=hashlib.sha256(model.encode()).hexdigest(),
+        parameters=1_000_000,
+        lineage=Lineage(recipe="imported"),
+    )
+    return make_record(cell=cell, median_ns=median_ns, **{"accuracy": None, "model": network, **changes})
 
 
 def replace_samples(path: Path, content: bytes) -> None:

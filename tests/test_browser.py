@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import synthetic
-from factory import make_cell, make_latency, make_measurement, make_record
+from factory import make_cell, make_latency, make_measurement, make_record, make_unjudged
 
 from edgebench.errors import InputError
 from edgebench.report import columns, tables
@@ -31,6 +31,7 @@ from edgebench.schema import (
     Reason,
     Sustained,
     Verdict,
+    image_input,
 )
 from edgebench.store import records
 
@@ -450,7 +451,7 @@ def hostile_records(folder: Path) -> None:
             architecture=text,
             task="binary",
             classes=(text, "other"),
-            preprocessing=Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,)),
+            inputs=(image_input(Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))),),
             sha256=f"{index}" * 64,
             parameters=1000,
             lineage=Lineage(recipe=text, options={text: text}, parents=(text, "9" * 64)),
@@ -549,7 +550,7 @@ def test_colours_can_be_chosen_and_charts_follow(opened: Opened, committed: Path
     assert tab.page.locator("#theme").text_content() == "Light colours"
 
 
-@pytest.mark.parametrize("kind", ["empty", "failed alone", "one", "damaged samples"])
+@pytest.mark.parametrize("kind", ["empty", "failed alone", "one", "unjudged", "damaged samples"])
 def test_little_or_nothing_is_shown_as_what_it_is(opened: Opened, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "results"
     (folder / "records").mkdir(parents=True)
@@ -560,15 +561,21 @@ def test_little_or_nothing_is_shown_as_what_it_is(opened: Opened, tmp_path: Path
         if kind == "damaged samples":
             assert saved.samples
             (folder / "records" / "cpu" / saved.samples.file).write_bytes(b"broken")
+    if kind == "unjudged":
+        records.save(folder, make_unjudged(), make_measurement(predictions=False))
     verbs.report(folder, out=tmp_path / "report.html")
     page = opened(tmp_path / "report.html").page
+    if kind == "unjudged":
+        page.wait_for_function("() => document.querySelector('[data-chart] svg')?.textContent.includes('size, MiB')")
     if kind == "empty":
         assert "No records yet" in page.locator("main").text_content()
         return
     page.locator("[data-open]:visible").first.click()
     page.wait_for_selector("dialog[open] .part")
     shown = page.locator("dialog").text_content()
-    assert {"failed alone": "killed by SIGKILL", "one": "too few samples to bound it"}.get(kind, "changed") in shown
+    assert {"failed alone": "killed by SIGKILL", "one": "too few samples to bound it", "unjudged": "no data set given"}.get(
+        kind, "changed"
+    ) in shown
 
 
 def test_without_javascript_the_tables_are_there(browser: Any, committed: Path) -> None:

@@ -11,7 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import top_k_accuracy_score
 from test_structure import LEVELS
 
 from edgebench import schema
@@ -94,7 +96,7 @@ class Done:
 
 def test_each_kind_of_plugin_has_a_section_with_a_file_and_commands_that_show_it() -> None:
     folders, text = dict(FOLDER.findall(GUIDE.read_text())), sections()
-    assert list(folders) == ["A device", "A format", "A runtime", "A power meter", "A recipe", "A data set"]
+    assert list(folders) == ["A device", "A format", "A runtime", "A power meter", "A recipe", "A data set", "A task"]
     for heading in folders:
         assert [verb for verb, _, _ in FILE.findall(text[heading]) if verb.lower() == "add"], heading
         assert commands(text[heading]), heading
@@ -120,7 +122,7 @@ def test_what_the_guide_says_to_add_works_as_it_says(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(written) == 9
+    assert len(written) == 10
     check(Done(tmp_path, done.stdout))
 
 
@@ -134,7 +136,7 @@ def check(done: Done) -> None:
         assert other.accuracy is not None
         assert shelf.accuracy is not None
         assert other.accuracy.metrics == shelf.accuracy.metrics
-    metered, _ = records.read_measurement(*done.record(target="cpu"))
+    metered, _ = records.read_measurement(*done.record(target="cpu", model="cnn"))
     [trace] = metered.power.traces
     assert (trace.meter, trace.provenance, set(trace.values)) == ("gauge", "wall", {4.2})
     assert len(trace.values) > 3
@@ -145,6 +147,13 @@ def check(done: Done) -> None:
     assert stripes["classes"] == ["level", "upright"]
     assert isinstance(stripes["metrics"], dict)
     assert stripes["metrics"]["val_accuracy"] > 0.9
+    path, two = done.record(model="two")
+    measured, labels = records.read_measurement(path, two)
+    assert two.accuracy is not None
+    assert measured.predictions is not None
+    scores = np.frombuffer(measured.predictions.values, "<f4").reshape(-1, 10)
+    assert two.accuracy.headline == "top-two"
+    assert two.accuracy.metrics["top-two"] == pytest.approx(top_k_accuracy_score(labels, scores, k=2), abs=1e-6)
 
 
 NAMED = re.compile(r"`((?:[\w.-]+/)*(?:[\w.-]+/|[\w-]+\.(?:py|md|yaml|json|sh)|run))`")

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import verbs
 from conftest import DOUBLES, MOBILE, TINY
+from factory import parity_of
 
 from edgebench.agent.runtimes import preprocess
 from edgebench.analysis import metrics
@@ -120,9 +121,9 @@ def test_each_precision_is_exported_read_back_and_executed(here: Path, precision
     bits = {weight.values: weight.bits for weight in package_.weights(package) if weight.values > 1}
     assert bits == {72: 32 if precision == "fp32" else 16, 1152: bundle.details["weight_bits"], 160: bits[72]}
     assert bundle.details["weight_bits"] == dict(zip(FIVE, (32, 16, 8, 6, 4), strict=True))[precision]
-    assert (bundle.parity.runtime, bundle.parity.samples, bundle.calibration) == ("MIL interpreter", 256, None)
-    assert bundle.parity.max_abs < {"fp32": 1e-5, "fp16": 3e-3, "int8-weights": 1e-2}.get(precision, 0.1)
-    assert bundle.parity.top1_agreement >= 0.98
+    assert (parity_of(bundle).runtime, parity_of(bundle).samples, bundle.calibration) == ("MIL interpreter", 256, None)
+    assert parity_of(bundle).max_abs < {"fp32": 1e-5, "fp16": 3e-3, "int8-weights": 1e-2}.get(precision, 0.1)
+    assert parity_of(bundle).top1_agreement >= 0.98
     assert export(precision=precision, limits=limits).cached
 
 
@@ -139,7 +140,7 @@ def test_the_model_takes_an_image_and_holds_its_labels(here: Path) -> None:
     assert [out.name for out in description.output] == ["classLabel", "classLabel_probs", "scores"]
     assert package_.labels(package) == bundle.model.classes
     assert json.loads(description.metadata.userDefined["classes"]) == list(bundle.model.classes)
-    assert (bundle.input.dtype, bundle.input.is_image, bundle.details["labels"]) == ("uint8", True, True)
+    assert (bundle.image.dtype, bundle.image.takes_pixels, bundle.details["labels"]) == ("uint8", True, True)
     grey = package_of(export(precision="fp16")).spec.description.input[0].type.imageType
     assert grey.ColorSpace.Name(grey.colorSpace) == "GRAYSCALE"
 
@@ -167,8 +168,8 @@ def test_a_tensor_of_pixels_goes_in_where_the_target_wants_one(here: Path) -> No
     bundle = (result := export(limits="input: tensor")).bundle
     [tensor] = package_of(result).spec.description.input
     assert list(tensor.type.multiArrayType.shape) == [1, 1, 16, 16]
-    assert (bundle.input.dtype, bundle.input.is_image, bundle.details["input"]) == ("float32", False, "tensor")
-    assert bundle.parity.max_abs < 1e-5
+    assert (bundle.image.dtype, bundle.image.takes_pixels, bundle.details["input"]) == ("float32", False, "tensor")
+    assert parity_of(bundle).max_abs < 1e-5
     assert bundle.key != export().bundle.key
 
 
@@ -195,9 +196,9 @@ def test_a_mobilenet_is_what_torch_computes(here: Path, precision: str) -> None:
     """Its first blocks: depthwise convolutions, squeeze and excitation, Hardswish."""
     Path("mobilenet.py").write_text(MOBILE)
     bundle = export("mobilenet:net", precision, dataset=None, classes=10, size=32, channels=3, name="mobilenet").bundle
-    assert bundle.parity.source == "synthetic"
+    assert parity_of(bundle).source == "synthetic"
     if precision == "fp32":
-        assert bundle.parity.max_abs < 1e-3
+        assert parity_of(bundle).max_abs < 1e-3
     else:
         assert bundle.details["compressed"] > 0.98 * bundle.details["weights"]
 
@@ -212,13 +213,13 @@ def test_a_mobilenet_is_what_torch_computes(here: Path, precision: str) -> None:
 )
 def test_the_interpreter_computes_what_other_layers_convert_to(here: Path, network: str, precision: str, allowed: float) -> None:
     Path("widenet.py").write_text(WIDE)
-    assert export(f"widenet:{network}", precision, channels=3, name="wide").bundle.parity.max_abs < allowed
+    assert parity_of(export(f"widenet:{network}", precision, channels=3, name="wide").bundle).max_abs < allowed
 
 
 def test_networks_with_the_same_weights_are_judged_each_by_its_own_scores(here: Path) -> None:
     Path("twonets.py").write_text(TINY + TINY.replace("torch.nn.ReLU()", "torch.nn.Tanh()").replace("def net", "def other"))
     for name in ("net", "other"):
-        assert export(f"twonets:{name}", name="same").bundle.parity.max_abs < 1e-4
+        assert parity_of(export(f"twonets:{name}", name="same").bundle).max_abs < 1e-4
 
 
 def test_halves_that_overflow_are_not_passed_over(here: Path) -> None:
@@ -227,7 +228,7 @@ def test_halves_that_overflow_are_not_passed_over(here: Path) -> None:
             "def net", "class Times(torch.nn.Module):\n    def forward(self, x):\n        return x * 1e4 * (x * 1e4)\n\ndef net"
         )
     )
-    assert np.isfinite(export("hugenet:net", name="huge").bundle.parity.max_abs)
+    assert np.isfinite(parity_of(export("hugenet:net", name="huge").bundle).max_abs)
     with pytest.raises(ExportError, match="not finite"):
         export("hugenet:net", "fp16", name="huge")
 
@@ -261,7 +262,7 @@ def test_a_layer_that_does_not_convert_is_named_before_the_long_work(here: Path)
         export("oddnet:net", name="odd")
 
 
-def request_of(result: Any, **changes: Any) -> ExportRequest[Any]:
+def request_of(result: Any, probabilities: str = "softmax", **changes: Any) -> ExportRequest[Any]:
     """Ask for a small network whose model is changed."""
     import torch
 
@@ -271,7 +272,7 @@ def request_of(result: Any, **changes: Any) -> ExportRequest[Any]:
     module = torch.nn.Sequential(
         torch.nn.Conv2d(1, 64, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(64, 10)
     )
-    return ExportRequest(Network(model, module.eval(), None), "fp16", coreml.Limits(), None)
+    return ExportRequest(Network(model, module.eval(), None), "fp16", coreml.Limits(), None, probabilities=probabilities)
 
 
 def test_labels_must_differ_and_several_at_once_make_no_classifier(here: Path) -> None:
@@ -284,7 +285,7 @@ def test_labels_must_differ_and_several_at_once_make_no_classifier(here: Path) -
     result = export()
     with pytest.raises(ExportError, match="the label 'a' names two classes"):
         coreml.preflight(request_of(result, classes=("a",) * 10))
-    made = coreml.export(request_of(result, task="multi-label"), here)
+    made = coreml.export(request_of(result, probabilities="sigmoid"), here)
     package = package_.read(here / "model.mlpackage")
     assert package_.labels(package) == ()
     assert made.details["labels"] is False
@@ -332,9 +333,9 @@ def cell(result: Any, passes: list[job_.Pass], **options: Any) -> Measurement:
     target = read_target("phone.yaml", None)
     images = images_of(result)
     transport = deploy.connect(target, Link(Path("device")))
-    there = deploy.deploy(target, transport, result.folder, result.bundle, images)
+    there = deploy.deploy(target, transport, result.folder, result.bundle, [images])
     scenario = Scenario(warmup_seconds=0.2)
-    asked = job_.cell_job(result.bundle, target.accepts[0].runtime, there, images.shape, scenario, options)
+    asked = job_.cell_job(result.bundle, target.accepts[0].runtime, there, [images], scenario, options)
     [found] = measure.measure(transport, there.agent, job_.job([asked], passes, MODES["quick"], scenario), lambda _: None)
     return found
 
@@ -391,7 +392,7 @@ def test_options_that_coreml_does_not_have_are_refused(options: dict[str, Any], 
     from edgebench.agent.runtimes import rt_coreml
 
     with pytest.raises(ValueError, match=reason):
-        rt_coreml.Runtime({"options": options, "input": {"dtype": "uint8"}})
+        rt_coreml.Runtime({"options": options, "inputs": [], "outputs": []})
 
 
 def test_whole_pixels_round_halves_up_whatever_the_scale() -> None:

@@ -16,6 +16,7 @@ import pytest
 import verbs
 from conftest import Cli
 from coral import NETS, compiler_on_path, export, exporting, program
+from factory import parity_of
 
 from edgebench.bundle.goals import check_goals
 from edgebench.config import read_target
@@ -282,8 +283,8 @@ def test_the_compiler_runs_in_a_container_that_the_user_names(
 def test_a_bundle_is_int8_classic_and_placed(here: Path, double: Case) -> None:
     result = export("plain")
     bundle, graph = result.bundle, read((result.folder / "model.tflite").read_bytes())
-    assert (bundle.runtime, bundle.entry, bundle.parity.runtime) == ("edgetpu", "model_edgetpu.tflite", "tflite")
-    assert (bundle.input.dtype, bundle.output.dtype, bundle.input.shape) == ("int8", "int8", (1, 16, 16, 1))
+    assert (bundle.runtime, bundle.entry, parity_of(bundle).runtime) == ("edgetpu", "model_edgetpu.tflite", "tflite")
+    assert (bundle.inputs[0].dtype, bundle.outputs[0].dtype, bundle.inputs[0].shape) == ("int8", "int8", (1, 16, 16, 1))
     placement = bundle.details["placement"]
     assert (placement["operators_share"], placement["macs_share"], placement["cpu"]) == (1.0, 1.0, [])
     assert placement["macs"] == bundle.macs
@@ -293,7 +294,7 @@ def test_a_bundle_is_int8_classic_and_placed(here: Path, double: Case) -> None:
     assert {operator.name for operator in graph.operators} >= {"CONV_2D", "MEAN", "FULLY_CONNECTED"}
     assert {(o.name, o.version) for o in graph.operators} >= {("CONV_2D", 3), ("MEAN", 2), ("FULLY_CONNECTED", 4)}
     assert [operator.name for operator in read((result.folder / bundle.entry).read_bytes()).operators] == [CUSTOM_OP]
-    assert (bundle.parity.top1_agreement > 0.8, bundle.parity.cosine > 0.9) == (True, True)
+    assert (parity_of(bundle).top1_agreement > 0.8, parity_of(bundle).cosine > 0.9) == (True, True)
     check_goals(bundle, Goals())
     assert export("plain").cached
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import verbs
+from factory import parity_of
 
 from edgebench import api, models
 from edgebench.bundle import parity as parity_
@@ -42,11 +43,16 @@ def test_every_variant_is_exported_checked_and_sealed(here: Path, format: str, p
     result = export(format, precision)
     bundle = read_bundle(result.folder)
     assert bundle == result.bundle
-    assert (bundle.format, bundle.precision, bundle.parity.samples, bundle.parity.source) == (format, precision, 256, "test")
+    assert (bundle.format, bundle.precision, parity_of(bundle).samples, parity_of(bundle).source) == (
+        format,
+        precision,
+        256,
+        "test",
+    )
     if precision in ("fp32", "fp16"):
-        assert bundle.parity.top1_agreement >= 0.995
-        assert bundle.parity.cosine > 0.999
-    assert bundle.parity.metric_drop is not None
+        assert parity_of(bundle).top1_agreement >= 0.995
+        assert parity_of(bundle).cosine > 0.999
+    assert parity_of(bundle).metric_drop is not None
     assert bundle.macs
     assert bundle.model.lineage.recipe == "random-weights"
     assert (bundle.calibration is not None) == (precision == "int8")
@@ -69,9 +75,9 @@ def test_calibration_is_the_training_split_alone_and_written_down(here: Path) ->
 
 def test_int8_tflite_takes_and_gives_int8(here: Path) -> None:
     bundle = export("tflite", "int8").bundle
-    assert (bundle.input.dtype, bundle.output.dtype) == ("int8", "int8")
-    assert bundle.input.scale
-    assert export("tflite", "int8-dynamic").bundle.input.dtype == "float32"
+    assert (bundle.inputs[0].dtype, bundle.outputs[0].dtype) == ("int8", "int8")
+    assert bundle.inputs[0].scale
+    assert export("tflite", "int8-dynamic").bundle.inputs[0].dtype == "float32"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-dynamic"])
@@ -199,12 +205,12 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
     reference = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
     outputs = reference.copy()
     outputs[:2] = outputs[:2, ::-1]
-    parity = parity_.compare(model, reference, outputs, None, "synthetic")
+    parity = parity_.compare(model, [reference], [outputs], None, "synthetic")
     assert parity.top1_agreement == pytest.approx(0.99)
     with pytest.raises(ExportError, match=r"1\.0 % of 200 samples"):
         parity_.check_agreement("tiny", model, parity)
     reference[:2, 9] = reference[:2, 0] * 0.999 + reference[:2, 1] * 0.999
-    tied = parity_.compare(model, reference, outputs, None, "synthetic")
+    tied = parity_.compare(model, [reference], [outputs], None, "synthetic")
     assert tied.top1_agreement == pytest.approx(0.99)
     assert tied.near_ties == 1
     trained = model.model_copy(update={"lineage": model.lineage.model_copy(update={"recipe": "train"})})
@@ -215,14 +221,14 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
         parity_.check_agreement("tiny", trained, tied)
     outputs[0, 0] = np.nan
     with pytest.raises(ExportError, match="not finite"):
-        parity_.compare(model, reference, outputs, None, "synthetic")
+        parity_.compare(model, [reference], [outputs], None, "synthetic")
     with pytest.raises(ExportError, match="shape"):
-        parity_.compare(model, reference, outputs[:, :3], None, "synthetic")
+        parity_.compare(model, [reference], [outputs[:, :3]], None, "synthetic")
 
 
 def test_a_quantized_file_that_loses_too_much_is_refused(here: Path) -> None:
     bundle = export("onnx", "int8").bundle
-    lossy = bundle.model_copy(update={"parity": bundle.parity.model_copy(update={"metric_drop": 0.02})})
+    lossy = bundle.model_copy(update={"parity": parity_of(bundle).model_copy(update={"metric_drop": 0.02})})
     check_goals(lossy, Goals(max_degradation=0.02))
     with pytest.raises(ExportError, match=r"loses 2\.0 points of accuracy.*1\.0 are allowed"):
         check_goals(lossy, Goals())
@@ -232,7 +238,7 @@ def test_a_quantized_file_that_loses_too_much_is_refused(here: Path) -> None:
 def test_int8_without_data_is_refused_and_fp32_says_that_its_samples_are_noise(here: Path) -> None:
     with pytest.raises(InputError, match="int8 needs samples to calibrate on"):
         export("onnx", "int8", dataset=None, classes=4)
-    assert export("onnx", "fp32", dataset=None, classes=4).bundle.parity.source == "synthetic"
+    assert parity_of(export("onnx", "fp32", dataset=None, classes=4).bundle).source == "synthetic"
 
 
 def test_unknown_formats_and_precisions_get_the_nearest(here: Path) -> None:
@@ -256,8 +262,8 @@ def test_checkpoints_and_programs_are_exported_like_models(here: Path) -> None:
     two = verbs.export("mine.pt2", out=Path("other"), trust=True, **given).bundle
     assert one.model.lineage.recipe == two.model.lineage.recipe == "checkpoint"
     assert one.model.parameters == two.model.parameters
-    assert one.parity.max_abs < 1e-3
-    assert two.parity.max_abs < 1e-3
+    assert parity_of(one).max_abs < 1e-3
+    assert parity_of(two).max_abs < 1e-3
     assert one.model.preprocessing.mean == (0.3049,)
     stated = verbs.export("mine.pt", architecture="tinynet:net", out=Path("third"), mean=[0.5], std=[0.25], **given).bundle
     assert (stated.model.preprocessing.mean, stated.model.preprocessing.std) == ((0.5,), (0.25,))
@@ -273,11 +279,11 @@ def test_random_networks_keep_activations_in_range(here: Path) -> None:
     """Without settled batch norms a deep random MobileNet returns numbers of 1e-11 or so."""
     data = open_images(read_dataset("digits"))
     _, network = open_source(SourceOptions("mobilenet_v3_small", size=32, channels=1), data)
-    assert np.abs(parity_.torch_outputs(network(), data.read("test").images[:8])).max() > 1e-3
+    assert np.abs(parity_.torch_outputs(network(), [data.read("test").images[:8]])["output"]).max() > 1e-3
 
 
 def test_random_networks_score_something(here: Path) -> None:
     """torchvision's vision transformers begin with a head of zeros, which any file would agree with."""
     _, network = open_source(SourceOptions("vit_b_16", size=16, channels=1, classes=10), None)
-    scores = parity_.torch_outputs(network(), np.zeros((2, 16, 16, 1), np.uint8))
+    scores = parity_.torch_outputs(network(), [np.zeros((2, 16, 16, 1), np.uint8)])["output"]
     assert scores.std() > 0.01

@@ -12,6 +12,7 @@ import onnxruntime
 import pytest
 import verbs
 from conftest import Cli
+from factory import parity_of
 from onnx import TensorProto, helper, numpy_helper
 
 from edgebench.agent import facts
@@ -178,7 +179,7 @@ def largest_weight(folder: Path) -> int:
 def test_parity_judges_the_file_and_the_runtime_apart(eight: str) -> None:
     found = exported(eight)
     assert (found.details["weight_bits"], largest_weight(Path("bundles/even.onnx.int8"))) == (8, 127)
-    parity, run = found.parity, found.parity.as_run
+    parity, run = parity_of(found), parity_of(found).as_run
     assert run is not None
     assert parity.top1_agreement > 0.9
     assert parity.cosine > 0.99
@@ -193,10 +194,10 @@ def test_parity_judges_the_file_and_the_runtime_apart(eight: str) -> None:
 
 def test_a_goal_that_the_runtime_alone_misses_is_said_to_be_the_runtimes(eight: str) -> None:
     bundle = exported(eight)
-    run = bundle.parity.as_run
+    run = parity_of(bundle).as_run
     assert run is not None
     lost = run.model_copy(update={"metric": 0.5, "metric_drop": 0.3, "saturates": True})
-    parity = bundle.parity.model_copy(update={"metric": 0.8, "metric_drop": 0.0, "as_run": lost})
+    parity = parity_of(bundle).model_copy(update={"metric": 0.8, "metric_drop": 0.0, "as_run": lost})
     with pytest.raises(ExportError, match=r"as onnxruntime runs it on this processor, while the file itself has accuracy 80.0 %"):
         check_goals(bundle.model_copy(update={"parity": parity}), Goals())
 
@@ -226,9 +227,9 @@ def test_7_bits_are_written_where_the_processor_wants_them_and_said(
     found = read_bundle(Path("bundles/even.onnx.int8"))
     assert found.limits["weight_bits"] == found.details["weight_bits"] == 7
     assert largest_weight(Path("bundles/even.onnx.int8")) <= 64
-    run = found.parity.as_run
+    run = parity_of(found).as_run
     assert run is not None
-    assert run.max_abs <= 2 * found.parity.max_abs
+    assert run.max_abs <= 2 * parity_of(found).max_abs
 
 
 def test_a_bundle_on_a_processor_without_what_it_assumes_gets_a_reason(eight: str, cli: Cli) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import verbs
 from conftest import Cli
+from factory import parity_of
 from test_measure import BRIEF, Bundles, run
 
 import edgebench
@@ -135,7 +136,7 @@ def test_dynamic_bundles_take_every_batch_offline(here: Path, format: str, preci
         "tinynet:net", format=format, precision=precision, dataset="digits", size=16, channels=1, name="tiny", dynamic_batch=True
     )
     assert made.bundle.dynamic_batch
-    assert made.bundle.parity.samples == 256
+    assert parity_of(made.bundle).samples == 256
     runtime = {"onnx": "onnxruntime", "torch": "torch"}[format]
     batches, spec = (
         ((1, 8), dataclasses.replace(BRIEF, trials=1)) if format == "torch" else ((1, 3, 8), BRIEF)

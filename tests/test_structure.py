@@ -21,13 +21,15 @@ bundle report
 store recipes
 models analysis device
 data config
+tasks
 trust plugins
 files sandbox
-schema errors agent leftovers sandboxed __version__
+schema agent leftovers sandboxed __version__
+errors
 """
 """The rooms of `edgebench/`, each level above those that it may use."""
 ALONE = {
-    "analysis": {"schema"},
+    "analysis": {"schema", "tasks"},
     "report": {"store", "analysis", "data", "plugins", "files", "schema", "errors", "__version__"},
     "agent": set(),
     "exporters": {"schema", "errors", "files"},

@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 import torch
 import verbs
+from factory import parity_of
 from onnx import TensorProto, helper, numpy_helper
 
 from edgebench.bundle import export
@@ -22,7 +23,7 @@ from edgebench.errors import ExportError
 from edgebench.exporters import onnx as plain
 from edgebench.exporters import tensorrt
 from edgebench.exporters._tensorrt import operators
-from edgebench.schema import Exported, ExportRequest, Lineage, Model, Network, Preprocessing
+from edgebench.schema import Exported, ExportRequest, Lineage, Model, Network, Preprocessing, image_input
 
 ELEVEN = """
 extends: nvidia-gpu
@@ -84,13 +85,13 @@ def request(name: str, precision: str, limits: tensorrt.Limits, **changes: Any) 
         architecture=name,
         task="multi-class",
         classes=tuple("abcdefghij"),
-        preprocessing=spec,
+        inputs=(image_input(spec),),
         sha256=name.ljust(64, "0"),
         parameters=1,
         lineage=Lineage(recipe="random-weights"),
     )
     images = np.random.default_rng(0).random((4, 3, 32, 32), np.float32)
-    return ExportRequest(Network(model, network(name), None), precision, limits, images, **changes)
+    return ExportRequest(Network(model, network(name), None), precision, limits, [images], **changes)
 
 
 def limits_of(target: str) -> tensorrt.Limits:
@@ -111,13 +112,20 @@ def made_for(target: str, name: str, precision: str, folder: Path, **changes: An
     return exported, model, asked
 
 
+def images_of(asked: Request) -> Any:
+    """Return the calibration images [n, c, h, w]."""
+    assert asked.calibration is not None
+    return asked.calibration[0]
+
+
 def cosine(folder: Path, asked: Request) -> float:
     """Compare the file, operator by operator on ONNX Runtime, with torch on the first calibration image."""
+    first = images_of(asked)[:1]
     with torch.no_grad():
-        wanted = asked.network.module(torch.from_numpy(asked.calibration[:1])).numpy()
+        wanted = asked.network.module(torch.from_numpy(first)).numpy()
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    found = onnxruntime.InferenceSession(folder / "model.onnx", options).run(None, {"input": asked.calibration[:1]})[0]
+    found = onnxruntime.InferenceSession(folder / "model.onnx", options).run(None, {"input": first})[0]
     return float((wanted * found).sum() / np.linalg.norm(wanted) / np.linalg.norm(found))
 
 
@@ -167,7 +175,7 @@ def test_a_bundle_says_how_its_engine_is_built_and_passes_the_gate(
     result = bundle(target, precision)
     sealed = read_bundle(result.folder)
     version = {"jetson-nano": "8.2", "jetson-orin-nano": "8.6"}.get(target, "11.0")
-    assert (sealed.runtime, sealed.entry, sealed.parity.runtime) == ("tensorrt", "model.onnx", "onnxruntime")
+    assert (sealed.runtime, sealed.entry, parity_of(sealed).runtime) == ("tensorrt", "model.onnx", "onnxruntime")
     assert sealed.finish is not None
     assert sealed.finish.options == {
         "precision": precision,
@@ -177,7 +185,7 @@ def test_a_bundle_says_how_its_engine_is_built_and_passes_the_gate(
         "workspace_mebibytes": 1024,
         "version": version,
     }
-    assert sealed.parity.top1_agreement >= (0.9 if precision == "int8" else 0.995)
+    assert parity_of(sealed).top1_agreement >= (0.9 if precision == "int8" else 0.995)
     assert (sealed.calibration is not None) == (precision == "int8")
     assert bundle(target, precision).cached
 
@@ -336,7 +344,7 @@ def test_a_calibration_cache_holds_each_tensor_s_scale(tmp_path: Path, method: s
     model = onnx.load(tmp_path / "model.onnx")
     assert not kinds(model) & {"QuantizeLinear", "DequantizeLinear"}
     assert set(scales) == {"input", *(name for node in model.graph.node for name in node.output)}
-    for name, values in _values(model, asked.calibration).items():
+    for name, values in _values(model, images_of(asked)).items():
         measured = np.abs(values).max() / 127
         if method == "min-max":
             assert scales[name] == pytest.approx(measured, rel=1e-4)

@@ -13,6 +13,7 @@ import coral
 import numpy as np
 import pytest
 import verbs
+from factory import parity_of
 from few import few_digits
 from tensorrt_board import RELEASES, Board, compiled
 from test_twins import twin
@@ -80,7 +81,7 @@ def attempt(network: Network, data: Dataset, variant: tuple[str, str], here: Pat
     except ExportError as error:
         assert_explains(str(error), network)
         return Outcome(*name, f"refused: {error}")
-    parity = bundle.parity
+    parity = parity_of(bundle)
     assert parity.samples == FEW
     assert parity.cosine > 0, "scores of zero agree with anything"
     if precision in ("fp32", "fp16"):
@@ -112,10 +113,10 @@ def ran(folder: Path, bundle: Bundle, target: Target, data: Dataset, patch: pyte
             outputs = scores(folder, bundle, target, data)
         with np.load(folder / "parity.npz") as saved:
             expected = saved["outputs"][: len(outputs)]
-        tolerance = 1.01 * (bundle.output.scale or 1e-4 * float(np.abs(expected).max()))
+        tolerance = 1.01 * (bundle.outputs[0].scale or 1e-4 * float(np.abs(expected).max()))
         assert np.allclose(outputs, expected, atol=tolerance), np.abs(outputs - expected).max()
         return f"run on the double of {bundle.runtime}"
-    return f"run by {bundle.parity.runtime or bundle.runtime}"
+    return f"run by {parity_of(bundle).runtime or bundle.runtime}"
 
 
 def scores(folder: Path, bundle: Bundle, target: Target, data: Dataset) -> Any:
@@ -124,8 +125,8 @@ def scores(folder: Path, bundle: Bundle, target: Target, data: Dataset) -> Any:
     accepts = export.accepted(target, bundle.format, bundle.precision)
     images = data.read("test").images[:4]
     transport = deploy.connect(device, Link(folder.parent / "device"))
-    deployed = deploy.deploy(device, transport, folder, bundle, images)
-    cell = job_.cell_job(bundle, accepts.runtime, deployed, images.shape, Scenario(), accepts.options)
+    deployed = deploy.deploy(device, transport, folder, bundle, [images])
+    cell = job_.cell_job(bundle, accepts.runtime, deployed, [images], Scenario(), accepts.options)
     passes = [*job_.first_passes(bundle, 0), job_.Pass("accuracy")]
     job = job_.job([cell], passes, MODES["quick"], Scenario())
     [found] = measure.measure(transport, deployed.agent, job, lambda _: None)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.analysis import curves, metrics
+from edgebench import tasks
+from edgebench.analysis import curves
 from edgebench.analysis.curves import Curve
 from edgebench.analysis.metrics import Scores
-from edgebench.schema import Task
+from edgebench.schema import Separated
 
 Lines = list[dict[str, Any]]
 BINS = 15
@@ -50,39 +51,31 @@ class Evaluation:
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"notes": list(self.notes)}
 
 
-def evaluate(task: Task, classes: Sequence[str], labels: NDArray[Any], scores: Scores) -> Evaluation:
-    """Evaluate logits [n, classes] against labels [n], or [n, labels] of 0 and 1; ValueError where they do not fit."""
+def evaluate(task: str, classes: Sequence[str], labels: NDArray[Any], scores: Scores) -> Evaluation:
+    """Evaluate scores [n, classes] against a task's labels; ValueError where they do not fit."""
     _check(task, classes, labels, scores)
     names = distinct(classes)
-    truth, likely = metrics.one_hot(task, labels, len(names)), metrics.probabilities(task, scores)
     notes: list[str] = []
-    confusion = None
-    if len(names) <= MATRIX:
-        confusion = _label_matrices(names, labels, scores) if task == "multi-label" else _matrix(task, names, labels, scores)
-    else:
-        notes.append(f"No confusion matrix of {len(names)} classes: up to {MATRIX} can be read.")
-    positive = slice(1, 2) if task == "binary" else slice(None)
-    if task == "binary":
-        notes.append(f"Curves are those of {names[1]}, which counts as positive.")
-    separated = _separated(names[positive], truth[:, positive], likely[:, positive], notes)
+    confusion, separated = _confusion(task, names, labels, scores, notes), tasks.part(task, "separated")
+    drawn = None if separated is None else _with_curves(separated(labels, scores, names), notes)
     return Evaluation(
         samples=len(labels),
         confusion=confusion,
-        roc=_lines(separated, curves.roc, notes),
-        precision_recall=_lines(separated, curves.precision_recall, []),
-        calibration=_calibration(task, labels, scores, likely),
-        worst=_worst(task, names, truth, scores, likely),
+        roc=[] if drawn is None else _lines(drawn, curves.roc, notes),
+        precision_recall=[] if drawn is None else _lines(drawn, curves.precision_recall, []),
+        calibration=_calibration(task, labels, scores),
+        worst=_worst(task, names, labels, scores),
         notes=tuple(notes),
     )
 
 
-def _check(task: Task, classes: Sequence[str], labels: NDArray[Any], scores: Scores) -> None:
+def _check(task: str, classes: Sequence[str], labels: NDArray[Any], scores: Scores) -> None:
     wanted = (len(labels), len(classes))
-    if not len(labels) or scores.shape != wanted or labels.shape != (wanted if task == "multi-label" else wanted[:1]):
+    if not len(labels) or scores.shape != wanted or labels.shape != tasks.load(task).decisions(scores).shape:
         raise ValueError(f"scores {list(scores.shape)} and labels {list(labels.shape)} do not fit {len(classes)} classes")
     if not np.isfinite(scores).all():
         raise ValueError("some scores are not finite")
-    if labels.min() < 0 or labels.max() >= (2 if task == "multi-label" else len(classes)):
+    if labels.min() < 0 or labels.max() > tasks.load(task).most(len(classes)):
         raise ValueError(f"labels run from {labels.min()} to {labels.max()}, and there are {len(classes)} classes")
 
 
@@ -98,24 +91,14 @@ def distinct(names: Sequence[str]) -> list[str]:
 # ---------------------------------------------------------------- confusion
 
 
-def _matrix(task: Task, names: Sequence[str], labels: NDArray[Any], scores: Scores) -> Lines:
-    from sklearn.metrics import confusion_matrix
-
-    counts = confusion_matrix(labels, metrics.decisions(task, scores), labels=np.arange(len(names)))
-    return [_line(name, names, row) for name, row in zip(names, counts, strict=True)]
-
-
-def _label_matrices(names: Sequence[str], labels: NDArray[Any], scores: Scores) -> Lines:
-    """Count each label by itself: where it is there, and where it is not."""
-    from sklearn.metrics import multilabel_confusion_matrix
-
-    counts = multilabel_confusion_matrix(labels, metrics.decisions("multi-label", scores), labels=np.arange(len(names)))
-    decided = ("decided absent", "decided present")
-    return [
-        _line(f"{name}: {what}", decided, row)
-        for name, matrix in zip(names, counts, strict=True)
-        for what, row in zip(("absent", "present"), matrix, strict=True)
-    ]
+def _confusion(task: str, names: Sequence[str], labels: NDArray[Any], scores: Scores, notes: list[str]) -> Lines | None:
+    confusion = tasks.part(task, "confusion")
+    if confusion is None:
+        return None
+    if len(names) > MATRIX:
+        notes.append(f"No confusion matrix of {len(names)} classes: up to {MATRIX} can be read.")
+        return None
+    return [_line(true, predicted, counts) for true, predicted, counts in confusion(labels, scores, names)]
 
 
 def _line(true: str, predicted: Sequence[str], counts: NDArray[Any]) -> dict[str, Any]:
@@ -125,28 +108,20 @@ def _line(true: str, predicted: Sequence[str], counts: NDArray[Any]) -> dict[str
 # ---------------------------------------------------------------- curves
 
 
-@dataclass(frozen=True)
-class _Separated:
-    """The classes that have curves: names, whether each sample is of them [n, c], and how likely that was held [n, c]."""
-
-    names: Sequence[str]
-    truth: NDArray[Any]
-    likely: NDArray[Any]
-
-
-def _separated(names: Sequence[str], truth: NDArray[Any], likely: NDArray[Any], notes: list[str]) -> _Separated:
+def _with_curves(found: Separated, notes: list[str]) -> Separated:
     """Leave out, and note, the classes that have no curve."""
-    present = truth.sum(axis=0)
-    for name, count in zip(names, present, strict=True):
+    notes += [found.note] if found.note else []
+    present = found.truth.sum(axis=0)
+    for name, count in zip(found.names, present, strict=True):
         if count == 0:
             notes.append(f"No curve of {name}: no sample is of it.")
-        elif count == len(truth):
+        elif count == len(found.truth):
             notes.append(f"No curve of {name}: every sample is of it.")
-    kept = np.flatnonzero((present > 0) & (present < len(truth)))
-    return _Separated([names[int(index)] for index in kept], truth[:, kept], likely[:, kept])
+    kept = np.flatnonzero((present > 0) & (present < len(found.truth)))
+    return Separated([found.names[int(index)] for index in kept], found.truth[:, kept], found.likely[:, kept])
 
 
-def _lines(separated: _Separated, draw: Callable[..., Curve], notes: list[str]) -> Lines:
+def _lines(separated: Separated, draw: Callable[..., Curve], notes: list[str]) -> Lines:
     """Draw the averages and each class; of many, those of the smallest areas."""
     each = [draw(name, separated.truth[:, index], separated.likely[:, index]) for index, name in enumerate(separated.names)]
     lines = [curve.values(AVERAGE_CORNERS) for curve in _averages(separated, each, draw, notes)]
@@ -157,7 +132,7 @@ def _lines(separated: _Separated, draw: Callable[..., Curve], notes: list[str]) 
     return lines + [curve.values(corners) for curve in each]
 
 
-def _averages(separated: _Separated, each: Sequence[Curve], draw: Callable[..., Curve], notes: list[str]) -> list[Curve]:
+def _averages(separated: Separated, each: Sequence[Curve], draw: Callable[..., Curve], notes: list[str]) -> list[Curve]:
     """Pool all classes' scores (micro), and average the classes' curves (macro)."""
     if len(each) < 2:
         return []
@@ -171,12 +146,13 @@ def _averages(separated: _Separated, each: Sequence[Curve], draw: Callable[..., 
 # ---------------------------------------------------------------- calibration
 
 
-def _calibration(task: Task, labels: NDArray[Any], scores: Scores, likely: NDArray[Any]) -> Lines:
-    """Compare confidence in decisions with how often they are right; of labels, probability with how often they are there."""
-    if task == "multi-label":
-        return [{"what": "probability of each label", **reliability(labels.ravel(), likely.ravel())}]
-    right = metrics.decisions(task, scores) == labels
-    return [{"what": "confidence in the decision", **reliability(right, likely.max(axis=1))}]
+def _calibration(task: str, labels: NDArray[Any], scores: Scores) -> Lines:
+    """Compare how likely something is held with how often it is so."""
+    calibration = tasks.part(task, "calibration")
+    if calibration is None:
+        return []
+    what, right, confidence = calibration(labels, scores)
+    return [{"what": what, **reliability(right, confidence)}]
 
 
 def reliability(right: NDArray[Any], confidence: NDArray[Any]) -> dict[str, Any]:
@@ -205,25 +181,21 @@ def reliability(right: NDArray[Any], confidence: NDArray[Any]) -> dict[str, Any]
 # ---------------------------------------------------------------- the worst
 
 
-def _worst(task: Task, names: Sequence[str], truth: NDArray[Any], scores: Scores, likely: NDArray[Any]) -> Lines:
-    """List the samples of the highest cross-entropy; of labels, by the label that is most wrong."""
-    from scipy.special import log_softmax
-
-    wide = scores.astype(np.float64)
-    loss = np.logaddexp(0, np.where(truth > 0, -wide, wide)) if task == "multi-label" else -log_softmax(wide, axis=1) * truth
-    decided = metrics.one_hot(task, metrics.decisions(task, scores), len(names))
-    given = np.where(decided > 0, likely, 1 - likely)
-    column = loss.argmax(axis=1) if task == "multi-label" else decided.argmax(axis=1)
-    highest = loss.max(axis=1)
+def _worst(task: str, names: Sequence[str], labels: NDArray[Any], scores: Scores) -> Lines:
+    """List the samples of the highest loss."""
+    worst = tasks.part(task, "worst")
+    if worst is None:
+        return []
+    found = worst(labels, scores)
     return [
         {
             "index": int(sample),
-            "truth": _named(names, truth[sample]),
-            "decision": _named(names, decided[sample]),
-            "confidence": round(float(given[sample, column[sample]]), 4),
-            "loss": round(float(highest[sample]), 4),
+            "truth": _named(names, found.truth[sample]),
+            "decision": _named(names, found.decided[sample]),
+            "confidence": round(float(found.confidence[sample]), 4),
+            "loss": round(float(found.loss[sample]), 4),
         }
-        for sample in np.argsort(-highest, kind="stable")[:WORST]
+        for sample in np.argsort(-found.loss, kind="stable")[:WORST]
     ]
 
 

@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edgebench.analysis import metrics, stats, verdict
+from edgebench.analysis import stats, verdict
 from edgebench.analysis.processor import may_lose
 from edgebench.schema import (
     Cell,
     Measurement,
-    Task,
     Trial,
 )
-
-Labels = NDArray[np.int64]
-
-
-def hits(task: Task, scores: metrics.Scores, labels: Labels) -> NDArray[np.bool_]:
-    """Say of each sample whether it is decided rightly; scores: [n, classes]."""
-    return np.asarray(metrics.decisions(task, scores) == labels)
 
 
 def counted(cell: Cell, trials: Sequence[Trial]) -> Sequence[Trial]:

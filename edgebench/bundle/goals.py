@@ -15,7 +15,10 @@ def check_goals(bundle: Bundle, goals: Goals) -> None:
     target; a bundle that was made without labels has none, and passes.
     """
     _check_mapped(bundle, goals)
-    parity, as_run = bundle.parity, bundle.parity.as_run
+    parity = bundle.parity
+    if parity is None:
+        return
+    as_run = parity.as_run
     wrong = _missed(bundle, goals, parity.metric, parity.metric_drop)
     if wrong is not None:
         raise ExportError(
@@ -25,7 +28,7 @@ def check_goals(bundle: Bundle, goals: Goals) -> None:
     wrong = None if as_run is None else _missed(bundle, goals, as_run.metric, as_run.metric_drop)
     if wrong is not None and as_run is not None:
         assert parity.metric is not None
-        name = metrics.HEADLINE[bundle.model.task]
+        name = metrics.headline(bundle.model.task)
         why = f": {processor.SATURATE}; {processor.REMEDY}" if as_run.saturates else ""
         raise ExportError(
             f"{bundle.name}: {wrong} as {bundle.runtime} runs it on this processor, "
@@ -38,7 +41,7 @@ def _missed(bundle: Bundle, goals: Goals, metric: float | None, drop: float | No
     if metric is None or drop is None:
         return None
     rounding = 1e-9  # 0.9 − 0.89 is more than 0.01
-    name, points = metrics.HEADLINE[bundle.model.task], 100 * drop
+    name, points = metrics.headline(bundle.model.task), 100 * drop
     if goals.threshold is not None and metric < goals.threshold - rounding:
         return f"{name} {100 * metric:.1f} %, {100 * goals.threshold:.1f} % are wanted (threshold)"
     if bundle.precision in ("fp32", "fp16"):

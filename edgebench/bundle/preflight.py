@@ -6,18 +6,19 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from edgebench import models
+from edgebench import models, tasks
 from edgebench.bundle.export import accepted, exporter, limits_of
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
 from edgebench.recipes import Work
-from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, PlannedCell, Preprocessing
+from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, PlannedCell, Preprocessing, image_input
 
 
 def check_slot(network: Network, slot: PlannedCell, dynamic_batch: bool) -> None:
     """Check what a slot's model will have to become; the export raises the same, but after the training."""
     limits = limits_of(accepted(slot.target, slot.format, slot.precision), slot.precision)
-    request = ExportRequest(network, slot.precision, limits, None, dynamic_batch)
+    likely = tasks.part(network.model.task, "PROBABILITIES") or ""
+    request = ExportRequest(network, slot.precision, limits, None, dynamic_batch, probabilities=likely)
     exporter(slot.format, slot.precision).preflight(request)
 
 
@@ -38,7 +39,7 @@ def untrained(plan: ModelPlan, data: Dataset, inputs: InputPlan) -> Network | No
         role=plan.role,
         task=data.task,
         classes=data.classes,
-        preprocessing=spec,
+        inputs=(image_input(spec),),
         sha256=f"untrained {id(module)}",
         parameters=models.count_parameters(module),
         lineage=Lineage(recipe="untrained"),
@@ -77,9 +78,9 @@ def pace(network: Network) -> Pace | None:
     """
     import torch
 
-    spec, threads = network.model.preprocessing, torch.get_num_threads()
+    threads = torch.get_num_threads()
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    images = torch.rand(MORE, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0)).to(device)
+    images = torch.rand(network.example(MORE)[0].shape, generator=torch.Generator().manual_seed(0)).to(device)
     torch.set_num_threads(1)
     try:
         found = _tried(network.module.to(device).train(), images)

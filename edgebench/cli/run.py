@@ -124,10 +124,10 @@ def _name(cell: CellOutcome) -> dict[str, Any]:
 def _numbers(record: Record | None) -> dict[str, Any]:
     from edgebench.report.columns import mebibytes, milliseconds, percent
 
-    if record is None or record.latency is None or record.accuracy is None or record.verdict is None:
+    if record is None or record.latency is None or record.verdict is None:
         return {"metric %": "", "p50 ms": "", "per second": "", "size MiB": "", "verdict": ""}
     return {
-        "metric %": percent(record.accuracy.metrics.get(record.accuracy.headline)),
+        "metric %": percent(record.accuracy.metrics.get(record.accuracy.headline)) if record.accuracy else "",
         "p50 ms": milliseconds(record.latency.median_ns.value),
         "per second": f"{record.per_second:.4g}",
         "size MiB": mebibytes(record.size_bytes),

@@ -11,10 +11,10 @@ from functools import cache, cached_property, partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench import plugins
+from edgebench import plugins, tasks
 from edgebench.data._files import described
 from edgebench.errors import DataError, EdgebenchError
-from edgebench.schema import DatasetRef, Task
+from edgebench.schema import DatasetRef
 
 SPLITS = ("train", "val", "test")
 MAX_CLASSES = 100_000
@@ -26,7 +26,7 @@ class Split:
     """Part of a data set.
 
     images: uint8 [n, h, w, c], or [n, d, h, w, c] for volumes.
-    labels: int64 [n], or [n, labels] of 0 and 1 for the multi-label task.
+    labels: int64, in the form of the data set's task: [n], or [n, labels] of 0 and 1 for multi-label.
     """
 
     images: NDArray[np.uint8]
@@ -51,7 +51,7 @@ class Dataset:
     """A data set whose splits are read when they are first asked for."""
 
     ref: DatasetRef
-    task: Task
+    task: str
     classes: tuple[str, ...]
     read: Callable[[str], Split]
 
@@ -73,12 +73,17 @@ def open_dataset(ref: DatasetRef) -> Dataset:
         raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
     with _one_line(ref):
         task, classes, read = plugin.load(ref.options)
-    return Dataset(ref, task, classes, cache(partial(_read, ref, read)))
+    if not tasks.load(task).HEADLINE:
+        raise DataError(f"{ref}: is of the task {task}, which judges nothing; name another task")
+    return Dataset(ref, task, classes, cache(partial(_read, ref, task, len(classes), read)))
 
 
-def _read(ref: DatasetRef, read: Callable[[str], Split], name: str) -> Split:
+def _read(ref: DatasetRef, task: str, classes: int, read: Callable[[str], Split], name: str) -> Split:
     with _one_line(ref):
-        return read(name)
+        split = read(name)
+        if wrong := tasks.wrong(task, split.labels, classes):
+            raise DataError(f"{ref}: its {name} split is not of the task {task} with {classes} classes: {wrong}")
+        return split
 
 
 @contextmanager

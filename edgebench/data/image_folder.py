@@ -19,14 +19,13 @@ from edgebench.data import MAX_CLASSES, SPLITS, Split, int_option, text_option
 from edgebench.data._files import GIB, inside, memory_bytes
 from edgebench.data._images import MAX_PIXELS, MAX_SIDE, pixel_limit, read_image
 from edgebench.errors import DataError
-from edgebench.schema import Task
 
 OPTIONS = ("source", "size", "val", "test", "channels", "max_pixels", "max_gib")
 ENDINGS = {".jpg", ".jpeg", ".png"}
 Files = list[tuple[Path, int]]
 
 
-def load(options: Mapping[str, str | int | bool]) -> tuple[Task, tuple[str, ...], Callable[[str], Split]]:
+def load(options: Mapping[str, str | int | bool]) -> tuple[str, tuple[str, ...], Callable[[str], Split]]:
     """List the files; `DataError` names a folder without images, and later an image that cannot be read."""
     source = text_option(options, "source")
     if source is None:

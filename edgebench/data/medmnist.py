@@ -17,21 +17,21 @@ import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench import tasks
 from edgebench.data import MAX_CLASSES, SPLITS, Split, int_option, text_option
 from edgebench.data._arrays import BY_CHECKSUM, Archive, Header, Limit, open_npz
 from edgebench.data._files import open_regular
 from edgebench.errors import DataError, MissingExtra, UnknownName
-from edgebench.schema import Task
 
 OPTIONS = ("source", "root", "size", "task", "md5", "max_gib")
 MAX_SIDE = 8192
 """Pixels: a network of that size is made for the images."""
-Loaded = tuple[Task, tuple[str, ...], Callable[[str], Split]]
+Loaded = tuple[str, tuple[str, ...], Callable[[str], Split]]
 
 
 def sets() -> dict[str, dict[str, Any]]:
@@ -87,12 +87,12 @@ def _own(path: Path, options: Mapping[str, str | int | bool]) -> Loaded:
         header = _label_header(archive, "train")
         inferred = "multi-label" if len(header.shape) == 2 and header.shape[1] > 1 else "multi-class"
         task = str(options.get("task", inferred))
-        if task not in get_args(Task):
-            raise UnknownName("task", task, get_args(Task))
+        if not tasks.load(task).HEADLINE:
+            raise DataError(f"{path}: task={task} judges nothing, so no data set is of it; name another, or leave it out")
         labels = _labels(archive, "train", task)
-    count = labels.shape[1] if task == "multi-label" else int(labels.max()) + 1
+    count = tasks.load(task).classes_in(labels)
     read = partial(_read, path, limit, task, count)
-    return task, tuple(str(index) for index in range(count)), read  # type: ignore[return-value]
+    return task, tuple(str(index) for index in range(count)), read
 
 
 def _limit(options: Mapping[str, str | int | bool]) -> Limit:
@@ -150,20 +150,18 @@ def _label_header(archive: Archive, name: str) -> Header:
 
 
 def _labels(archive: Archive, name: str, task: str) -> NDArray[np.int64]:
-    """Read labels whose header was looked at: int64 [n] from 0, or [n, labels] of 0 and 1; `DataError` for others."""
-    key, found = f"{name}_labels", _label_header(archive, name)
-    wrong = f"{archive.path}: {key} is {found}"
-    if task == "multi-label" and (len(found.shape) != 2 or found.shape[1] > MAX_CLASSES):
-        raise DataError(f"{wrong}; multi-label wants [n, labels], {MAX_CLASSES} labels at most")
-    if task != "multi-label" and math.prod(found.shape) != found.shape[0]:
-        raise DataError(f"{wrong}; {task} wants one label for each image")
+    """Read labels whose header was looked at: int64, in the form of the task; `DataError` for others."""
+    key, found, plugin = f"{name}_labels", _label_header(archive, name), tasks.load(task)
+    many = f"wants {MAX_CLASSES} labels of an image at most" if math.prod(found.shape[1:]) > MAX_CLASSES else ""
+    if lacking := plugin.misshapen(found.shape) or many:
+        raise DataError(f"{archive.path}: {key} is {found}; {task} {lacking}")
     labels = _whole(archive.read(key), f"{archive.path}: {key}")
-    most = 1 if task == "multi-label" else MAX_CLASSES - 1
+    most = plugin.most(MAX_CLASSES)
     outside = labels[(labels < 0) | (labels > most)]
     if outside.size:
         raise DataError(f"{archive.path}: {key} has the label {outside[0]}; labels of {task} go from 0 to {most}; number them so")
     labels = labels.astype(np.int64)
-    return labels if task == "multi-label" else labels.reshape(-1)
+    return labels if plugin.misshapen(labels.shape[:1]) else labels.reshape(-1)  # [n, 1] is [n] where that will do
 
 
 def _whole(labels: NDArray[Any], place: str) -> NDArray[Any]:
@@ -187,8 +185,7 @@ def _read(path: Path, limit: Limit, task: str, count: int, name: str) -> Split:
         _image_header(archive, name)
         labels = _labels(archive, name, task)
         images = archive.read(f"{name}_images")
-    known = labels.shape[1] == count if task == "multi-label" else int(labels.max()) < count
-    if not known:
+    if tasks.wrong(task, labels, count):
         raise DataError(f"{path}: {name}_labels has classes beyond the {count} that train_labels has; move or remove them")
     if images.ndim == 3 or images.shape[-1] not in (1, 3):
         images = images[..., None]

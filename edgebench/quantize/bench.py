@@ -16,7 +16,7 @@ from edgebench.analysis import metrics, stats
 from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.export import Order, drawn_samples
 from edgebench.bundle.manifest import list_files, write_manifest
-from edgebench.bundle.predict import Array
+from edgebench.bundle.samples import Array
 from edgebench.data import Dataset, Split
 from edgebench.device.job import Pass
 from edgebench.errors import InputError
@@ -24,7 +24,7 @@ from edgebench.files import sha256_json, write_json
 from edgebench.run.interleave import Part, interleaved, run_passes
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, forget, subject_of
-from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target, Task
+from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target
 from edgebench.store.noise import noise_floor
 
 ROUNDS, EACH = 3, 6
@@ -107,7 +107,7 @@ class Bench:
         return Found(
             ratio=stats.compare(first, medians, paired=True, floor=None).ratio.value,
             median_ns=float(np.median(medians)),
-            metric=headline(subject.bundle.model.task, subject.data, scores),
+            metric=headline(subject.bundle.model.task, self.data, scores),
             divergence=divergence(self.scores, scores),
             size_bytes=subject.bundle.size_bytes,
         )
@@ -134,9 +134,9 @@ def predicted(measurement: Measurement) -> Array:
     return scores_of(measurement.predictions.values, measurement.predictions.columns)
 
 
-def headline(task: Task, data: Dataset, scores: Array) -> float:
+def headline(task: str, data: Dataset, scores: Array) -> float:
     """Return the task's headline metric; `InputError` where the labels leave it undefined."""
-    name, labels = metrics.HEADLINE[task], data.read("test").labels
+    name, labels = metrics.headline(task), data.read("test").labels
     found = metrics.evaluate(task, labels, scores).get(name)
     if found is None:
         raise InputError(f"{data.ref}: no {name} on {len(labels)} samples, too few kinds of labels; judge more (--samples)")
@@ -229,6 +229,7 @@ def candidates(session: Session, subjects: Mapping[str, CellJob], rounds: int) -
     rows = {}
     for index, (name, subject) in enumerate(subjects.items()):
         against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None
+        assert subject.data is not None
         metric = headline(subject.bundle.model.task, subject.data, predicted(found[index]))
         rows[name] = Candidate(name, float(np.median(medians[index])), metric, subject.bundle.size_bytes, against)
     return rows

@@ -23,13 +23,14 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from edgebench import models
+from edgebench import models, tasks
 from edgebench.agent.runtimes import preprocess
 from edgebench.data import Dataset, Split
+from edgebench.errors import InputError
 from edgebench.files import new_folder, sha256_file, storage, write_json
 from edgebench.models.normalization import preprocessing
 from edgebench.recipes import Job, describe
-from edgebench.schema import Lineage, Preprocessing, Task
+from edgebench.schema import Lineage, Preprocessing
 
 if TYPE_CHECKING:
     from edgebench.recipes.train import Options
@@ -41,23 +42,23 @@ IMPROVEMENTS = "improvements"
 
 def label_loss(dataset: Dataset, weighting: str) -> Loss:
     """Make the loss on labels (logits, images, labels → scalar), with balanced class weights if asked for."""
-    labels = torch.from_numpy(dataset.read("train").labels)
-    if dataset.task == "multi-label":
-        positive = labels.float().mean(dim=0).clamp(min=1e-3)
-        weight = ((1 - positive) / positive).clamp(max=100) if weighting == "balanced" else None
+    made = learnt(dataset, "loss")(dataset.read("train").labels, len(dataset.classes), weighting == "balanced")
 
-        def binary(logits: Tensor, images: Tensor, truth: Tensor) -> Tensor:
-            moved = None if weight is None else weight.to(logits.device)
-            return functional.binary_cross_entropy_with_logits(logits, truth.float(), pos_weight=moved)
+    def loss(logits: Tensor, images: Tensor, truth: Tensor) -> Tensor:
+        found: Tensor = made(logits, truth)
+        return found
 
-        return binary
-    counts = torch.bincount(labels, minlength=len(dataset.classes)).clamp(min=1).float()
-    weights = counts.sum() / (len(counts) * counts) if weighting == "balanced" else None
+    return loss
 
-    def categorical(logits: Tensor, images: Tensor, truth: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, truth, weight=None if weights is None else weights.to(logits.device))
 
-    return categorical
+def learnt(dataset: Dataset, part: str) -> Any:
+    """Return what the data set's task has for recipes under a name; `InputError` where it has nothing."""
+    found = tasks.part(dataset.task, part)
+    if found is None:
+        raise InputError(
+            f"{dataset.ref}: the task {dataset.task} has no {part}, and nothing is learnt without; choose another task"
+        )
+    return found
 
 
 class Samples(TorchDataset[tuple[Tensor, Tensor]]):
@@ -93,7 +94,7 @@ class Classifier(lightning.LightningModule):
         self.network = network
         self.loss = loss
         self.options = options
-        self.metric = _metric(dataset.task, len(dataset.classes))
+        self.metric: torchmetrics.Metric = learnt(dataset, "validation")(len(dataset.classes))
         self.register_buffer("best", torch.tensor([-math.inf, -math.inf, 0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
@@ -137,13 +138,6 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def _metric(task: Task, classes: int) -> torchmetrics.Metric:
-    """Make the validation metric: AUROC for the multi-label task, accuracy otherwise."""
-    if task == "multi-label":
-        return torchmetrics.classification.MultilabelAUROC(num_labels=classes)
-    return torchmetrics.classification.MulticlassAccuracy(num_classes=classes, average="micro")
-
-
 def augmented(images: Tensor, kind: str) -> Tensor:
     """Shift, turn and scale a little (`affine`), also mirror (`flip`), or leave as is (`none`)."""
     if kind == "none":
@@ -175,12 +169,12 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
     state = best["state_dict"]
     weights = {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
     network.load_state_dict(weights)
-    headline = "auroc" if job.dataset.task == "multi-label" else "accuracy"
+    judged = learnt(job.dataset, "VALIDATION")
     with new_folder(folder, "model.json") as staging:
         buffer = io.BytesIO()
         torch.save(weights, buffer)
         (staging / "checkpoint.pt").write_bytes(buffer.getvalue())
-        metrics = {f"val_{headline}": round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
+        metrics = {f"val_{judged}": round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
         model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), metrics)
         models.write_model(staging, model)
         write_json(staging / "history.json", _history(training))

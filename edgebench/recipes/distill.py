@@ -2,7 +2,8 @@
 
 G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
 2015: KL divergence between outputs at temperature T, times T², plus
-cross-entropy. Multi-label: the same for each label's Bernoulli distribution.
+cross-entropy. The data set's task has the divergence: `multi-label` that of each
+label's Bernoulli distribution.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from edgebench.data import Dataset
 from edgebench.errors import InputError
 from edgebench.models import load_model
 from edgebench.recipes import Job, Work, train
-from edgebench.schema import Lineage, Task
+from edgebench.schema import Lineage
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,21 +33,6 @@ class Options(train.Options):
 
     temperature: float = Field(4.0, gt=0)
     alpha: float = Field(0.7, ge=0, le=1, description="share of the teacher's term; the labels have the rest")
-
-
-def soft_loss(task: Task, student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Compute T² × KL(teacher ‖ student) of logits [n, classes] at temperature T, averaged over the batch."""
-    import torch
-    from torch.nn import functional
-
-    if task == "multi-label":
-        target = torch.sigmoid(teacher / temperature)
-        cross = functional.binary_cross_entropy_with_logits(student / temperature, target)
-        entropy = functional.binary_cross_entropy(target, target)
-        return temperature**2 * (cross - entropy)
-    log_student = functional.log_softmax(student / temperature, dim=1)
-    log_teacher = functional.log_softmax(teacher / temperature, dim=1)
-    return temperature**2 * functional.kl_div(log_student, log_teacher, reduction="batchmean", log_target=True)
 
 
 def work(options: Options, dataset: Dataset) -> Work:
@@ -72,12 +58,12 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
     if network.model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its teacher knows other classes than {job.dataset.ref}; distil on the teacher's data set")
     hard = _classifier.label_loss(job.dataset, options.class_weights)
-    teacher = network.module
+    soft_loss, teacher = _classifier.learnt(job.dataset, "soft_loss"), network.module
 
     def loss(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
         with torch.no_grad():
             target = teacher.to(images.device)(images)
-        soft = soft_loss(job.dataset.task, logits, target, options.temperature)
-        return options.alpha * soft + (1 - options.alpha) * hard(logits, images, labels)
+        missed: Tensor = soft_loss(logits, target, options.temperature)
+        return options.alpha * missed + (1 - options.alpha) * hard(logits, images, labels)
 
     _classifier.fit(job, options, lineage, folder, loss, seen)

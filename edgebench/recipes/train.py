@@ -1,4 +1,4 @@
-"""Train a classifier on labels alone: cross-entropy, or binary cross-entropy for the multi-label task."""
+"""Train a classifier on labels alone, by the loss of its task: cross-entropy, of single labels for `multi-label`."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgebench.errors import UnknownName
 from edgebench.report.advice import unstable
 from edgebench.report.tables import Row, Table
-from edgebench.store.row import Entry
+from edgebench.store.row import NO_DATASET, Entry
 
 UNSEEN = (
     *((0xAD, 0xAD), (0x34F, 0x34F), (0x61C, 0x61C), (0x115F, 0x1160), (0x17B4, 0x17B5), (0x180B, 0x180F), (0x200B, 0x200F)),
@@ -146,7 +146,8 @@ def _number(value: float | None, form: str) -> str:
 def title(table: Table) -> str:
     """Name a table by what its rows have in common."""
     device = {"device": table.device} if table.device else {}
-    return ", ".join(f"{name} {value}" for name, value in {**table.title, **device}.items())
+    named = [f"{name} {value}" for name, value in {**table.title, **device}.items() if value]
+    return ", ".join(named if table.judged else [NO_DATASET, *named])
 
 
 def circumstances(table: Table) -> list[str]:
@@ -200,14 +201,18 @@ BLANKS: tuple[tuple[Callable[[Row, Table], bool], str], ...] = (
         "A blank quantile had too few samples to bound it (or its samples are batches of calls).",
     ),
     (
-        lambda row, _: row.metric_delta is None and row.entry.more["to_fp32"] is None,
+        lambda row, _: row.entry.judged and row.metric_delta is None and row.entry.more["to_fp32"] is None,
         "A blank Δ: the same model was not measured here in torch FP32.",
     ),
     (
-        lambda row, table: row.retained is None and table.teacher is not None,
+        lambda row, table: row.retained is None and table.teacher is not None and (table.judged or row.reduction_size is None),
         "A blank reduction or retained: of several teachers, none is known to be this model's.",
     ),
-    (lambda row, _: row.entry.metric is None, "A blank metric is not defined on these labels."),
+    (lambda row, _: row.entry.judged and row.entry.metric is None, "A blank metric is not defined on these labels."),
+    (
+        lambda row, _: not row.entry.judged,
+        "Accuracy is blank: no data set given; ● marks rows that no other row beats in latency, size and peak memory at once.",
+    ),
     (lambda row, _: row.entry.peak_bytes is None, "A blank peak could not be read on that device."),
     (
         lambda row, _: row.rank is None,

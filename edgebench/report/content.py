@@ -18,7 +18,7 @@ from edgebench.report.charts import tradeoff
 from edgebench.report.columns import INVISIBLE
 from edgebench.report.tables import Row, Table
 from edgebench.schema import Record
-from edgebench.store.row import Entry
+from edgebench.store.row import NO_DATASET, Entry
 
 FACETS = {
     "target": "Target",
@@ -132,6 +132,8 @@ def facet(entry: Entry, name: str) -> str:
     """Return what a record is filtered by."""
     if name == "verdict":
         return entry.verdict or entry.status
+    if name == "dataset" and not entry.judged:
+        return NO_DATASET
     return columns.plain(str(getattr(entry, "scenario_kind" if name == "scenario" else name)))
 
 
@@ -175,6 +177,7 @@ def _row(page: Page, number: int, row: Row) -> dict[str, Any]:
         **_known_by(page, row.entry),
         "table": f"table-{number}",
         "joules": row.entry.joules,
+        "judged": row.entry.judged,
     }
 
 
@@ -188,7 +191,7 @@ def _table(number: int, table: Table) -> dict[str, Any]:
         "id": f"table-{number}",
         "title": columns.title(table),
         "mode": table.mode,
-        "headline": table.headline,
+        "headline": table.headline if table.judged else "",
         "columns": [
             {"name": each.name, "heading": each.heading, "keys": each.keys, "number": each.number}
             for each in columns.chosen(table.headline)
@@ -202,7 +205,7 @@ def _order(page: Page, table: Table) -> dict[str, Any]:
 
 def packs(page: Page) -> Iterator[tuple[str, str]]:
     """List what is unpacked when it is first looked at."""
-    headlines = sorted({table.headline for table in page.tables if table.rows})
+    headlines = sorted({table.headline if table.judged else "" for table in page.tables if table.rows})
     yield (
         "charts",
         packed(

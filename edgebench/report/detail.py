@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.analysis import evaluation, timeline
+from edgebench.analysis import evaluation, metrics, timeline
 from edgebench.analysis.timeline import Lines, Missing
 from edgebench.data import Split, open_offline
 from edgebench.errors import EdgebenchError
+from edgebench.report.record_card import NOT_JUDGED
 from edgebench.schema import DatasetRef, Measurement, Record
 from edgebench.store import records
 
@@ -115,6 +116,8 @@ def _said(error: BaseException) -> str:
 
 def _evaluation(record: Record, measurement: Measurement, labels: NDArray[Any] | None, why: str) -> dict[str, Any]:
     predictions = measurement.predictions
+    if record.cell.dataset is None or (record.model is not None and not metrics.headline(record.model.task)):
+        raise Missing(NOT_JUDGED)
     if record.model is None or predictions is None:
         raise Missing("no predictions were kept")
     if labels is None:
@@ -132,6 +135,8 @@ class Splits:
     def of(self, record: Record) -> tuple[Split | None, str]:
         """Return the split that a record was evaluated on, or None and the reason."""
         ref = record.cell.dataset
+        if ref is None:
+            return None, NOT_JUDGED
         if str(ref) not in self._opened:
             self._opened[str(ref)] = _opened(ref)
         found = self._opened[str(ref)]

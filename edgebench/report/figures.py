@@ -61,7 +61,7 @@ def figures(tables: Sequence[Table], evidence: Evidence) -> Iterator[Figure]:
     taken: set[str] = set()
     for table in tables:
         if table.rows:
-            group = " ".join((*table.title.values(), table.mode))
+            group = " ".join(filter(None, (*table.title.values(), table.mode)))
             for part, spec in _of_table(table, evidence):
                 yield Figure(_free(f"{group} {part}", taken), printed(spec))
 
@@ -74,10 +74,12 @@ def _of_table(table: Table, evidence: Evidence) -> Iterator[tuple[str, Spec]]:
         drawn = [row for row in rows if row[key] is not None]
         for source, members in _sources(drawn).items() if axis == "energy" else [("", drawn)]:
             if members:
-                title = f"{table.headline} against {heading.partition(',')[0]}{f' ({source})' if source else ''}"
-                spec = _titled(tradeoff.tradeoff(axis, table.headline), title, where)
+                headline = table.headline if table.judged else ""
+                what = headline or tradeoff.beside(axis)[0].partition(",")[0]
+                title = f"{what} against {heading.partition(',')[0]}{f' ({source})' if source else ''}"
+                spec = _titled(tradeoff.tradeoff(axis, headline), title, where)
                 yield f"tradeoff {axis} {source}", {**widened(spec, WIDTH), "datasets": {"rows": members}}
-    spec = _titled(tradeoff.sizes(), "Size", where)
+    spec = _titled(tradeoff.sizes(judged=table.judged), "Size", where)
     yield "sizes", {**widened(spec, WIDTH), "datasets": {"rows": rows}}
     curves = _curves(table, evidence)
     if curves:

@@ -100,7 +100,8 @@ def breaks(row: Row, limits: Mapping[str, float]) -> tuple[str, ...]:
         kind = KINDS[name]
         value = kind.value(row)
         if value is None or math.isnan(value):
-            reasons.append(f"{kind.what} is not known")
+            given = row.entry.judged or name != "min_metric"
+            reasons.append(f"{kind.what} is not known" + ("" if given else ": no data set given"))
         elif (value > limit) if kind.highest else (value < limit):
             reasons.append(f"{kind.what} {kind.show(value)}, {kind.show(limit)} is the {'most' if kind.highest else 'least'}")
     return tuple(reasons)

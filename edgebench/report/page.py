@@ -123,7 +123,7 @@ def _counts(page: Page) -> Iterator[tuple[str, str]]:
         ("measurement", done),
         ("model", len({entry.model for entry in entries})),
         ("target", len({entry.target for entry in entries})),
-        ("data set", len({entry.dataset for entry in entries})),
+        ("data set", len({entry.dataset for entry in entries if entry.judged})),
         ("failed cell", len(entries) - done),
         *([("unreadable record", len(page.left_out))] if page.left_out else []),
     ):

@@ -10,6 +10,8 @@ from typing import Any
 from edgebench.report.columns import mebibytes, milliseconds, percent
 from edgebench.schema import Energy, Interval, LatencySummary, Model, Paired, Record
 
+NOT_JUDGED = "no data set given"
+
 
 @dataclass(frozen=True)
 class Section:
@@ -56,7 +58,7 @@ def sections(record: Record) -> list[Section]:
 
 def _cell(record: Record) -> Iterator[tuple[str, str | None]]:
     cell = record.cell
-    yield "data set", str(cell.dataset)
+    yield "data set", str(cell.dataset) if cell.dataset else "none given"
     yield "target", cell.target
     yield "device", cell.device
     yield "runtime", cell.ran_by
@@ -104,6 +106,7 @@ def _apart(latency: LatencySummary) -> Iterator[tuple[str, str | None]]:
 def _accuracy(record: Record) -> Iterator[tuple[str, str | None]]:
     accuracy = record.accuracy
     if accuracy is None:
+        yield "none, because", NOT_JUDGED if record.cell.dataset is None and record.status == "done" else None
         return
     for name, value in accuracy.metrics.items():
         yield name, f"{value:.4f}" + (f", over {accuracy.samples} samples" if name == accuracy.headline else "")
@@ -157,7 +160,7 @@ def _model(record: Record, model: Model | None) -> Iterator[tuple[str, str | Non
         return
     lineage = model.lineage
     yield "architecture", model.architecture
-    yield "task", f"{model.task}, {len(model.classes)} classes"
+    yield "task", f"{model.task}, {len(model.classes)} classes" if model.classes else model.task
     yield "checkpoint", model.sha256
     yield "recipe", f"{lineage.recipe}, seed {lineage.seed}"
     yield "options", _text(lineage.options)
@@ -172,7 +175,8 @@ def _bundle(record: Record) -> Iterator[tuple[str, str | None]]:
         yield "calibration", f"{calibration.method}, {calibration.samples} samples of the {calibration.split} split"
     if record.parity is not None:
         parity = record.parity
-        yield "parity", f"{percent(parity.top1_agreement)} % of {parity.samples} decisions as in torch"
+        if parity.top1_agreement is not None:
+            yield "parity", f"{percent(parity.top1_agreement)} % of {parity.samples} decisions as in torch"
     yield from _facts({**record.bundle_details, **(record.finish or {})})
 
 

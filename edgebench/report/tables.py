@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -96,6 +97,11 @@ class Table:
         return dict(self.first.more["environment"]) if self.rows else {}
 
     @property
+    def judged(self) -> bool:
+        """Return whether its cells have a data set, and with it a metric."""
+        return self.first.judged
+
+    @property
     def headline(self) -> str:
         """Name the metric that ranks its models."""
         return self.first.headline or "metric"
@@ -141,7 +147,7 @@ def make(selected: Selection, sort: str, by: Sequence[str], floor: Floor = lambd
     shown, beside = _grouped(selected.shown, keys), _grouped(selected.beside, keys)
     lost = _grouped(selected.failed, (*by, "mode"))
     made = []
-    for key in sorted(shown):
+    for key in sorted(shown, key=lambda key: (not shown[key][0].judged, key)):  # what is judged comes first
         failed = lost.get((*key[: len(by)], shown[key][0].mode), [])
         table = _table(shown[key], beside.get(key, []), failed, sort, by, floor)
         kept = table.rows if top is None else table.rows[:top]
@@ -260,7 +266,10 @@ def _saved(own: int | None, teachers: int | None) -> float | None:
 
 
 def _front(entries: Iterable[Entry]) -> set[str]:
-    """Name the rows that no other is as good as in metric, latency and size, and better than in one of them."""
+    """Name the rows that no other is as good as in metric, latency and size, and better than in one of them.
+
+    Where nothing is judged, memory takes the metric's place.
+    """
     known = sorted((axes, entry.path) for entry in entries if (axes := _axes(entry)) is not None)
     best: list[tuple[float, ...]] = []
     front = set()
@@ -276,9 +285,10 @@ def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def _axes(entry: Entry) -> tuple[float, ...] | None:
-    """Return what a row has least of at its best; None where its metric is not known."""
-    return (
-        None
-        if entry.metric is None or entry.median_ns is None
-        else (entry.median_ns, -entry.metric, float(entry.size_bytes or 0))
-    )
+    """Return what a row has least of at its best; None where its metric is not known, though it is judged."""
+    if entry.median_ns is None or (entry.judged and entry.metric is None):
+        return None
+    size = float(entry.size_bytes or 0)
+    if entry.metric is not None:
+        return (entry.median_ns, -entry.metric, size)
+    return (entry.median_ns, size, math.inf if entry.peak_bytes is None else float(entry.peak_bytes))

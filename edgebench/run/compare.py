@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebench.analysis import stats, summary
-from edgebench.analysis.metrics import scores_of
+from edgebench.analysis import stats
+from edgebench.analysis.metrics import Labels, Scores, hits, scores_of
 from edgebench.device.job import Pass, batches
 from edgebench.errors import InputError, MeasureError
 from edgebench.run import record as record_
@@ -81,7 +81,7 @@ def run_pair(session: Session, first: CellJob, second: CellJob) -> Suite:
     if scenario.kind in ("offline", "server"):
         raise InputError(f"compare runs single-stream, multi-stream and paced; compare records of the scenario {scenario.kind}")
     [batch] = batches(scenario, first.bundle.dynamic_batch)
-    once = [Pass("accuracy", cell=cell) for cell in (0, 1)]
+    once = [Pass("accuracy", cell=cell) for cell, subject in enumerate((first, second)) if subject.judged]
     turns = interleaved(2, session.spec.trials, batch)
     label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
     one, other = run_passes(session, [first, second], [*once, *turns], label)
@@ -101,13 +101,21 @@ def _measured(subject: CellJob, measurement: Measurement, session: Session) -> S
 
 
 def _accuracy(first: CellJob, one: Measurement, second: CellJob, other: Measurement) -> Paired | None:
+    if first.data is None or not first.judged:
+        return None
     task, labels = first.bundle.model.task, first.data.read("test").labels
-    if one.predictions is None or other.predictions is None or task == "multi-label":
+    if one.predictions is None or other.predictions is None:
         return None
     if first.cell.evaluation_sha256 != second.cell.evaluation_sha256:
         return None
     before, after = (scores_of(found.values, found.columns) for found in (one.predictions, other.predictions))
-    return stats.paired_difference(summary.hits(task, before, labels), summary.hits(task, after, labels))
+    return _paired(task, (labels, before), (labels, after))
+
+
+def _paired(task: str, first: tuple[Labels, Scores], second: tuple[Labels, Scores]) -> Paired | None:
+    """Compare decisions sample by sample, where the task says which are right."""
+    before, after = hits(task, *first), hits(task, *second)
+    return None if before is None or after is None else stats.paired_difference(before, after)
 
 
 # ---------------------------------------------------------------- from records
@@ -161,14 +169,12 @@ def _side(record: Record) -> Side:
 
 def _recorded_accuracy(first: tuple[Path, Record], second: tuple[Path, Record]) -> Paired | None:
     record, other = first[1], second[1]
-    if record.model is None or record.model.task == "multi-label" or record.samples is None or other.samples is None:
+    if record.model is None or record.samples is None or other.samples is None:
         return None
     if record.cell.evaluation_sha256 != other.cell.evaluation_sha256:
         return None
-    hits = []
-    for place, each in (first, second):
-        arrays = records.read_samples(place, each)
-        if "labels" not in arrays or "predictions" not in arrays:
-            return None
-        hits.append(summary.hits(record.model.task, arrays["predictions"], arrays["labels"]))
-    return stats.paired_difference(hits[0], hits[1])
+    found = [records.read_samples(place, each) for place, each in (first, second)]
+    if not all("labels" in arrays and "predictions" in arrays for arrays in found):
+        return None
+    one, two = ((arrays["labels"], arrays["predictions"]) for arrays in found)
+    return _paired(record.model.task, one, two)

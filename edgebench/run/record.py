@@ -10,8 +10,8 @@ import numpy as np
 
 from edgebench import __version__
 from edgebench.analysis import energy, metrics, stats
-from edgebench.analysis.metrics import scores_of
-from edgebench.analysis.summary import Labels, counted, derived, hits
+from edgebench.analysis.metrics import Labels, hits, scores_of
+from edgebench.analysis.summary import counted, derived
 from edgebench.data._arrays import Limit, open_npz
 from edgebench.errors import DataError
 from edgebench.run.plan import CellJob
@@ -64,13 +64,14 @@ def make_record(
     accuracy: Accuracy | None = None
     if failure is None:
         try:
-            accuracy = judge(subject, measurement.predictions)
+            accuracy = judge(subject, measurement.predictions) if subject.judged else None
         except (ValueError, DataError) as error:
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
-    if failure is not None or accuracy is None:
-        return failed(record, failure or Failure("predictions", "none arrived"))
+    if failure is not None:
+        return failed(record, failure)
+    agreement = None if accuracy is None else accuracy.host_agreement
     try:
-        found = derived(subject.cell, measurement, spec.min_samples, accuracy.host_agreement, bundle.details)
+        found = derived(subject.cell, measurement, spec.min_samples, agreement, bundle.details)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
     trials = counted(subject.cell, measurement.trials)
@@ -89,15 +90,19 @@ def make_record(
     return record.model_copy(update=update)
 
 
-def compared(record: Record, measurement: Measurement, labels: Labels, references: Iterable[tuple[Path, Record]]) -> Record:
+def compared(
+    record: Record, measurement: Measurement, labels: Labels | None, references: Iterable[tuple[Path, Record]]
+) -> Record:
     """Compare its decisions with those of the same model in FP32, and of its teacher, on the same samples.
 
     FP32 is torch's where that was measured; a file that is itself in FP32 is compared with torch alone.
     """
     model, predictions = record.model, measurement.predictions
-    if record.accuracy is None or model is None or predictions is None or model.task == "multi-label":
+    if labels is None or record.accuracy is None or model is None or predictions is None:
         return record
-    own = hits(model.task, scores_of(predictions.values, predictions.columns), labels)
+    own = hits(model.task, labels, scores_of(predictions.values, predictions.columns))
+    if own is None:
+        return record
     found: dict[str, Paired] = {}
     for path, other in references:
         if other.model is None or other.key == record.key:
@@ -106,7 +111,9 @@ def compared(record: Record, measurement: Measurement, labels: Labels, reference
         same = same and (other.cell.format == "torch" or record.cell.precision != "fp32")
         arrays = records.read_samples(path, other) if same or teacher else {}
         if "predictions" in arrays and arrays["predictions"].shape == (len(labels), predictions.columns):
-            paired = stats.paired_difference(hits(model.task, arrays["predictions"], labels), own)
+            others = hits(model.task, labels, arrays["predictions"])
+            assert others is not None
+            paired = stats.paired_difference(others, own)
             found["to_fp32" if same else "to_teacher"] = paired.model_copy(update={"reference": other.key})
     return record.model_copy(update={"accuracy": record.accuracy.model_copy(update=found)})
 
@@ -134,6 +141,7 @@ def failed(record: Record, failure: Failure) -> Record:
 
 def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
     """Compute the task's metrics from the device's own outputs; ValueError where those, or the host's, are not whole."""
+    assert subject.data is not None
     test, model = subject.data.read("test"), subject.bundle.model
     if predictions is None or predictions.rows != len(test) or predictions.columns != len(model.classes):
         got = "nothing" if predictions is None else f"{predictions.rows} × {predictions.columns} scores"
@@ -143,7 +151,7 @@ def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
     return Accuracy(
         samples=len(test),
-        headline=metrics.HEADLINE[model.task],
+        headline=metrics.headline(model.task),
         metrics={name: round(value, 6) for name, value in metrics.evaluate(model.task, test.labels, scores).items()},
         host_agreement=_host_agreement(subject, scores),
     )
@@ -154,7 +162,7 @@ def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | N
     chosen = list(subject.bundle.parity_samples)
     if not chosen or "parity.npz" not in subject.bundle.files:
         return None
-    if subject.data.ref != subject.bundle.model.lineage.dataset:
+    if subject.data is None or subject.data.ref != subject.bundle.model.lineage.dataset:
         return None
     with open_npz(subject.folder / "parity.npz", Limit.of(None)) as saved:
         header = saved.header("outputs", "f")

@@ -18,7 +18,6 @@ from edgebench.schema.base import (
     Mode,
     Provenance,
     Role,
-    Task,
     VerdictWord,
 )
 from edgebench.schema.bundle import (
@@ -34,7 +33,17 @@ from edgebench.schema.bundle import (
 )
 from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
-from edgebench.schema.model import DatasetRef, Lineage, Model, Preprocessing, TensorSpec
+from edgebench.schema.model import (
+    DatasetRef,
+    Input,
+    Lineage,
+    Model,
+    Preprocessing,
+    TensorSpec,
+    Values,
+    image_input,
+    one_image,
+)
 from edgebench.schema.profile import CalibrationPlan, Goals, InputPlan, ModelPlan, PlannedCell, Profile, Variant
 from edgebench.schema.protocols import (
     Block,
@@ -45,10 +54,13 @@ from edgebench.schema.protocols import (
     Link,
     Mixer,
     Network,
+    OptionalTask,
     Progress,
     RuntimeModule,
     Stream,
+    Task,
     Transport,
+    named_tensors,
     no_progress,
 )
 from edgebench.schema.record import (
@@ -70,6 +82,7 @@ from edgebench.schema.record import (
     Verdict,
 )
 from edgebench.schema.target import HOST, PYTHON, USB, Accepts, Cache, Expected, Install, MeterSpec, Target, split_host
+from edgebench.schema.task import Separated, Worst
 
 __all__ = [
     "BUNDLE_SCHEMA",
@@ -104,6 +117,7 @@ __all__ = [
     "Finish",
     "Frozen",
     "Goals",
+    "Input",
     "InputPlan",
     "Install",
     "Interval",
@@ -125,6 +139,7 @@ __all__ = [
     "ModelPlan",
     "Network",
     "Noise",
+    "OptionalTask",
     "Paired",
     "Parity",
     "Placement",
@@ -141,6 +156,7 @@ __all__ = [
     "Role",
     "RuntimeModule",
     "Scenario",
+    "Separated",
     "Server",
     "Sidecar",
     "Step",
@@ -151,10 +167,15 @@ __all__ = [
     "TensorSpec",
     "Transport",
     "Trial",
+    "Values",
     "Variant",
     "Verdict",
     "VerdictWord",
     "Window",
+    "Worst",
+    "image_input",
+    "named_tensors",
     "no_progress",
+    "one_image",
     "split_host",
 ]

@@ -9,17 +9,14 @@ from pydantic import (
     ConfigDict,
 )
 
-RECORD_SCHEMA = 3
+RECORD_SCHEMA = 4
 
 
-BUNDLE_SCHEMA = 1
+BUNDLE_SCHEMA = 2
 
 
 METHOD = 2
 """Version of the measuring method; part of every cell's key."""
-
-
-Task = Literal["multi-class", "binary", "multi-label", "ordinal"]
 
 
 Role = Literal["teacher", "student", "baseline", "quantized", "pruned"]

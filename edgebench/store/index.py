@@ -51,6 +51,8 @@ ORDERS = {
 """What the best row has least of."""
 AXES = ("latency", "metric", "size")
 """In these orders, whatever beats a row in all of them comes before it."""
+UNJUDGED = ("latency", "size", "memory")
+"""Likewise of rows that have no data set."""
 LARGEST = 2**63 - 1
 LISTED = "(SELECT unnest(?::VARCHAR[]))"
 Where = Mapping[str, Sequence[str]]
@@ -108,7 +110,7 @@ class Index:
             raise UnknownName("sort order", sort, ORDERS)
         self._choose(by, where or {})
         keys = ", ".join(grouping(by, sort))
-        order = ", ".join(f"{each} NULLS LAST" for each in dict.fromkeys([ORDERS[sort], *(ORDERS[axis] for axis in AXES)]))
+        order = ", ".join(f"{ORDERS[each]} NULLS LAST" for each in dict.fromkeys([sort, *AXES, *UNJUDGED]))
         limit = "TRUE" if top is None else f"place <= {int(top)}"
         # what has the same hash by chance is told apart by `tables`
         self._rows(

@@ -16,10 +16,13 @@ if TYPE_CHECKING:
 
 GROUPS = ("dataset", "target", "format", "precision", "model")
 """What a table may be made of."""
-ALWAYS = ("mode", "device", "scenario", "method")
+ALWAYS = ("mode", "device", "scenario", "method", "judged")
 """What may never be mixed in one table, asked for or not."""
+NO_DATASET = "no data set"
+"""What cells without one are chosen by, and what tables call it."""
 FILTERS = {
     **{name: name for name in (*GROUPS, "role", "mode", "runtime")},
+    "dataset": f"CASE WHEN judged THEN dataset ELSE '{NO_DATASET}' END",
     "scenario": "scenario_kind",
     "verdict": "coalesce(verdict, status)",
 }
@@ -41,6 +44,7 @@ class Entry:
     status: str
     started_at: str
     dataset: str
+    """Empty where none was given; then nothing is judged."""
     evaluation_sha256: str
     target: str
     device: str
@@ -49,6 +53,8 @@ class Entry:
     """As JSON, without what is as ever."""
     scenario_kind: str
     method: int
+    judged: bool
+    """Whether a data set was given: cells with and without accuracy are never in one table."""
     model: str
     format: str
     precision: str
@@ -134,7 +140,7 @@ class Selection:
 
 
 FIELDS = {field.name: str(field.type) for field in fields(Entry)}
-REVISION = 2
+REVISION = 3
 """To be raised where `flatten` makes other lines of the same records: indexes of before are then made anew."""
 ENVIRONMENT = ("board", "cpu", "machine", "virtual", "cores", "threads", "os")
 
@@ -148,14 +154,15 @@ def flatten(path: str, record: Record) -> Entry:
         "key": record.key,
         "status": record.status,
         "started_at": record.started_at,
-        "dataset": str(cell.dataset),
-        "evaluation_sha256": cell.evaluation_sha256,
+        "dataset": "" if cell.dataset is None else str(cell.dataset),
+        "evaluation_sha256": cell.evaluation_sha256 or "",
         "target": cell.target,
         "device": cell.device,
         "mode": cell.mode,
         "scenario": cell.scenario.model_dump_json(exclude_defaults=True),
         "scenario_kind": cell.scenario.kind,
         "method": cell.method,
+        "judged": cell.dataset is not None,
         "model": cell.model,
         "format": cell.format,
         "precision": cell.precision,

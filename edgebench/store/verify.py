@@ -90,10 +90,12 @@ def _pairs(
         found["cell"] = {"model": manifest.model.name, "format": manifest.format, "precision": manifest.precision}
         stored |= {name: getattr(record, name) for name in ("model", *OF_BUNDLE)}
         stored["cell"] = {name: getattr(cell, name) for name in found["cell"]}
-    if labels is not None and record.accuracy is not None and record.model is not None and measurement.predictions is not None:
+    judged = cell.dataset is not None and labels is not None and record.model is not None
+    if judged and record.model is not None and measurement.predictions is not None:
         scores = scores_of(measurement.predictions.values, measurement.predictions.columns)
-        stored["accuracy"] = record.accuracy.metrics
         found["accuracy"] = {name: round(value, 6) for name, value in metrics.evaluate(record.model.task, labels, scores).items()}
+    if record.accuracy is not None and ("accuracy" in found or cell.dataset is None):  # without a data set there can be none
+        stored["accuracy"] = record.accuracy.metrics
     flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]
     return flat[0], flat[1]
 

@@ -97,7 +97,7 @@ def results(here: Path) -> Path:
     for place, status in itertools.product(("results", "others"), ("done", "failed")):
         cell = make_cell("net" if place == "results" else "other", status)
         record = hostile(status=status, cell=cell, median_ns=1e6)
-        texts = (record.cell.dataset.name, record.cell.runtime_version, str(record.environment["cpu"]))
+        texts = (str(record.cell.dataset), record.cell.runtime_version, str(record.environment["cpu"]))
         assert all(EVIL in text for text in (*texts, record.failure.reason if record.failure else EVIL))
         records_.save(Path(place), record, make_measurement() if status == "done" else None)
     (here / "results/records/cpu").mkdir(parents=True, exist_ok=True)

@@ -56,6 +56,7 @@ def command(
 
 def _line(entry: Entry) -> dict[str, str]:
     from edgebench.report.columns import milliseconds, percent
+    from edgebench.store.row import NO_DATASET
 
     line = {
         "model": entry.model,
@@ -64,7 +65,7 @@ def _line(entry: Entry) -> dict[str, str]:
         "target": entry.target,
         "device": entry.device[:10],
         "mode": entry.mode,
-        "data set": entry.dataset,
+        "data set": entry.dataset or NO_DATASET,
         "measured": entry.started_at,
         "verdict": entry.verdict or entry.status,
         "p50 ms": milliseconds(entry.median_ns),

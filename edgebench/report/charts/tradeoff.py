@@ -51,10 +51,17 @@ def every() -> dict[str, Spec]:
     }
 
 
-def _rows(axis: str) -> list[Spec]:
+def beside(axis: str) -> tuple[str, str, str]:
+    """Return what is drawn against an axis where there is no metric, as `AXES` has it: of time and size, the other."""
+    return AXES["size" if axis in ("p50", "p99") else "p50"]
+
+
+def _rows(axis: str, judged: bool = True) -> list[Spec]:
     """Keep the rows that have a figure; derive what is drawn, and what hovering shows."""
     _, key, scale = AXES[axis]
-    kept = f"isValid(datum.{key}) && isValid(datum.metric_value)"
+    _, other, by = beside(axis)
+    y = "100 * datum.metric_value" if judged else f"datum.{other} {by}"
+    kept = f"isValid(datum.{key}) && isValid(datum.{'metric_value' if judged else other})"
     source = "datum.energy_provenance + (datum.energy_rail ? ' ' + datum.energy_rail : '')"
     shown = {
         "p50": _shown("median_ns", "/ 1e6", "ms"),
@@ -62,11 +69,11 @@ def _rows(axis: str) -> list[Spec]:
         "size": _shown("size_bytes", "/ 1048576", "MiB"),
         "memory": _shown("peak_bytes", "/ 1048576", "MiB"),
         "energy": f"isValid(datum.energy_joules) ? format(datum.energy_joules * 1e3, '.3r') + ' mJ, ' + {source} : 'not known'",
-        "score": "format(100 * datum.metric_value, '.2f') + ' %'",
+        "score": "format(100 * datum.metric_value, '.2f') + ' %'" if judged else "'no data set given'",
     }
     found = [
         {"filter": kept},
-        *calculated(x=f"datum.{key} {scale}", y="100 * datum.metric_value", variant="datum.format + ' ' + datum.precision"),
+        *calculated(x=f"datum.{key} {scale}", y=y, variant="datum.format + ' ' + datum.precision"),
         *calculated(**shown, said="datum.model + ', ' + datum.variant + ': ' + datum.score + ', ' + datum.p50"),
     ]
     if axis != "energy":
@@ -104,11 +111,13 @@ def tradeoff(axis: str = "p50", headline: str = "accuracy", by: str = "variant")
     Rows without that figure are left out, and INVALID ones are faint and never on the front. Of
     energy, rows of one source alone are drawn: the one that the parameter `source`
     names (provenance and rail), else the first by name. The axis is logarithmic, which
-    a narrow range does not show.
+    a narrow range does not show. Without a headline, `beside` says what takes the metric's place, of which less is better.
     """
     title = AXES[axis][0]
+    front = on_front(1 if headline else -1)
     x = number("x", title, scale={"type": "log", "nice": False, "padding": 18})
-    y = number("y", f"{headline}, %", scale={"zero": False, "padding": 18})
+    heading = f"{headline}, %" if headline else beside(axis)[0]
+    y = number("y", heading, scale={"zero": False, "padding": 18})
     groups = {name: names(by, by, sort="ascending") for name in ("color", "shape")}
     points: Spec = {
         "mark": {"type": "point", "filled": True, "size": 90, "tooltip": True, "cursor": "pointer"},
@@ -129,41 +138,39 @@ def tradeoff(axis: str = "p50", headline: str = "accuracy", by: str = "variant")
         "mark": {"type": "rule", "style": "quiet", "aria": False},
         "encoding": {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y},
     }
-    described = f"{headline} against {title}; rows on the line (the Pareto front) have no other that is better in both."
-    layers = [_front(x, y), *([whiskers] if axis == "p50" else []), points, _front_names(x, y)]
+    described = (
+        f"{headline or heading} against {title}; rows on the line (the Pareto front) have no other that is better in both."
+    )
+    layers = [_front(x, y, front), *([whiskers] if axis == "p50" else []), points, _front_names(x, y, front)]
     parameters = {"params": [{"name": "source", "value": None}]} if axis == "energy" else {}
-    return view(described, 340, data={"name": "rows"}, transform=_rows(axis), layer=layers, **parameters)
+    return view(described, 340, data={"name": "rows"}, transform=_rows(axis, bool(headline)), layer=layers, **parameters)
 
 
-ON_FRONT = [
-    {"filter": "datum.verdict !== 'INVALID' && !datum.energy_short"},
-    {
-        "window": [{"op": "max", "field": "y", "as": "best"}],
-        "sort": [{"field": "x", "order": "ascending"}, {"field": "y", "order": "descending"}],
-        "frame": [None, 0],
-    },
-    {
-        "window": [{"op": "lag", "field": "best", "as": "before"}],
-        "sort": [{"field": "x", "order": "ascending"}, {"field": "y", "order": "descending"}],
-    },
-    {"filter": "!isValid(datum.before) || datum.y > datum.before"},
-]
-"""Keeps the rows that no other one equals in the metric at a lower x."""
+def on_front(sign: int) -> list[Spec]:
+    """Keep the rows that no other one equals in y at a lower x; sign: 1 where more of y is better, -1 where less is."""
+    least, order, further = ("max", "descending", ">") if sign > 0 else ("min", "ascending", "<")
+    along = [{"field": "x", "order": "ascending"}, {"field": "y", "order": order}]
+    return [
+        {"filter": "datum.verdict !== 'INVALID' && !datum.energy_short"},
+        {"window": [{"op": least, "field": "y", "as": "best"}], "sort": along, "frame": [None, 0]},
+        {"window": [{"op": "lag", "field": "best", "as": "before"}], "sort": along},
+        {"filter": f"!isValid(datum.before) || datum.y {further} datum.before"},
+    ]
 
 
-def _front(x: Spec, y: Spec) -> Spec:
+def _front(x: Spec, y: Spec, front: list[Spec]) -> Spec:
     return {
-        "transform": ON_FRONT,
+        "transform": front,
         "mark": {"type": "line", "interpolate": "step-after", "style": "front", "aria": False},
         "encoding": {"x": x, "y": y},
     }
 
 
-def _front_names(x: Spec, y: Spec) -> Spec:
+def _front_names(x: Spec, y: Spec, front: list[Spec]) -> Spec:
     """Name the models on the front, where they are few."""
     return {
         "transform": [
-            *ON_FRONT,
+            *front,
             {"joinaggregate": [{"op": "count", "as": "on_front"}]},
             {"filter": "datum.on_front <= 6"},
         ],
@@ -172,7 +179,7 @@ def _front_names(x: Spec, y: Spec) -> Spec:
     }
 
 
-def sizes(by: str = "variant") -> Spec:
+def sizes(by: str = "variant", judged: bool = True) -> Spec:
     """Draw each row's size as a bar. Data set: rows."""
     y = names("label", None, sort={"field": "x", "op": "min"}, axis={"labelLimit": 260})
     x = number("x", "size, MiB")
@@ -196,5 +203,5 @@ def sizes(by: str = "variant") -> Spec:
         **spec,
         "height": {"step": 22},
         "autosize": {"type": "fit-x", "contains": "padding"},
-        "transform": [*_rows("size"), *label],
+        "transform": [*_rows("size", judged), *label],
     }

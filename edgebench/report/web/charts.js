@@ -148,7 +148,7 @@ async function drawTradeoff(holder) {
   const rows = rowsOf(holder);
   const source = state.axis === "energy" ? sourceOf(holder, rows) : null;
   one(".source", holder.closest("figure")).hidden = state.axis !== "energy";
-  const label = `${table.headline} against ${state.axis}, ${rows.length} rows; the table ${table.title} has the same figures`;
+  const label = `${table.headline || "cost"} against ${state.axis}, ${rows.length} rows; the table ${table.title} has the same figures`;
   const view = await draw(holder, source ? { ...spec, params: [{ name: "source", value: source }] } : spec, { rows }, label);
   if (!view) return;
   view.addEventListener("click", (event, item) => openByRecord(item?.datum?.record));

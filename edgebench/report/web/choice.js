@@ -18,7 +18,8 @@ function breaks(row, limits) {
     const kind = KINDS[name];
     const value = row[kind.key] ?? null;
     const text = SHOW[kind.show];
-    if (value === null) reasons.push(`${kind.what} is not known`);
+    const given = row.judged || name !== "min_metric";
+    if (value === null) reasons.push(`${kind.what} is not known${given ? "" : ": no data set given"}`);
     else if (kind.highest ? value > limit : value < limit)
       reasons.push(`${kind.what} ${text(value)}, ${text(limit)} is the ${kind.highest ? "most" : "least"}`);
   }
