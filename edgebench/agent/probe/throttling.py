@@ -104,7 +104,7 @@ def get_throttled(root: str) -> Tuple[Optional[str], Optional[str]]:
         flags = read(path)
         if flags:
             return "throttled=0x" + flags, None
-    return _vcgencmd("get_throttled") if root == "/" else (None, None)
+    return _vcgencmd("get_throttled") if root == "/" else (None, "it has no file here")
 
 
 def raspberry(throttled: Optional[str], clock: Optional[str]) -> Dict[str, Any]:
