@@ -18,7 +18,6 @@ from edgebench.agent.cell import loop, memory
 from edgebench.agent.probe import conditions, throttling
 from edgebench.agent.runtimes import preprocess
 
-
 DOUBLES = Path(__file__).parent / "doubles"
 
 
@@ -307,8 +306,28 @@ def test_the_gpu_s_clock_and_load_are_read_on_every_jetson(tmp_path: Path, board
 @pytest.mark.parametrize(
     ("files", "events"),
     [
-        ({"oc1_event_cnt": 0, "oc1_throt_en": 1, "oc2_event_cnt": 15, "oc2_throt_en": 1, "oc3_event_cnt": 37, "oc3_throt_en": 1}, 52),
-        ({"oc1_event_cnt": 0, "oc1_throt_en": 1, "oc2_event_cnt": 15, "oc2_throt_en": 0, "oc3_event_cnt": 37, "oc3_throt_en": 1}, 37),
+        (
+            {
+                "oc1_event_cnt": 0,
+                "oc1_throt_en": 1,
+                "oc2_event_cnt": 15,
+                "oc2_throt_en": 1,
+                "oc3_event_cnt": 37,
+                "oc3_throt_en": 1,
+            },
+            52,
+        ),
+        (
+            {
+                "oc1_event_cnt": 0,
+                "oc1_throt_en": 1,
+                "oc2_event_cnt": 15,
+                "oc2_throt_en": 0,
+                "oc3_event_cnt": 37,
+                "oc3_throt_en": 1,
+            },
+            37,
+        ),
         ({"oc1_irq_cnt": 2, "oc1_priority": 0, "oc1_cpu_throttle_ctrl": 7, "oc4_irq_cnt": 1, "oc4_gpu_throttle_ctrl": 3}, 3),
         ({"oc1_priority": 1}, None),
     ],
@@ -363,7 +382,12 @@ def test_sensors_of_one_name_are_told_apart_and_processors_without_a_zone_are_re
     zone, chip = "sys/class/thermal/thermal_zone", "sys/class/hwmon/hwmon"
     files = {f"{zone}0/type": "acpitz", f"{zone}0/temp": "61000", f"{zone}1/type": "acpitz", f"{zone}1/temp": "27800"}
     files |= {f"{chip}0/name": "nvme", f"{chip}0/temp1_input": "99000", f"{chip}1/name": "k10temp"}
-    files |= {f"{chip}1/temp1_input": "71125", f"{chip}1/temp3_input": "68000", f"{chip}2/name": "pwm_tach", f"{chip}2/rpm": "2140"}
+    files |= {
+        f"{chip}1/temp1_input": "71125",
+        f"{chip}1/temp3_input": "68000",
+        f"{chip}2/name": "pwm_tach",
+        f"{chip}2/rpm": "2140",
+    }
     lay(tmp_path, files)
     found = conditions.snapshot(str(tmp_path))
     assert {name: value for name, value in found.items() if "celsius" in name} == {
@@ -383,7 +407,11 @@ def supply(name: str, **files: object) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("supplies", "percent", "state"),
     [
-        (supply("BAT0", status="Discharging", capacity=50) | supply("BAT1", status="Not charging", capacity=90), 70, "Discharging"),
+        (
+            supply("BAT0", status="Discharging", capacity=50) | supply("BAT1", status="Not charging", capacity=90),
+            70,
+            "Discharging",
+        ),
         (supply("BAT0", status="Not charging", capacity=90) | supply("BAT1", status="Charging", capacity=50), 70, "Charging"),
         (
             supply("BAT0", status="Discharging", capacity=50, energy_full=23_000_000)
@@ -402,7 +430,9 @@ def supply(name: str, **files: object) -> dict[str, str]:
     ],
     ids=["one is idle", "the other is charged", "of two sizes", "a mouse", "a port"],
 )
-def test_the_battery_is_the_device_s_and_the_one_in_use(tmp_path: Path, supplies: dict[str, str], percent: Any, state: Any) -> None:
+def test_the_battery_is_the_device_s_and_the_one_in_use(
+    tmp_path: Path, supplies: dict[str, str], percent: Any, state: Any
+) -> None:
     lay(tmp_path, supplies)
     found = conditions.snapshot(str(tmp_path))
     assert (found["battery_percent"], found["battery_state"]) == (percent, state)

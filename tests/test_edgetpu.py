@@ -144,11 +144,11 @@ def test_a_failure_is_told_by_the_line_that_says_most(line: str) -> None:
             "ERROR: Did not get operators, tensors, or buffers in subgraph 0.",
         ),
         (
-            "ERROR: Didn't find op for builtin opcode 'EXP' version '2'. An older version of this builtin might be supported. Are "
-            "you using an old TFLite binary with a newer model?\n\nERROR: Registration failed.\n\n"
+            "ERROR: Didn't find op for builtin opcode 'EXP' version '2'. An older version of this builtin might be "
+            "supported. Are you using an old TFLite binary with a newer model?\n\nERROR: Registration failed.\n\n"
             "Invalid model: net.tflite\nModel could not be parsed\n",
-            "ERROR: Didn't find op for builtin opcode 'EXP' version '2'. An older version of this builtin might be supported. Are "
-            "you using an old TFLite binary with a newer model?",
+            "ERROR: Didn't find op for builtin opcode 'EXP' version '2'. An older version of this builtin might be "
+            "supported. Are you using an old TFLite binary with a newer model?",
         ),
         (
             "Started a compilation timeout timer of 180 seconds.\n"
@@ -161,7 +161,8 @@ def test_a_failure_is_told_by_the_line_that_says_most(line: str) -> None:
             "Searching for valid delegate with step 1\nTry to compile segment with 136 ops\n"
             "ERROR: :344 no_integer_overflow_from_quantization was not true.\n"
             "ERROR: Node number 31 (CONV_2D) failed to prepare.\n\n"
-            "Compilation failed: Model failed in Tflite interpreter. Please ensure model can be loaded/run in Tflite interpreter.\n"
+            "Compilation failed: Model failed in Tflite interpreter. Please ensure model can be loaded/run in Tflite "
+            "interpreter.\n"
             "Compilation child process completed within timeout period.\nCompilation failed! \n",
             "ERROR: :344 no_integer_overflow_from_quantization was not true.; Node number 31 (CONV_2D) failed to prepare.",
         ),

@@ -273,7 +273,10 @@ LAPTOP = ("sys/class/power_supply/BAT0/", "sys/class/power_supply/BAT1/")
 
 def two_batteries(idle: str, **used: object) -> dict[str, object]:
     """A laptop's batteries: the first idle, the second in use."""
-    states: tuple[dict[str, object], ...] = ({"status": idle, "power_now": 0}, {"status": "Discharging", "power_now": 7_210_000, **used})
+    states: tuple[dict[str, object], ...] = (
+        {"status": idle, "power_now": 0},
+        {"status": "Discharging", "power_now": 7_210_000, **used},
+    )
     return {f"{LAPTOP[at]}{name}": text for at, files in enumerate(states) for name, text in {"type": "Battery", **files}.items()}
 
 

@@ -101,39 +101,42 @@ NAMED = SHOWN % 'name: "/quant/QuantizeLinear"\n'
     ids=["8.6", "8.4", "10.3", "without a name"],
 )
 def test_a_node_with_attributes_is_named_and_none_of_them(said: str, node: str) -> None:
-    found = tensorrt_log.reason([one for one in tensorrt_log.entries(said) if "[E]" in one], said, (8, 6, 1), "building the engine")
+    found = tensorrt_log.reason(
+        [one for one in tensorrt_log.entries(said) if "[E]" in one], said, (8, 6, 1), "building the engine"
+    )
     assert found.startswith(f"reading the ONNX file at node {node}: ModelImporter.cpp:777: ERROR: ")
     assert found.endswith('Assertion failed: scaleAllPositive && "Scale coefficients must all be positive"')
+
+
+AFTERWARDS = ["Building engine failed", "Failed to create engine from model or file.", "Engine set up failed"]
+NO_INPUT = (
+    'Cannot find input tensor with name "hidden" in the network inputs! Please make sure the input tensor names are correct.'
+)
+NO_KERNEL = (
+    "Error[10]: [optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation for node "
+    "{ForeignNode[177...Reshape_81]}.)"
+)
+NULL = "Error[2]: [builder.cpp::buildSerializedNetwork::751] Error Code 2: Internal Error (Assertion engine != nullptr failed. )"
 
 
 @pytest.mark.parametrize(
     ("lines", "told"),
     [
-        (
-            ['Cannot find input tensor with name "hidden" in the network inputs! Please make sure the input tensor names are correct.',
-             "Network And Config setup failed", "Building engine failed", "Failed to create engine from model or file.",
-             "Engine set up failed"],
-            "Cannot find input tensor with name",
-        ),
-        (
-            ["Error[10]: [optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation for "
-             "node {ForeignNode[177...Reshape_81]}.)",
-             "Error[2]: [builder.cpp::buildSerializedNetwork::751] Error Code 2: Internal Error (Assertion engine != nullptr failed. )",
-             "Engine could not be created from network", "Building engine failed", "Failed to create engine from model or file.",
-             "Engine set up failed"],
-            "Could not find any implementation for node",
-        ),
+        ([NO_INPUT, "Network And Config setup failed", *AFTERWARDS], NO_INPUT),
+        ([NO_KERNEL, NULL, "Engine could not be created from network", *AFTERWARDS], NO_KERNEL),
         (["Engine deserialization failed", "Engine set up failed"], "Engine set up failed"),
     ],
     ids=["an input that is not there", "no kernel", "nothing more"],
-)  # fmt: skip
+)
 def test_of_what_trtexec_says_the_line_that_says_most_is_told(lines: list[str], told: str) -> None:
     said = "\n".join(f"{STAMP}{line}" for line in lines)
     assert told in tensorrt_log.reason(tensorrt_log.entries(said), said, (8, 6, 1), "building the engine")
 
 
 PASSED = "&&&& PASSED TensorRT.trtexec [TensorRT v8001] # trtexec --loadEngine=net.plan\n"
-GIVEN_BACK = "[05/25/2022-14:48:53] [I] [TRT] [MemUsageChange] Init cuBLAS/cuBLASLt: CPU +0, GPU +0, now: CPU 904, GPU 3639 (MiB)\n"
+GIVEN_BACK = (
+    "[05/25/2022-14:48:53] [I] [TRT] [MemUsageChange] Init cuBLAS/cuBLASLt: CPU +0, GPU +0, now: CPU 904, GPU 3639 (MiB)\n"
+)
 
 
 @pytest.mark.parametrize(

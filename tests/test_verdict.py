@@ -95,7 +95,11 @@ def during(sampling: bool = True, **last: Any) -> list[dict[str, Any]]:
         ({"khz_real": 1_300_000, "worker_ns": 9 * SECOND}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
         ({"khz_real": 1_300_000, "worker_ns": None}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
         ({"khz_real": 1_300_000, "governor": "performance"}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
-        ({"khz_real": 1_300_000, "worker_ns": 2 * SECOND}, "VALID", ""),  # the GPU computed, and the governor saw an idle processor
+        (
+            {"khz_real": 1_300_000, "worker_ns": 2 * SECOND},
+            "VALID",
+            "",
+        ),  # the GPU computed, and the governor saw an idle processor
         ({"khz_real": 1_400_000, "worker_ns": 9 * SECOND}, "VALID", ""),
         ({"over_current_events": 45}, "INVALID", "while samples were taken (37 over-current or under-voltage events)"),
         ({"over_current_events": 8}, "VALID", ""),
@@ -137,7 +141,12 @@ def test_events_that_are_set_back_between_readings_hide_no_others() -> None:
         return {"trial": trial, "sampling": True, **fields}
 
     events = [at(0, throttle_events=10), at(0, throttle_events=4), at(1, throttle_events=4), at(1, throttle_events=10)]
-    flags = [at(0, throttled_since_boot=7), at(0, throttled_since_boot=0), at(1, throttled_since_boot=0), at(1, throttled_since_boot=7)]
+    flags = [
+        at(0, throttled_since_boot=7),
+        at(0, throttled_since_boot=0),
+        at(1, throttled_since_boot=0),
+        at(1, throttled_since_boot=7),
+    ]
     for rows in (events, flags):
         assert judge(calm(), rows).word == "INVALID"
         assert judge(calm(), rows[:2]).word == "VALID"
@@ -149,10 +158,14 @@ def test_a_flag_that_was_set_between_the_trials_is_no_throttling_in_them() -> No
 
 
 def test_readings_are_compared_in_the_order_in_which_they_were_taken() -> None:
-    rows = [{"trial": 0, "sampling": True, "t_ns": t_ns, "throttled_since_boot": flags} for t_ns, flags in ((0, 0), (3, 0), (1, 4))]
+    rows = [
+        {"trial": 0, "sampling": True, "t_ns": t_ns, "throttled_since_boot": flags} for t_ns, flags in ((0, 0), (3, 0), (1, 4))
+    ]
     assert judge(calm(), rows[:2]).word == "VALID"
     assert judge(calm(), rows).word == "INVALID"
-    late = [{"trial": 0, "sampling": True, "t_ns": t_ns, "over_current_events": count} for t_ns, count in ((0, 5), (2, 5), (1, 5))]
+    late = [
+        {"trial": 0, "sampling": True, "t_ns": t_ns, "over_current_events": count} for t_ns, count in ((0, 5), (2, 5), (1, 5))
+    ]
     assert judge(calm(), late).word == "VALID"
 
 

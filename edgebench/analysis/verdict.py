@@ -292,7 +292,7 @@ def rise(conditions: Conditions, field: str) -> float:
 
 
 def _steps(conditions: Conditions, field: str) -> float:
-    """Return how often a counter of events rose within the trials; one that was set back, or lost a core's part, hides nothing."""
+    """Count the events within the trials; a counter that was set back, or lost a core's part, hides nothing."""
     return sum((max(0.0, float(after - before)) for before, after in _pairs(conditions, field)), 0.0)
 
 

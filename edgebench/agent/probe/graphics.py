@@ -1,4 +1,4 @@
-"""The clock and the load of a GPU whose driver is part of the board's own kernel: every Jetson's, and those of other Arm boards."""
+"""The clock and the load of a GPU whose driver belongs to its board's kernel: every Jetson's, and other Arm boards'."""
 
 import glob
 import os

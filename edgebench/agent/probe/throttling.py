@@ -1,4 +1,4 @@
-"""Heat, and whether clocks are held down for heat, current or voltage: one source for each kind of board, all that there are read."""
+"""Heat, and whether clocks are held down for heat, current or voltage: each kind of board tells it elsewhere, all are asked."""
 
 import glob
 import os
@@ -55,7 +55,7 @@ def _processors(root: str) -> List[Tuple[str, float]]:
 
 
 def _free(taken: Dict[str, Any], name: str) -> str:
-    """Number a name that another sensor has: `acpitz`, `acpitz-2`."""
+    """Return the name, numbered where another sensor has it: `acpitz`, `acpitz-2`."""
     names = [name] + ["%s-%d" % (name, count) for count in range(2, len(taken) + 3)]
     return next(each for each in names if each not in taken)
 
