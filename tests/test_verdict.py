@@ -152,6 +152,12 @@ def test_events_that_are_set_back_between_readings_hide_no_others() -> None:
         assert judge(calm(), rows[:2]).word == "VALID"
 
 
+def test_against_too_much_current_cooling_is_not_recommended() -> None:
+    [hot], [hungry] = (judge(calm(), during(**last)).reasons for last in ({"throttled": 4}, {"over_current_events": 9}))
+    assert hot.recommendation.startswith("cool it, check its power supply, or ")
+    assert hungry.recommendation.startswith("choose a lower power mode, check its power supply, or ")
+
+
 def test_a_flag_that_was_set_between_the_trials_is_no_throttling_in_them() -> None:
     rows = [{"trial": trial, "sampling": True, "throttled": 0, "throttled_since_boot": 15 * trial} for trial in (0, 0, 1, 1)]
     assert judge(calm(), rows).word == "VALID"

@@ -99,9 +99,10 @@ def _throttled(during: Conditions) -> list[Reason]:
     if not events and not held and not currents:
         return []
     counted = f" ({currents:.0f} over-current or under-voltage events)" if currents else ""
+    remedy = "cool it" if events or held else "choose a lower power mode"
     return _reason(
         f"the device cut its clocks for heat, current or voltage while samples were taken{counted}",
-        "cool it, check its power supply, or use --mode sustained to measure just that",
+        f"{remedy}, check its power supply, or use --mode sustained to measure just that",
     )
 
 
