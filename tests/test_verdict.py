@@ -153,7 +153,8 @@ def test_events_that_are_set_back_between_readings_hide_no_others() -> None:
 
 
 def test_against_too_much_current_cooling_is_not_recommended() -> None:
-    [hot], [hungry] = (judge(calm(), during(**last)).reasons for last in ({"throttled": 4}, {"over_current_events": 9}))
+    [hot] = judge(calm(), during(throttled=4)).reasons
+    [hungry] = judge(calm(), during(over_current_events=9)).reasons
     assert hot.recommendation.startswith("cool it, check its power supply, or ")
     assert hungry.recommendation.startswith("choose a lower power mode, check its power supply, or ")
 
