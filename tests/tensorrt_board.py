@@ -12,8 +12,8 @@ import pytest
 from conftest import DOUBLES
 
 NANO, ORIN, PC = "NVIDIA Tegra X1:5.3:1:3964", "Orin:8.7:1:7620", "NVIDIA RTX:12.0:0:16000"
-GPUS = {"8.2": NANO, "8.6": ORIN, "10.3": ORIN, "11.0": PC}
-RELEASES = {"8.2": "8.2.1.8", "8.6": "8.6.2.3", "10.3": "10.3.0.30", "11.0": "11.0.0.114"}
+GPUS = {"8.0": NANO, "8.2": NANO, "8.6": ORIN, "10.3": ORIN, "11.0": PC}
+RELEASES = {"8.0": "8.0.1.6", "8.2": "8.2.1.8", "8.6": "8.6.2.3", "10.3": "10.3.0.30", "11.0": "11.0.0.114"}
 
 
 def compiled(folder: Path) -> Path:

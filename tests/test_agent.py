@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
 import time
 from array import array
 from pathlib import Path
@@ -12,8 +15,10 @@ import pytest
 
 from edgebench.agent import clock, facts
 from edgebench.agent.cell import loop, memory
-from edgebench.agent.probe import conditions
+from edgebench.agent.probe import conditions, throttling
 from edgebench.agent.runtimes import preprocess
+
+DOUBLES = Path(__file__).parent / "doubles"
 
 
 def lay(root: Path, files: dict[str, str]) -> None:
@@ -233,12 +238,204 @@ def test_heat_is_read_zone_by_zone_and_cooling_is_throttling(tmp_path: Path) -> 
     ],
 )
 def test_a_raspberry_pi_s_flags_are_read(flags: str | None, clock: str | None, expected: dict[str, float]) -> None:
-    assert conditions.raspberry(flags, clock) == expected
+    assert throttling.raspberry(flags, clock) == expected
 
 
 def test_a_raspberry_pi_s_flags_are_read_from_its_file(tmp_path: Path) -> None:
     lay(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": "20002\n"})
     assert conditions.snapshot(str(tmp_path))["throttled"] == 2
+
+
+def on_pi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: str) -> None:
+    """Put a Raspberry Pi 5's program on the PATH, with what it says each time."""
+    text = (DOUBLES / "vcgencmd").read_text().replace("/usr/bin/env python3", sys.executable)
+    (tmp_path / "vcgencmd").write_text(text)
+    (tmp_path / "vcgencmd").chmod(0o755)
+    (tmp_path / "flags").write_text(flags)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("VCGENCMD_DOUBLE", str(tmp_path / "flags"))
+
+
+def test_a_raspberry_pi_5_is_asked_every_time_since_it_has_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_pi(tmp_path, monkeypatch, "0x50000\n0x50005\n0x50000\n")
+    found = [conditions.snapshot() for _ in range(3)]
+    assert [one["throttled"] for one in found] == [0, 5, 0]  # throttled in between, which the bits since boot do not tell
+    assert [one["throttled_since_boot"] for one in found] == [5, 5, 5]
+    assert found[0]["khz_real"] != 2400033.792
+    assert conditions.snapshot(programs=True)["khz_real"] == 2400033.792
+
+
+def test_a_raspberry_pi_that_may_not_be_asked_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_pi(tmp_path, monkeypatch, "0x0\n")
+    assert throttling.get_throttled("/") == ("throttled=0x0", None)
+    assert throttling._vcgencmd("get_trottled") == (None, 'vcgencmd: error=1 error_msg="Command not registered"')
+    monkeypatch.setenv("VCGENCMD_DOUBLE", "denied")
+    said = "vcgencmd: Can't open device file: /dev/vcio; add this user to the group video"
+    assert throttling.get_throttled("/") == (None, said)
+    found = conditions.snapshot(programs=True)
+    assert "throttled_since_boot" not in found
+
+
+JETSONS = {
+    "Nano": ("57000000.gpu", 921_600_000, 76_800_000, 921_600_000, 612),
+    "TX2": ("17000000.gp10b", 1_300_500_000, 114_750_000, 1_300_500_000, 0),
+    "Xavier": ("17000000.gv11b", 905_250_000, 114_750_000, 1_109_250_000, 998),
+    "Orin, JetPack 5": ("17000000.ga10b", 624_750_000, 306_000_000, 624_750_000, 871),
+    "Orin, JetPack 6": ("17000000.gpu", 1_020_000_000, 1_020_000_000, 1_020_000_000, 1000),
+    "Thor": ("gpu-gpc-0", 1_575_000_000, 315_000_000, 1_575_000_000, None),
+}
+
+
+@pytest.mark.parametrize("board", JETSONS)
+def test_the_gpu_s_clock_and_load_are_read_on_every_jetson(tmp_path: Path, board: str) -> None:
+    name, now, least, most, permille = JETSONS[board]
+    devfreq = "sys/class/devfreq"
+    for other in ("15340000.vic", "15480000.nvdec", "bwmgr", "gpu-nvd-0"):
+        lay(tmp_path, {f"{devfreq}/{other}/cur_freq": "1\n"})
+    lay(tmp_path, {f"{devfreq}/{name}/{file}": f"{hertz}\n" for file, hertz in
+                   (("cur_freq", now), ("min_freq", least), ("max_freq", most))})  # fmt: skip
+    if permille is not None:
+        lay(tmp_path, {f"{devfreq}/{name}/device/load": f"{permille}\n"})
+    found = conditions.snapshot(str(tmp_path))
+    assert (found["gpu_khz"], found["gpu_khz_floor"], found["gpu_khz_limit"]) == (now / 1e3, least / 1e3, most / 1e3)
+    assert found["gpu_load"] == (None if permille is None else permille / 1e3)
+    lay(tmp_path, {f"{devfreq}/{name}/cur_freq": "0\n"})
+    assert conditions.snapshot(str(tmp_path))["gpu_khz"] is None  # off is no clock
+
+
+@pytest.mark.parametrize(
+    ("files", "events"),
+    [
+        (
+            {
+                "oc1_event_cnt": 0,
+                "oc1_throt_en": 1,
+                "oc2_event_cnt": 15,
+                "oc2_throt_en": 1,
+                "oc3_event_cnt": 37,
+                "oc3_throt_en": 1,
+            },
+            52,
+        ),
+        (
+            {
+                "oc1_event_cnt": 0,
+                "oc1_throt_en": 1,
+                "oc2_event_cnt": 15,
+                "oc2_throt_en": 0,
+                "oc3_event_cnt": 37,
+                "oc3_throt_en": 1,
+            },
+            37,
+        ),
+        ({"oc1_irq_cnt": 2, "oc1_priority": 0, "oc1_cpu_throttle_ctrl": 7, "oc4_irq_cnt": 1, "oc4_gpu_throttle_ctrl": 3}, 3),
+        ({"oc1_priority": 1}, None),
+    ],
+    ids=["Orin and Thor", "a kind that cuts no clocks", "TX2 and Xavier", "none"],
+)
+def test_over_current_events_are_counted(tmp_path: Path, files: dict[str, int], events: int | None) -> None:
+    chip = "sys/class/hwmon/hwmon3"
+    lay(tmp_path, {f"{chip}/name": "soctherm_oc\n", **{f"{chip}/{name}": f"{count}\n" for name, count in files.items()}})
+    assert conditions.snapshot(str(tmp_path))["over_current_events"] == events
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "throttled"),
+    [
+        ("cpu-throttle-alert", 1, 1),
+        ("gpu-throttle-alert", 2, 2),
+        ("soc012-throttle-alert", 0, 0),
+        ("bcpu-throttle-alert", 1, 1),
+        ("hot-surface-alert", 1, None),
+        ("devfreq-gpu-gpc-0", 18, 18),
+        ("cpufreq-cpu4", 3, 3),
+        ("emergency-balanced", 1, 1),
+        ("Processor", 2, 2),
+        ("intel_powerclamp", -1, 0),
+        ("intel_powerclamp", 20, 20),
+        ("thermal-idle-0", 50, 50),
+        ("pwm-fan", 3, None),
+        ("TCC Offset", 6, None),
+    ],
+)
+def test_cooling_that_slows_something_down_is_throttling(tmp_path: Path, kind: str, state: int, throttled: int | None) -> None:
+    device = "sys/class/thermal/cooling_device9"
+    lay(tmp_path, {f"{device}/type": f"{kind}\n", f"{device}/cur_state": f"{state}\n"})
+    assert conditions.snapshot(str(tmp_path))["throttled"] == throttled
+
+
+def test_a_sensor_whose_part_is_off_costs_no_other(tmp_path: Path) -> None:
+    zone = "sys/class/thermal/thermal_zone"
+    lay(tmp_path, {f"{zone}0/type": "cv0-thermal\n", f"{zone}1/type": "tj-thermal\n", f"{zone}1/temp": "50562\n"})
+    os.mkfifo(tmp_path / f"{zone}0/temp")
+    writer = os.open(tmp_path / f"{zone}0/temp", os.O_RDWR)  # held open and empty: who reads is told EAGAIN
+    found: list[dict[str, Any]] = []
+    reader = threading.Thread(target=lambda: found.append(conditions.snapshot(str(tmp_path))), daemon=True)
+    reader.start()
+    reader.join(5)
+    os.write(writer, b"0")
+    os.close(writer)
+    assert [one["celsius"] for one in found] == [50.562]
+
+
+def test_sensors_of_one_name_are_told_apart_and_processors_without_a_zone_are_read(tmp_path: Path) -> None:
+    zone, chip = "sys/class/thermal/thermal_zone", "sys/class/hwmon/hwmon"
+    files = {f"{zone}0/type": "acpitz", f"{zone}0/temp": "61000", f"{zone}1/type": "acpitz", f"{zone}1/temp": "27800"}
+    files |= {f"{chip}0/name": "nvme", f"{chip}0/temp1_input": "99000", f"{chip}1/name": "k10temp"}
+    files |= {
+        f"{chip}1/temp1_input": "71125",
+        f"{chip}1/temp3_input": "68000",
+        f"{chip}2/name": "pwm_tach",
+        f"{chip}2/rpm": "2140",
+    }
+    lay(tmp_path, files)
+    found = conditions.snapshot(str(tmp_path))
+    assert {name: value for name, value in found.items() if "celsius" in name} == {
+        "celsius": 71.125,
+        "celsius.acpitz": 61.0,
+        "celsius.acpitz-2": 27.8,
+        "celsius.k10temp": 71.125,
+    }
+    assert found["fan_rpm"] == 2140
+
+
+def supply(name: str, **files: object) -> dict[str, str]:
+    """Lay out one power supply; a battery unless told otherwise."""
+    return {f"sys/class/power_supply/{name}/{file}": f"{text}\n" for file, text in {"type": "Battery", **files}.items()}
+
+
+@pytest.mark.parametrize(
+    ("supplies", "percent", "state"),
+    [
+        (
+            supply("BAT0", status="Discharging", capacity=50) | supply("BAT1", status="Not charging", capacity=90),
+            70,
+            "Discharging",
+        ),
+        (supply("BAT0", status="Not charging", capacity=90) | supply("BAT1", status="Charging", capacity=50), 70, "Charging"),
+        (
+            supply("BAT0", status="Discharging", capacity=50, energy_full=23_000_000)
+            | supply("BAT1", status="Full", capacity=100, energy_full=69_000_000),
+            87.5,
+            "Discharging",
+        ),
+        (
+            supply("BAT0", status="Discharging", capacity=50)
+            | supply("hidpp_battery_0", scope="Device", status="Charging", capacity=5)
+            | supply("AC", type="Mains", online=0),
+            50,
+            "Discharging",
+        ),
+        (supply("ucsi-source-psy-USBC000:001", type="USB", online=1), None, None),
+    ],
+    ids=["one is idle", "the other is charged", "of two sizes", "a mouse", "a port"],
+)
+def test_the_battery_is_the_device_s_and_the_one_in_use(
+    tmp_path: Path, supplies: dict[str, str], percent: Any, state: Any
+) -> None:
+    lay(tmp_path, supplies)
+    found = conditions.snapshot(str(tmp_path))
+    assert (found["battery_percent"], found["battery_state"]) == (percent, state)
 
 
 def test_power_modes_batteries_and_memory_are_read(tmp_path: Path) -> None:

@@ -381,6 +381,17 @@ def test_without_a_mac_a_cell_says_so(here: Path) -> None:
     assert "Core ML is a part of macOS, this is linux; choose a Mac" in found.failure.reason
 
 
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is there")
+def test_core_ml_works_on_no_linux_however_much_coremltools_can_be_imported() -> None:
+    from edgebench.device import doctor
+
+    [row] = [row for row in doctor.check_runtimes() if row["runtime"] == "coreml"]
+    assert (row["works"], row["version"]) == ("no", "")
+    assert row["note"].startswith("Core ML is a part of macOS, this is linux")
+    [format] = [row for row in doctor.check_formats() if row["format"] == "coreml"]
+    assert format["works"] == "yes"  # it converts
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [

@@ -124,9 +124,57 @@ def test_success_may_mean_that_nothing_maps() -> None:
     ],
 )
 def test_a_failure_is_told_by_the_line_that_says_most(line: str) -> None:
+    """Each is the only line that says anything."""
     printed = f"Edge TPU Compiler version 16.0.384591198\n{line}\n\nCompilation failed! \n"
     assert parse(printed).failure == line
     assert parse(f"{printed}Model compiled successfully in 7 ms.").failure == ""  # found by searching on
+
+
+@pytest.mark.parametrize(
+    ("printed", "failure"),
+    [
+        ("Invalid model: net_quant.tflite\nModel not quantized\n", "Model not quantized"),
+        (
+            "ERROR: Op builtin_code out of range: 151. Are you using old TFLite binary with newer model?\n"
+            "ERROR: Registration failed.\n\nInvalid model: net.tflite\nModel could not be parsed\n",
+            "ERROR: Op builtin_code out of range: 151. Are you using old TFLite binary with newer model?",
+        ),
+        (
+            "ERROR: Did not get operators, tensors, or buffers in subgraph 0.\n\n"
+            "Invalid model: net.tflite\nModel could not be parsed\n",
+            "ERROR: Did not get operators, tensors, or buffers in subgraph 0.",
+        ),
+        (
+            "ERROR: Didn't find op for builtin opcode 'EXP' version '2'. An older version of this builtin might be "
+            "supported. Are you using an old TFLite binary with a newer model?\n\nERROR: Registration failed.\n\n"
+            "Invalid model: net.tflite\nModel could not be parsed\n",
+            "ERROR: Didn't find op for builtin opcode 'EXP' version '2'. An older version of this builtin might be "
+            "supported. Are you using an old TFLite binary with a newer model?",
+        ),
+        (
+            "Started a compilation timeout timer of 180 seconds.\n"
+            "ERROR: Restored original execution plan after delegate application failure.\n"
+            "Compilation failed: Compilation failed due to large activation tensors in model.\n"
+            "Compilation child process completed within timeout period.\nCompilation failed! \n",
+            "Compilation failed: Compilation failed due to large activation tensors in model.",
+        ),
+        (
+            "Searching for valid delegate with step 1\nTry to compile segment with 136 ops\n"
+            "ERROR: :344 no_integer_overflow_from_quantization was not true.\n"
+            "ERROR: Node number 31 (CONV_2D) failed to prepare.\n\n"
+            "Compilation failed: Model failed in Tflite interpreter. Please ensure model can be loaded/run in Tflite "
+            "interpreter.\n"
+            "Compilation child process completed within timeout period.\nCompilation failed! \n",
+            "ERROR: :344 no_integer_overflow_from_quantization was not true.; Node number 31 (CONV_2D) failed to prepare.",
+        ),
+        (
+            "terminating with uncaught exception of type std::out_of_range: vector\n\nInternal compiler error. Aborting! \n",
+            "terminating with uncaught exception of type std::out_of_range: vector",
+        ),
+    ],
+)
+def test_of_a_whole_log_the_line_that_says_most_is_shown(printed: str, failure: str) -> None:
+    assert parse(f"Edge TPU Compiler version 16.0.384591198\n{printed}").failure == failure
 
 
 @pytest.mark.parametrize(
@@ -168,6 +216,15 @@ def test_an_operator_that_the_compiler_does_not_find_is_given_its_layers(given: 
     path.write_bytes(bytes(builder.Output()))
     with pytest.raises(ExportError, match=r"opcode '\w+' version '99' \(at [\w., ]+\); a newer compiler may know it"):
         compiler.compile_file(path, "14", "net", graph)
+
+
+def test_a_node_that_cannot_be_prepared_is_given_its_layer(given: tuple[Path, Graph]) -> None:
+    graph = given[1]
+    number, operator = next(pair for pair in enumerate(graph.operators) if pair[1].name == "CONV_2D")
+    failure = "ERROR: :344 no_integer_overflow_from_quantization was not true.; Node number %d (%s) failed to prepare."
+    assert compiler._where(failure % (number, "CONV_2D"), graph) == f" (at {operator.layer})"
+    assert compiler._where(failure % (number, "SOFTMAX"), graph) == ""  # a part of the network is numbered otherwise
+    assert compiler._where(failure % (999, "CONV_2D"), graph) == ""
 
 
 def test_a_compiler_that_hangs_is_ended_with_all_that_it_started(given: tuple[Path, Graph], double: Case) -> None:

@@ -204,6 +204,27 @@ def test_an_agx_orin_has_no_rail_for_the_whole_module(tmp_path: Path) -> None:
     assert set(found.values()) == {"soc"}
 
 
+THOR = "sys/bus/i2c/drivers/ina238/2-0044/hwmon/hwmon6/"
+
+
+def test_a_thor_s_total_is_its_board_s_and_comes_first(tmp_path: Path) -> None:
+    tree = orin(ORIN, ("VDD_GPU", "VDD_CPU_SOC_MSS", "VIN_SYS_5V0"))
+    tree |= {THOR + "name": "ina238", THOR + "label": "VIN", THOR + "in1_input": 19_100, THOR + "power1_input": 41_250_000}
+    other = THOR.replace("0044/hwmon/hwmon6", "0045/hwmon/hwmon7")
+    tree |= {other + "name": "ina238", other + "label": "CAMERA", other + "power1_input": 900_000}
+    meter = meter_ina3221.Meter({}, lay(tmp_path, tree))
+    assert rails(meter) == {"VIN": "board", "VDD_GPU": "soc", "VDD_CPU_SOC_MSS": "soc", "VIN_SYS_5V0": "soc"}
+    assert values(meter) == pytest.approx({0: 41.25, 1: 0.5, 2: 1.0, 3: 1.5})
+
+
+def test_a_chip_with_a_label_of_its_own_names_its_rail_and_what_it_covers(tmp_path: Path) -> None:
+    tree = hwmon(6, name="ina238", label="VIN", in1_input=19_100, curr1_input=2160, power1_input=41_250_000)
+    tree |= hwmon(7, name="ina238", power1_input=900_000) | hwmon(8, name="pmbus", label="CPU", power1_input=1, power2_input=2)
+    meter = meter_hwmon.Meter({}, lay(tmp_path, tree))
+    assert rails(meter) == {"ina238/VIN": "board", "ina238/power1": "soc", "pmbus/power1": "soc", "pmbus/power2": "soc"}
+    assert values(meter)[0] == pytest.approx(41.25)
+
+
 def test_a_jetson_without_readable_rails_says_why(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="Nano 2GB"):
         meter_ina3221.Meter({}, str(tmp_path)).start()
@@ -245,6 +266,36 @@ def test_a_battery_is_read_in_its_vendors_units(
 def test_a_battery_that_does_not_discharge_is_refused(tmp_path: Path, status: str) -> None:
     with pytest.raises(Unavailable, match=f"is {status.lower()}.*unplug"):
         meter_battery.Meter({}, lay(tmp_path, battery(status=status, power_now=5_000_000))).start()
+
+
+LAPTOP = ("sys/class/power_supply/BAT0/", "sys/class/power_supply/BAT1/")
+
+
+def two_batteries(idle: str, **used: object) -> dict[str, object]:
+    """A laptop's batteries: the first idle, the second in use."""
+    states: tuple[dict[str, object], ...] = (
+        {"status": idle, "power_now": 0},
+        {"status": "Discharging", "power_now": 7_210_000, **used},
+    )
+    return {f"{LAPTOP[at]}{name}": text for at, files in enumerate(states) for name, text in {"type": "Battery", **files}.items()}
+
+
+@pytest.mark.parametrize("idle", ["Not charging", "Unknown", "Full"])
+def test_an_idle_battery_beside_the_one_in_use_is_not_called_charging(tmp_path: Path, idle: str) -> None:
+    meter = meter_battery.Meter({}, lay(tmp_path, two_batteries(idle)))
+    assert rails(meter) == {"BAT1": "board"}
+    assert values(meter) == pytest.approx({0: 7.21})
+    lay(tmp_path, two_batteries("Charging"))
+    with pytest.raises(Unavailable, match="BAT0 is charging"):
+        meter.read()
+
+
+def test_a_battery_that_takes_over_ends_the_readings(tmp_path: Path) -> None:
+    meter = meter_battery.Meter({}, lay(tmp_path, two_batteries("Not charging")))
+    meter.start()
+    lay(tmp_path, {LAPTOP[0] + "status": "Discharging", LAPTOP[0] + "power_now": 7_000_000, LAPTOP[1] + "power_now": 0})
+    with pytest.raises(Unavailable, match="BAT0 began to supply the device midway"):
+        meter.read()
 
 
 def test_a_battery_on_mains_is_refused_also_midway(tmp_path: Path) -> None:

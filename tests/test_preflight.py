@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections import OrderedDict
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from torch.nn import functional
 from edgebench import plugins
 from edgebench.errors import ExportError
 from edgebench.exporters import onnx
+from edgebench.exporters._shared import tracing
+from edgebench.models.program import Program
 from edgebench.schema import ExportRequest, Limits, Lineage, Model, Network, Preprocessing, image_input
 
 Function = Callable[[Tensor], Tensor]
@@ -149,6 +152,42 @@ def test_the_line_is_the_users_and_the_opset_that_would_do_is_told() -> None:
     assert f"{HERE}:{wanted}: " in said
     assert said.endswith("choose a target that reads opset 16")
     assert preflight("onnx", network(Odd(sampled)), opset=16) == ""
+
+
+def through_python(x: Tensor) -> Tensor:
+    """Fail below a function of Python's own library."""
+    return x * random.choice([])
+
+
+def test_a_line_is_never_edgebench_s_nor_python_s(here: Path) -> None:
+    """A program's own wrapper runs it, and so does what makes pixels of an image for Core ML."""
+    module = Program(torch.export.export(network(Odd(FORMS[0][1])), (torch.zeros(1, 3, 16, 16),)).module())
+    for format, options in (("onnx", {"opset": 13}), ("tflite", {})):
+        said = preflight(format, module, **options)
+        assert "program.py" not in said
+        assert format != "onnx" or f", {HERE}:" in said  # the program still knows its source
+    said = preflight("onnx", module, size=8, opset=13)
+    assert "an input of 3 × 8 × 8 does not fit it" in said
+    assert ".py" not in said  # what checks its input lies in no file
+    wanted = next(at for at, line in enumerate(Path(__file__).read_text().splitlines(), 1) if "random.choice([])" in line)
+    said = preflight("onnx", network(Odd(through_python)), opset=13)
+    assert said.startswith(f"mine: features.2.odd (Odd), {HERE}:{wanted}: an input of 3 × 16 × 16 does not fit it")
+
+
+@pytest.mark.parametrize(
+    ("file", "own"),
+    [
+        ("/home/me/edgebench/net.py", True),
+        ("/home/me/net.py", True),
+        (random.__file__, False),
+        (torch.nn.functional.__file__, False),
+        (plugins.__file__, False),
+        (tracing.__file__, False),
+        ("<eval_with_key>.1", False),
+    ],
+)
+def test_what_lies_where_is_whose(file: str, own: bool) -> None:
+    assert tracing._is_own(file) == own
 
 
 def test_a_branch_on_the_data_stops_what_torch_export_serves_and_no_other_format(here: Path) -> None:

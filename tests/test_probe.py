@@ -16,6 +16,7 @@ from conftest import Cli, Devices
 
 from edgebench import plugins
 from edgebench.agent.probe import inventory
+from edgebench.cli.targets import probe
 from edgebench.config import read_target
 from edgebench.device import deploy, inspect, measure
 from edgebench.errors import MeasureError, TransportError
@@ -76,12 +77,27 @@ def test_a_jetson_is_known_by_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("line", "l4t", "jetpack"),
     [
+        ("# R32 (release), REVISION: 1.0, GCID: 14531094, BOARD: t210ref, EABI: aarch64", "32.1.0", "4.2"),
+        ("# R32 (release), REVISION: 4.3, GCID: 21589087, BOARD: t210ref, EABI: aarch64", "32.4.3", "4.4"),
+        ("# R32 (release), REVISION: 5.1, GCID: 26202423, BOARD: t186ref, EABI: aarch64", "32.5.1", "4.5.1"),
         ("# R32 (release), REVISION: 6.1, GCID: 1", "32.6.1", "4.6"),
+        ("# R32 (release), REVISION: 7.6, GCID: 1", "32.7.6", "4.6.6"),
+        ("# R35 (release), REVISION: 1.0, GCID: 1", "35.1.0", "5.0.2"),
+        ("# R35 (release), REVISION: 2.1, GCID: 1", "35.2.1", "5.1"),
         ("# R35 (release), REVISION: 4.1, GCID: 1", "35.4.1", "5.1.2"),
+        ("# R35 (release), REVISION: 5.0, GCID: 1", "35.5.0", "5.1.3"),
+        ("# R35 (release), REVISION: 6.0, GCID: 1", "35.6.0", "5.1.4"),
+        ("# R35 (release), REVISION: 6.4, GCID: 1", "35.6.4", "5.1.6"),
         ("# R36 (release), REVISION: 3.0, GCID: 1", "36.3.0", "6.0"),
+        ("# R36 (release), REVISION: 4.0, GCID: 1", "36.4.0", "6.1"),
         ("# R36 (release), REVISION: 4.3, GCID: 1", "36.4.3", "6.2"),
-        ("# R36 (release), REVISION: 4.7, GCID: 1", "36.4.7", "6.1–6.2.2"),
+        ("# R36 (release), REVISION: 4.7, GCID: 1", "36.4.7", "6.2.1"),
+        ("# R36 (release), REVISION: 5.0, GCID: 1", "36.5.0", "6.2.2"),
+        ("# R38 (release), REVISION: 2.0, GCID: 41844464, BOARD: generic, EABI: aarch64", "38.2.0", "7.0"),
+        ("# R38 (release), REVISION: 4.0, GCID: 1", "38.4.0", "7.1"),
         ("# R39 (release), REVISION: 2.0, GCID: 1", "39.2.0", "7.2"),
+        ("# R39 (release), REVISION: 2.1, GCID: 1", "39.2.1", "7.2.1"),
+        ("# R36 (release), REVISION: 4.9, GCID: 1", "36.4.9", None),  # not known: 36.4's would be a guess
         ("# R99 (release), REVISION: 1.0, GCID: 1", "99.1.0", None),
         ("something else", None, None),
     ],
@@ -167,6 +183,20 @@ def test_nvidia_s_programs_are_asked_where_they_are(tmp_path: Path, monkeypatch:
     program(tmp_path, "nvpmodel", "echo gibberish")
     found = inventory.inspect(job)
     assert (found["gpu_driver"], found["power_mode"]) == ([], None)
+
+
+def test_a_raspberry_pi_says_why_its_flags_cannot_be_read(tmp_path: Path) -> None:
+    job: dict[str, Any] = {"meters": [], "cache": "/"}
+    root = laid_out(tmp_path, {"proc/device-tree/model": BOARDS["raspberry-pi-5"][0] + "\0"})
+    found = inventory.inspect(job, root)
+    assert (found["throttled"], found["throttled_reason"]) == (None, "it has no file here")
+    shown = probe._clock({**found, "khz": None, "power_mode": None})
+    assert shown == "no governor, whether it is throttled cannot be read: it has no file here"
+    laid_out(tmp_path, {"sys/devices/platform/soc/soc:firmware/get_throttled": "0\n"})
+    assert (inventory.inspect(job, root)["throttled"], inventory.inspect(job, root)["throttled_reason"]) == (0, None)
+    laid_out(tmp_path, {"proc/device-tree/model": BOARDS["jetson-nano"][0] + "\0"})
+    (tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled").unlink()
+    assert inventory.inspect(job, root)["throttled_reason"] is None
 
 
 # ---------------------------------------------------------------- what differs

@@ -48,6 +48,127 @@ q_429: invalid weights type of Int8
     assert said.endswith("q_429: invalid weights type of Int8")
 
 
+STAMP = "[09/01/2025-21:22:14] [E] "
+ATTRIBUTES = """attribute {
+  name: "axis"
+  i: 0
+  type: INT
+}
+attribute {
+  name: "note"
+  s: "say \\"}\\" and {"
+  type: STRING
+}
+attribute {
+  name: "then_branch"
+  g {
+    node {
+      output: "one"
+      name: "Constant_in_a_branch"
+      op_type: "Constant"
+    }
+    name: "branch"
+  }
+  type: GRAPH
+}
+"""
+SHOWN = 'input: "conv.weight"\noutput: "/quant/QuantizeLinear_output_0"\n%sop_type: "QuantizeLinear"\n' + ATTRIBUTES
+PARSED = """{0}[TRT] ModelImporter.cpp:771: While parsing node number 417 [QuantizeLinear -> "/quant/QuantizeLinear_output_0"]:
+{0}[TRT] ModelImporter.cpp:772: --- Begin node ---
+{0}[TRT] ModelImporter.cpp:773: {1}
+{0}[TRT] ModelImporter.cpp:774: --- End node ---
+{0}[TRT] ModelImporter.cpp:777: ERROR: builtin_op_importers.cpp:1197 In function QuantDequantLinearHelper:
+[6] Assertion failed: scaleAllPositive && "Scale coefficients must all be positive"
+{0}Failed to parse onnx file
+[09/01/2025-21:22:14] [I] Finished parsing network model. Parse time: 0.241168
+{0}Parsing model failed
+{0}Failed to create engine from model or file.
+{0}Engine set up failed"""
+NAMED = SHOWN % 'name: "/quant/QuantizeLinear"\n'
+
+
+@pytest.mark.parametrize(
+    ("said", "node"),
+    [
+        (PARSED.format(STAMP, NAMED), "/quant/QuantizeLinear (QuantizeLinear)"),
+        (PARSED.format("[E] ", NAMED), "/quant/QuantizeLinear (QuantizeLinear)"),
+        (
+            PARSED.format(STAMP, NAMED).replace("Begin node ---\n" + STAMP + "[TRT] ModelImporter.cpp:773: ", "Begin node ---\n"),
+            "/quant/QuantizeLinear (QuantizeLinear)",
+        ),
+        (PARSED.format(STAMP, SHOWN % ""), "number 417 (QuantizeLinear)"),
+    ],
+    ids=["8.6", "8.4", "10.3", "without a name"],
+)
+def test_a_node_with_attributes_is_named_and_none_of_them(said: str, node: str) -> None:
+    found = tensorrt_log.reason(
+        [one for one in tensorrt_log.entries(said) if "[E]" in one], said, (8, 6, 1), "building the engine"
+    )
+    assert found.startswith(f"reading the ONNX file at node {node}: ModelImporter.cpp:777: ERROR: ")
+    assert found.endswith('Assertion failed: scaleAllPositive && "Scale coefficients must all be positive"')
+
+
+AFTERWARDS = ["Building engine failed", "Failed to create engine from model or file.", "Engine set up failed"]
+NO_INPUT = (
+    'Cannot find input tensor with name "hidden" in the network inputs! Please make sure the input tensor names are correct.'
+)
+NO_KERNEL = (
+    "Error[10]: [optimizer.cpp::computeCosts::3728] Error Code 10: Internal Error (Could not find any implementation for node "
+    "{ForeignNode[177...Reshape_81]}.)"
+)
+NULL = "Error[2]: [builder.cpp::buildSerializedNetwork::751] Error Code 2: Internal Error (Assertion engine != nullptr failed. )"
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        ([NO_INPUT, "Network And Config setup failed", *AFTERWARDS], NO_INPUT),
+        ([NO_KERNEL, NULL, "Engine could not be created from network", *AFTERWARDS], NO_KERNEL),
+        (["Engine deserialization failed", "Engine set up failed"], "Engine set up failed"),
+    ],
+    ids=["an input that is not there", "no kernel", "nothing more"],
+)
+def test_of_what_trtexec_says_the_line_that_says_most_is_told(lines: list[str], told: str) -> None:
+    said = "\n".join(f"{STAMP}{line}" for line in lines)
+    assert told in tensorrt_log.reason(tensorrt_log.entries(said), said, (8, 6, 1), "building the engine")
+
+
+PASSED = "&&&& PASSED TensorRT.trtexec [TensorRT v8001] # trtexec --loadEngine=net.plan\n"
+GIVEN_BACK = (
+    "[05/25/2022-14:48:53] [I] [TRT] [MemUsageChange] Init cuBLAS/cuBLASLt: CPU +0, GPU +0, now: CPU 904, GPU 3639 (MiB)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "passed"),
+    [
+        (PASSED, True),
+        (PASSED + GIVEN_BACK, True),
+        (PASSED.replace("PASSED", "FAILED"), False),
+        (PASSED.replace("PASSED", "FAILED") + GIVEN_BACK, False),
+        (PASSED.replace("PASSED", "RUNNING"), False),
+        (GIVEN_BACK, False),
+    ],
+)
+def test_a_run_passed_where_it_says_so_last_of_all_verdicts(text: str, passed: bool) -> None:
+    assert trtexec.passed("&&&& RUNNING TensorRT.trtexec [TensorRT v8001] # trtexec\n" + text) == passed
+
+
+def test_a_good_run_of_8_0_is_good(board: Board, tmp_path: Path) -> None:
+    from onnx import TensorProto, helper
+
+    board.has("8.0", program=True, cuda=False, module=False)
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4]) for name in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"], name="relu")], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    found = trtexec.Program(str(tmp_path / "programs" / "trtexec"))
+    assert found.version == "8.0.1"
+    said = found.run(["--onnx=net.onnx", "--saveEngine=net.plan"], str(tmp_path), 60, "building the engine")
+    assert said.text.splitlines()[-1].endswith("(MiB)")
+    assert (tmp_path / "net.plan").is_file()
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -616,3 +616,28 @@ def test_an_unknown_tuning_key_is_bad_input(tmp_path: Path) -> None:
     transport = deploy.connect(read_target("cpu"), Link(tmp_path))
     with pytest.raises(InputError, match="frequency"):
         tune(transport, "agent.pyz", "show", "/nowhere", {"frequency": 1}, "")
+
+
+THOR = """SOC family:tegra264  Machine:NVIDIA Jetson AGX Thor Developer Kit
+Online CPUs: 0-1, Offline CPUs:
+cpu0:  Governor=schedutil MinFreq=2601000 MaxFreq=2601000 CurrentFreq=2601000 IdleStates: WFI=0 cc7=0
+cpu1:  Governor=schedutil MinFreq=2601000 MaxFreq=2601000 CurrentFreq=2601000 IdleStates: WFI=0 cc7=0
+gpu-gpc-0 MinFreq=%d MaxFreq=1575000000 CurrentFreq=%d
+gpu-nvd-0 MinFreq=1692000000 MaxFreq=1692000000 CurrentFreq=1692000000
+EMC MinFreq=665600000 MaxFreq=4266000000 CurrentFreq=4266000000 FreqOverride=1
+PVA0_VPS0: Online=0 MinFreq=0 MaxFreq=1215000000 CurrentFreq=1215000000
+NV Power Mode: MAXN
+"""
+
+
+@pytest.mark.parametrize(("hertz", "clocks"), [(1_575_000_000, "locked"), (315_000_000, "free")])
+def test_a_thor_s_clocks_are_locked_where_its_gpu_s_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hertz: int, clocks: str
+) -> None:
+    limit = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq"
+    limit.parent.mkdir(parents=True)
+    limit.write_text("2601000\n")
+    (tmp_path / "jetson_clocks").write_text(f"#!/bin/sh\ncat <<'END'\n{THOR % (hertz, hertz)}END\n")
+    (tmp_path / "jetson_clocks").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    assert knobs.jetson_clocks(str(tmp_path), str(tmp_path / "store")).read() == {"clocks": clocks}

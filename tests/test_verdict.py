@@ -61,6 +61,12 @@ def during(sampling: bool = True, **last: Any) -> list[dict[str, Any]]:
         "cpu_pressure_us": 0,
         "throttle_events": 3,
         "throttled": 0,
+        "over_current_events": 8,
+        "throttled_since_boot": 0b0101,
+        "gpu_khz": 918_000,
+        "gpu_khz_floor": 306_000,
+        "gpu_khz_limit": 918_000,
+        "gpu_load": 0.9,
         "khz_real": 1_500_000,
         "khz_limit": 6_000_000,
         "governor": "schedutil",
@@ -86,8 +92,26 @@ def during(sampling: bool = True, **last: Any) -> list[dict[str, Any]]:
         ({"swapped_pages": 8}, "INVALID", "1 pages were swapped"),
         ({"throttle_events": 4}, "INVALID", "cut its clocks"),
         ({"throttled": 4}, "INVALID", "cut its clocks"),
-        ({"khz_real": 1_300_000}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
-        ({"khz_real": 1_400_000}, "VALID", ""),
+        ({"khz_real": 1_300_000, "worker_ns": 9 * SECOND}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
+        ({"khz_real": 1_300_000, "worker_ns": None}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
+        ({"khz_real": 1_300_000, "governor": "performance"}, "INVALID", "the clock moved between 1300 and 1500 MHz"),
+        (
+            {"khz_real": 1_300_000, "worker_ns": 2 * SECOND},
+            "VALID",
+            "",
+        ),  # the GPU computed, and the governor saw an idle processor
+        ({"khz_real": 1_400_000, "worker_ns": 9 * SECOND}, "VALID", ""),
+        ({"over_current_events": 45}, "INVALID", "while samples were taken (37 over-current or under-voltage events)"),
+        ({"over_current_events": 8}, "VALID", ""),
+        ({"throttled_since_boot": 0b0101}, "VALID", ""),  # as before
+        ({"throttled_since_boot": 0b0111}, "INVALID", "cut its clocks"),
+        ({"throttled_since_boot": 0}, "VALID", ""),  # another program took note of them
+        ({"gpu_khz": 612_000, "gpu_load": 0.98}, "INVALID", "the GPU's clock moved between 612 and 918 MHz"),
+        ({"gpu_khz": 306_000, "gpu_load": 0.31}, "VALID", ""),
+        ({"gpu_khz": 306_000, "gpu_load": None}, "VALID", ""),
+        ({"gpu_khz": 612_000, "gpu_load": None, "gpu_khz_floor": 918_000}, "INVALID", "the GPU's clock moved"),
+        ({"gpu_khz": 850_000, "gpu_load": 0.98}, "VALID", ""),
+        ({"gpu_khz_limit": 624_000}, "INVALID", "the upper limit of the GPU's clock changed"),
         ({"khz_limit": 4_000_000}, "INVALID", "upper limit changed"),
         ({"governor": "powersave"}, "INVALID", "the governor changed"),
         ({"power_mode": "pmode:0001"}, "INVALID", "the power mode changed"),
@@ -110,6 +134,55 @@ def test_counters_rise_within_trials_and_never_between_them() -> None:
     assert verdict.rise(rows, "x") == 3
 
 
+def test_events_that_are_set_back_between_readings_hide_no_others() -> None:
+    """A core that goes takes its count along, and a program may clear a Raspberry Pi's flags."""
+
+    def at(trial: int, **fields: Any) -> dict[str, Any]:
+        return {"trial": trial, "sampling": True, **fields}
+
+    events = [at(0, throttle_events=10), at(0, throttle_events=4), at(1, throttle_events=4), at(1, throttle_events=10)]
+    flags = [
+        at(0, throttled_since_boot=7),
+        at(0, throttled_since_boot=0),
+        at(1, throttled_since_boot=0),
+        at(1, throttled_since_boot=7),
+    ]
+    for rows in (events, flags):
+        assert judge(calm(), rows).word == "INVALID"
+        assert judge(calm(), rows[:2]).word == "VALID"
+
+
+def test_against_too_much_current_cooling_is_not_recommended() -> None:
+    [hot] = judge(calm(), during(throttled=4)).reasons
+    [hungry] = judge(calm(), during(over_current_events=9)).reasons
+    assert hot.recommendation.startswith("cool it, check its power supply, or ")
+    assert hungry.recommendation.startswith("choose a lower power mode, check its power supply, or ")
+
+
+def test_a_flag_that_was_set_between_the_trials_is_no_throttling_in_them() -> None:
+    rows = [{"trial": trial, "sampling": True, "throttled": 0, "throttled_since_boot": 15 * trial} for trial in (0, 0, 1, 1)]
+    assert judge(calm(), rows).word == "VALID"
+
+
+def test_readings_are_compared_in_the_order_in_which_they_were_taken() -> None:
+    rows = [
+        {"trial": 0, "sampling": True, "t_ns": t_ns, "throttled_since_boot": flags} for t_ns, flags in ((0, 0), (3, 0), (1, 4))
+    ]
+    assert judge(calm(), rows[:2]).word == "VALID"
+    assert judge(calm(), rows).word == "INVALID"
+    late = [
+        {"trial": 0, "sampling": True, "t_ns": t_ns, "over_current_events": count} for t_ns, count in ((0, 5), (2, 5), (1, 5))
+    ]
+    assert judge(calm(), late).word == "VALID"
+
+
+@pytest.mark.parametrize(("governor", "word"), [("schedutil", "VALID"), ("performance", "INVALID")])
+def test_a_governor_may_lower_the_clock_of_an_application_that_pauses(governor: str, word: str) -> None:
+    rows = during(khz_real=600_000, worker_ns=9 * SECOND, governor=governor)
+    rows[0]["governor"] = governor
+    assert judge(calm(), rows, scenario=Scenario(kind="paced", rate=10)).word == word
+
+
 def test_other_decisions_than_on_the_host_are_invalid() -> None:
     assert judge(calm(), agreement=0.9).word == "INVALID"
 
@@ -118,6 +191,8 @@ def test_heat_is_what_sustained_measures() -> None:
     slower = [trial([*steady(0), *steady(1, 1.6e6)])]
     assert judge(slower, during(throttled=1, khz_real=900_000), mode="sustained").word == "VALID"
     assert judge(slower, during(swapped_pages=8), mode="sustained").word == "INVALID"
+    assert judge(slower, during(throttled=3, khz_limit=4_000_000, gpu_khz_limit=624_000), mode="sustained").word == "VALID"
+    assert judge(slower, during(khz_limit=4_000_000), mode="sustained").word == "INVALID"  # somebody set it
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """What this device is: the facts that make numbers comparable. No names, no addresses."""
 
+import glob
 import importlib
 import importlib.util
 import os
 import platform
+import re
 import subprocess
 from typing import Any, Dict, List, Optional, Sequence
 
@@ -11,15 +13,42 @@ from . import plugins
 
 INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """VNNI and AMX of x86, dot product and matrix multiplication of Arm."""
+MOST_READ = 65536
 
 
 def read(path: str) -> Optional[str]:
-    """Read a small text file; None where it is missing or unreadable."""
+    """Read a small text file; None where it is missing or unreadable.
+
+    A sensor that is off may answer EAGAIN, of which Python's own files make no
+    error but None.
+    """
+    parts, left = [], MOST_READ  # type: List[bytes], int
     try:
-        with open(path, "rb") as stream:
-            return stream.read(65536).decode("utf-8", "replace").strip("\0\n ") or None
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            while left > 0:
+                part = os.read(descriptor, left)
+                if not part:
+                    break
+                parts.append(part)
+                left -= len(part)
+        finally:
+            os.close(descriptor)
     except OSError:
         return None
+    return b"".join(parts).decode("utf-8", "replace").strip("\0\n ") or None
+
+
+def number(path: str) -> Optional[float]:
+    """Read a file that holds one whole number; None where there is none."""
+    value = read(path)
+    return float(value) if value is not None and re.match(r"-?[0-9]{1,18}$", value) else None
+
+
+def numbers(pattern: str) -> List[float]:
+    """Read every file of a pattern that holds one whole number."""
+    values = (number(path) for path in sorted(glob.glob(pattern)))
+    return [value for value in values if value is not None]
 
 
 def cores() -> int:
@@ -117,7 +146,7 @@ def installed(plugin: Any) -> Optional[str]:
 def lacking(plugin: Any) -> Optional[str]:
     """Say what a runtime lacks here: as its plugin says where that knows better, else which modules."""
     own = getattr(plugin, "reason", None)
-    found: Optional[str] = own() if own is not None else _missing(plugin.MODULES)
+    found: Optional[str] = own() if own is not None else missing(plugin.MODULES)
     return found
 
 
@@ -147,7 +176,7 @@ def imported(modules: Sequence[str]) -> Optional[str]:
     return None
 
 
-def _missing(modules: Sequence[str]) -> Optional[str]:
+def missing(modules: Sequence[str]) -> Optional[str]:
     """Say which modules are missing if none of them can be found."""
     missing: List[str] = []
     for name in modules:

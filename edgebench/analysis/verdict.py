@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -19,6 +19,10 @@ STOLEN, WAITED, PRESSED = 0.02, 0.05, 0.10
 OTHERS = 0.25
 """Cores that others may keep busy: the harness itself needs some of one."""
 CLOCK_DROP = 0.10
+FIXED = ("performance", "userspace")
+"""Governors that do not follow the load."""
+BUSY, GPU_BUSY = 0.8, 0.9
+"""Cores that the model keeps busy, and share of the GPU's time, from which on a governor raises the clock."""
 AGREEMENT = 0.99
 IDLE = "run on an idle device"
 
@@ -42,9 +46,10 @@ def judge(
     instructions that the processor lacks.
     """
     during = [condition for condition in conditions if condition.get("sampling")]
-    invalid = _agreement(host_agreement, saturates) + _swapped(during) + _saving(during) + _limits(during)
+    invalid = _agreement(host_agreement, saturates) + _swapped(during) + _saving(during)
+    invalid += _limits(during, cell.mode == "sustained")
     if cell.mode != "sustained":
-        invalid += _throttled(during) + _clocks(during)
+        invalid += _throttled(during) + _clocks(during, cell.scenario.kind in ("paced", "server"))
     unstable = _disturbed(during) + _trials(trials, min_samples) + _saturated(host_agreement, saturates)
     if server is not None:
         unstable += _rates(server)
@@ -87,35 +92,90 @@ def _swapped(during: Conditions) -> list[Reason]:
 
 
 def _throttled(during: Conditions) -> list[Reason]:
-    events = max(rise(during, "throttle_events"), rise(during, "throttled_since_boot"))
+    """Find cut clocks: by counters that rose, flags that were set or appeared, and cooling that held them down."""
+    events = max(_steps(during, "throttle_events"), _appeared(during, "throttled_since_boot"))
     held = max((condition.get("throttled") or 0 for condition in during), default=0)
-    if not events and not held:
+    currents = _steps(during, "over_current_events")
+    if not events and not held and not currents:
         return []
+    counted = f" ({currents:.0f} over-current or under-voltage events)" if currents else ""
+    remedy = "cool it" if events or held else "choose a lower power mode"
     return _reason(
-        "the device cut its clocks for heat, current or voltage while samples were taken",
-        "cool it, check its power supply, or use --mode sustained to measure just that",
+        f"the device cut its clocks for heat, current or voltage while samples were taken{counted}",
+        f"{remedy}, check its power supply, or use --mode sustained to measure just that",
     )
 
 
-def _limits(during: Conditions) -> list[Reason]:
-    """Find limits, governors and power modes that changed."""
+def _limits(during: Conditions, sustained: bool) -> list[Reason]:
+    """Find limits, governors and power modes that changed; limits that heat brought down are what `sustained` measures."""
     found = []
-    names = {"khz_limit": "the clock's upper limit", "governor": "the governor", "power_mode": "the power mode"}
+    names = {
+        "khz_limit": "the clock's upper limit",
+        "gpu_khz_limit": "the upper limit of the GPU's clock",
+        "governor": "the governor",
+        "power_mode": "the power mode",
+    }
+    heated = sustained and any(condition.get("throttled") for condition in during)
     for field, name in names.items():
         values = {condition[field] for condition in during if condition.get(field) is not None}
-        if len(values) > 1:
+        if len(values) > 1 and not (heated and field.endswith("khz_limit")):
             found += _reason(f"{name} changed while samples were taken", "fix it with `edgebench tune` and measure again")
     return found
 
 
-def _clocks(during: Conditions) -> list[Reason]:
-    """Find a clock that fell by more than a tenth."""
-    for trial in _trials_of(during):
-        clocks = [condition["khz_real"] for condition in trial if condition.get("khz_real")]
-        if clocks and min(clocks) < (1 - CLOCK_DROP) * max(clocks):
-            fell = f"the clock moved between {min(clocks) / 1e3:.0f} and {max(clocks) / 1e3:.0f} MHz while samples were taken"
-            return _reason(fell, "fix the clocks with `edgebench tune apply` and measure again")
-    return []
+def _clocks(during: Conditions, asks_pause: bool) -> list[Reason]:
+    """Find a clock that fell by more than a tenth while no governor had a reason to lower it.
+
+    `asks_pause`: whether the scenario leaves the model idle between inferences.
+    """
+    found: list[Reason] = []
+    trials = list(map(_in_time, _trials_of(during)))
+    for name, key, steady in (("clock", "khz_real", _busy), ("GPU's clock", "gpu_khz", _gpu_busy)):
+        fell = next(filter(None, (_fall(trial, key, steady(trial, asks_pause)) for trial in trials)), None)
+        if fell:
+            found += _reason(
+                f"the {name} moved between {fell[0] / 1e3:.0f} and {fell[1] / 1e3:.0f} MHz while samples were taken",
+                "fix the clocks with `edgebench tune apply` and measure again",
+            )
+    return found
+
+
+def _fall(trial: Conditions, key: str, steady: Sequence[bool]) -> tuple[float, float] | None:
+    """Return the lowest clock of the readings that count and the highest of all, where they lie too far apart."""
+    clocks = [condition[key] for condition in trial if condition.get(key)]
+    counted = [condition[key] for condition, counts in zip(trial, steady, strict=True) if counts and condition.get(key)]
+    if counted and min(counted) < (1 - CLOCK_DROP) * max(clocks):
+        return min(counted), max(clocks)
+    return None
+
+
+def _busy(trial: Conditions, asks_pause: bool) -> list[bool]:
+    """Tell at which readings the governor, if it goes by load, had a reason to keep the processor's clock up.
+
+    The first reading is of a processor as busy as it is until the second.
+    Where nobody knows how busy it was, every reading counts.
+    """
+    busy = [
+        condition.get("governor") in FIXED or (not asks_pause and _share(before, condition) >= BUSY)
+        for before, condition in pairwise(trial)
+    ]
+    return [busy[0] if busy else True, *busy]
+
+
+def _share(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+    """Return how many cores the model kept busy between two readings; 1 where nobody knows."""
+    if before.get("worker_ns") is None or after.get("worker_ns") is None or after["t_ns"] <= before["t_ns"]:
+        return 1.0
+    return float(after["worker_ns"] - before["worker_ns"]) / float(after["t_ns"] - before["t_ns"])
+
+
+def _gpu_busy(trial: Conditions, asks_pause: bool) -> list[bool]:
+    """Tell at which readings the GPU had work all the time, or its clock was locked: its governor follows the load."""
+    return [
+        (condition.get("gpu_load") or 0) >= GPU_BUSY
+        or (condition.get("gpu_khz_floor") is not None and condition["gpu_khz_floor"] == condition.get("gpu_khz_limit"))
+        for condition in trial
+    ]
 
 
 def _saving(during: Conditions) -> list[Reason]:
@@ -230,3 +290,24 @@ def rise(conditions: Conditions, field: str) -> float:
         values = [condition[field] for condition in trial if condition.get(field) is not None]
         total += sum(float(after - before) for before, after in pairwise(values))
     return total
+
+
+def _steps(conditions: Conditions, field: str) -> float:
+    """Count the events within the trials; a counter that was set back, or lost a core's part, hides nothing."""
+    return sum((max(0.0, float(after - before)) for before, after in _pairs(conditions, field)), 0.0)
+
+
+def _appeared(conditions: Conditions, field: str) -> int:
+    """Count the flags that were set within the trials: one that was set before is nothing new."""
+    return sum(bin(int(after) & ~int(before)).count("1") for before, after in _pairs(conditions, field))
+
+
+def _pairs(conditions: Conditions, field: str) -> Iterator[tuple[Any, Any]]:
+    """Pair each reading of a field with the one before it, within the trials."""
+    for trial in _trials_of(conditions):
+        yield from pairwise(condition[field] for condition in _in_time(trial) if condition.get(field) is not None)
+
+
+def _in_time(trial: Conditions) -> Conditions:
+    """Order a trial's readings by when they were taken: two threads send them."""
+    return sorted(trial, key=lambda condition: condition.get("t_ns") or 0)

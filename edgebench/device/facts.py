@@ -114,6 +114,7 @@ class Inventory(Kept):
     khz: Positive | None
     celsius: Number | None
     throttled: Number | None
+    throttled_reason: Line | None = None
     available_bytes: Natural | None
     disk: Disk
     meters: Annotated[list[TriedMeter], Field(max_length=256)]

@@ -155,7 +155,12 @@ class Conditions(Pass, Kept):
     governor: Text | None = None
     power_mode: Text | None = None
     celsius: Number | None = None
+    gpu_khz: Positive | None = None
+    gpu_khz_floor: Positive | None = None
+    gpu_khz_limit: Positive | None = None
+    gpu_load: Positive | None = None
     throttle_events: Number | None = None
+    over_current_events: Number | None = None
     throttled: Number | None = None
     throttled_since_boot: Number | None = None
     fan_rpm: Number | None = None

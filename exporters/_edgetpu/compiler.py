@@ -171,17 +171,20 @@ def _may_search(failure: str) -> bool:
 
 
 def _where(failure: str, graph: Graph) -> str:
-    """Name the layers of the operator that a failure names."""
+    """Name the layers of the operator that a failure names, by its kind or its number."""
+    number = re.search(r"Node number ([0-9]{1,9}) \((\w+)\)", failure)
+    if number and int(number[1]) < len(graph.operators) and graph.operators[int(number[1])].name == number[2]:
+        return f" (at {graph.operators[int(number[1])].layer})"
     found = re.search(r"opcode '(\w+)'", failure)
     layers = list(dict.fromkeys(operator.layer for operator in graph.operators if found and operator.name == found[1]))
     return f" (at {', '.join(layers[:3])}{' and others' if len(layers) > 3 else ''})" if layers else ""
 
 
 def _remedy(failure: str) -> str:
-    if "opcode" in failure or "custom op" in failure:
+    if any(words in failure for words in ("opcode", "custom op", "builtin_code")):
         return "a newer compiler may know it; else choose another architecture"
     if "dynamic" in failure:
         return "the Edge TPU takes static shapes alone"
-    if "Invalid model" in failure or "parsed" in failure:
+    if any(words in failure for words in ("Invalid model", "parsed", "not quantized", "Did not get operators")):
         return "edgebench found nothing wrong with the file: please report it with the model's architecture"
     return "try a smaller input or another architecture"

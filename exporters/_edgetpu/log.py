@@ -13,16 +13,24 @@ SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)\s{0,9}([KMG]iB|B)\b")
 UNITS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 FAILURES = (
     r"Didn't find op for builtin opcode .*",
+    r"Op builtin_code out of range: .*",
     r"Encountered unresolved custom op.*",
     r".*dynamic-sized tensors.*",
+    r"Did not get operators, tensors, or buffers.*",
+    r"ERROR: .*",
+    r"Model not quantized.*",
+    r"terminating with uncaught exception .*",
+    r"Compilation failed: .*",
     r"Invalid model: .*",
     r"Model could not be parsed.*",
     r"Internal compiler error.*",
-    r"Compilation failed: .*",
-    r"ERROR: .*",
     r"Compilation failed!.*",
 )
 """What it says where it fails; the first that is found says most."""
+EMPTY = ("Registration failed.", "Restored original execution plan after delegate application failure.")
+"""What it says after an error of its own interpreter, whatever that was."""
+PREPARED = re.compile(r"Node number [0-9]{1,9} \([A-Z0-9_]+\) failed to prepare\.")
+"""Where a kernel's error was."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,18 @@ def _rows(text: str) -> Iterable[Status]:
 
 def _failure(text: str) -> str:
     """Find the line that says most about a failure; the compiler's own `Compilation failed!` says least."""
-    found = (re.search(rf"^[ \t]*(?:ERROR: )?{pattern}", text, re.MULTILINE) for pattern in FAILURES)
-    first = next(filter(None, found), None)
-    return first[0].strip() if first and "Model compiled successfully" not in text else ""
+    if "Model compiled successfully" in text:
+        return ""
+    lines = [line.strip() for line in text.splitlines()]
+    telling = [line for line in lines if line.removeprefix("ERROR: ") not in EMPTY]
+    for pattern in FAILURES:
+        for line in telling:
+            if re.match(rf"(?:ERROR: )?{pattern}", line):
+                return _placed(line, text)
+    return ""
+
+
+def _placed(line: str, text: str) -> str:
+    """Add the node that a kernel's error was of, which stands in a line of its own."""
+    node = PREPARED.search(text)
+    return f"{line}; {node[0]}" if node and line.startswith("ERROR: ") and node[0] not in line else line

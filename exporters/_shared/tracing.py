@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import sys
+import sysconfig
 import traceback
 import warnings
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from edgebench import errors
 from edgebench.errors import ExportError
 from edgebench.schema import ExportRequest, Limits, Network
 
@@ -177,21 +179,27 @@ def place_of(error: BaseException, network: Network) -> Place:
 
 
 def _own_line(pattern: re.Pattern[str], stack: str, first: bool = False) -> str:
-    """Find the innermost line of a stack that is not torch's own; torch writes the innermost first or last."""
+    """Find the innermost line of a stack that is the user's; torch writes the innermost first or last."""
     lines = [f"{Path(frame['file']).name}:{frame['line']}" for frame in pattern.finditer(stack) if _is_own(frame["file"])]
     return (lines[0] if first else lines[-1]) if lines else ""
 
 
 @lru_cache(maxsize=1)
-def _torch_folder() -> str:
+def _foreign_folders() -> tuple[str, ...]:
+    """List where source lies that no user wrote: torch, edgebench itself and its exporters."""
     import torch
 
-    return str(Path(torch.__file__).parent)
+    folders = (Path(torch.__file__).parent, Path(errors.__file__).parent, Path(__file__).parents[1])
+    return tuple(f"{folder}{os.sep}" for folder in folders)
 
 
+@lru_cache(maxsize=1024)
 def _is_own(file: str) -> bool:
-    """Return whether source is the user's (or torchvision's), not torch's, not this module's, and a file at all."""
-    return file.endswith(".py") and not file.startswith(_torch_folder() + os.sep) and file != __file__
+    """Return whether source is the user's (or torchvision's), not torch's, Python's or edgebench's, and a file at all."""
+    if not file.endswith(".py") or file.startswith(_foreign_folders()):
+        return False
+    python = sysconfig.get_paths()["stdlib"] + os.sep
+    return not file.startswith(python) or "site-packages" in file
 
 
 def refusal(request: ExportRequest[Limits], place: Place, what: str, remedy: str = REPLACE) -> ExportError:

@@ -18,6 +18,10 @@ PERIOD_S = 0.25
 UNITS = {"uA": 1e-6, "mA": 1e-3}
 
 
+def _in_use(folder: str) -> bool:
+    return read(os.path.join(folder, "status")) == "Discharging"
+
+
 class Gauge(object):
     """One battery."""
 
@@ -50,6 +54,7 @@ class Meter(object):
             raise Unavailable("current_unit is %r; it is uA or mA" % self._unit)
         self._pattern = os.path.join(root, "sys/class/power_supply/*")
         self._gauges: List[Gauge] = []
+        self._idle: List[str] = []
 
     def start(self) -> List[Dict[str, Any]]:
         """Find the batteries, and refuse where one is charged."""
@@ -59,6 +64,8 @@ class Meter(object):
         self._refuse_charging()
         gauges = [Gauge(folder, self._unit) for folder in batteries]
         self._gauges = [gauge for gauge in gauges if gauge.watts() is not None]
+        used = [gauge.rail for gauge in self._gauges]
+        self._idle = [folder for folder in batteries if os.path.basename(folder) not in used and not _in_use(folder)]
         if not self._gauges:
             raise Unavailable("%s says neither power_now nor current_now and voltage_now, or 0" % batteries[0])
         return [channel(gauge.rail, "board", PERIOD_S, note=gauge.note) for gauge in self._gauges]
@@ -68,16 +75,23 @@ class Meter(object):
         return [(folder, read(os.path.join(folder, "type")) or "") for folder in folders]
 
     def _refuse_charging(self) -> None:
-        for folder, kind in self._supplies():
-            status = read(os.path.join(folder, "status"))
-            if kind == "Battery" and status in ("Charging", "Full", "Not charging"):
-                raise Unavailable("%s is %s: its current is not the device's; unplug it" % (folder, status.lower()))
+        """Raise `Unavailable` where something else supplies the device; beside a battery that is used another may be idle."""
+        supplies = self._supplies()
+        states = [(folder, read(os.path.join(folder, "status"))) for folder, kind in supplies if kind == "Battery"]
+        refused = ["Charging"] if any(_in_use(folder) for folder, _ in states) else ["Charging", "Full", "Not charging"]
+        for folder, state in states:
+            if state in refused:
+                raise Unavailable("%s is %s: its current is not the device's; unplug it" % (folder, state.lower()))
+        for folder, kind in supplies:
             if kind != "Battery" and read(os.path.join(folder, "online")) == "1":
                 raise Unavailable("%s (%s) is online: the battery does not supply the device; unplug it" % (folder, kind))
 
     def read(self) -> List[Reading]:
-        """Read every battery; being plugged in ends the readings."""
+        """Read every battery in use; being plugged in, or another battery that takes over, ends the readings."""
         self._refuse_charging()
+        woken = [folder for folder in self._idle if _in_use(folder)]
+        if woken:
+            raise Unavailable("%s began to supply the device midway: measure again while one battery lasts" % woken[0])
         found = [(index, now_ns(), gauge.watts()) for index, gauge in enumerate(self._gauges)]
         return [(index, t_ns, watts) for index, t_ns, watts in found if watts is not None]
 

@@ -12,6 +12,8 @@ from .meters import Counter, Reading, Unavailable, channel, check_options, readi
 
 PERIOD_S = 0.05
 COVERS = "what it covers depends on the board: set `provenance` where that is known"
+INPUTS = {"VIN": "board"}
+"""Labels of whole chips that say what is measured: the INA238 at the input of a Jetson Thor's board."""
 
 
 class Sensor(object):
@@ -65,7 +67,7 @@ class Meter(object):
             raise Unavailable("no power, energy, or labelled voltage and current sensor on the chips: %s" % _names(chosen))
         if not self._sensors:
             raise Unavailable(why_unreadable(sensors[0].paths[0]) + "; run as root, or let this user read it")
-        return [channel(item.rail, "soc", PERIOD_S, counter=item.counter is not None, note=COVERS) for item in self._sensors]
+        return [_describe(item) for item in self._sensors]
 
     def read(self) -> List[Reading]:
         """Read what answers."""
@@ -74,6 +76,12 @@ class Meter(object):
 
     def stop(self) -> None:
         """Nothing is held open."""
+
+
+def _describe(sensor: Sensor) -> Dict[str, Any]:
+    where = INPUTS.get(sensor.rail.partition("/")[2].partition("#")[0])
+    note = "the input of the board" if where else COVERS
+    return channel(sensor.rail, where or "soc", PERIOD_S, counter=sensor.counter is not None, note=note)
 
 
 def _names(folders: List[Tuple[str, str]]) -> str:
@@ -89,9 +97,15 @@ def _number_doubles(sensors: List[Sensor]) -> None:
 
 
 def _sensors(folder: str, chip: str) -> List[Sensor]:
-    """List a chip's counters, then its power sensors, then products that neither has."""
+    """List a chip's counters, then its power sensors, then products that neither has.
+
+    The label of a whole chip names its one power sensor where that has none.
+    """
+    whole = read(os.path.join(folder, "label"))
     found = [Sensor(chip + "/" + label, [path], 1e-6, True) for label, path in _labelled(folder, "energy", "_input").items()]
     power = dict(_labelled(folder, "power", "_average"), **_labelled(folder, "power", "_input"))
+    if whole and list(power) == ["power1"]:
+        power = {whole: power["power1"]}
     found += [Sensor(chip + "/" + label, [path], 1e-6) for label, path in sorted(power.items())]
     volts, amperes = _labelled(folder, "in", "_input", True), _labelled(folder, "curr", "_input", True)
     both = sorted(label for label in set(volts) & set(amperes) if label != "NC" and label not in power)

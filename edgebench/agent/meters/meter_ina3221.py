@@ -1,9 +1,10 @@
 """The current monitors of NVIDIA Jetson modules; rails are found by name, never by number.
 
     JetPack 4     ina3221x/<bus>/iio:device*/rail_name_N, in_powerN_input in mW
-    JetPack 5, 6  ina3221/<bus>/hwmon/hwmon*/in{1,2,3}_label, in*_input in mV, curr*_input in mA
+    JetPack 5 on  ina3221/<bus>/hwmon/hwmon*/in{1,2,3}_label, in*_input in mV, curr*_input in mA
+    Thor besides  ina238/<bus>/hwmon/hwmon*/label, power1_input in µW: what the board and its module draw
 
-AGX modules measure no total, and their rails do not sum to one: each rail is given apart.
+AGX Xavier and AGX Orin measure no total, and their rails do not sum to one: each rail is given apart.
 """
 
 import glob
@@ -14,6 +15,7 @@ from ..facts import read
 from .meters import Reading, Unavailable, channel, check_options, reading, why_unreadable
 
 PERIOD_S = 0.02
+INPUT = "VIN"
 TOTALS = ("VDD_IN", "POM_5V_IN")
 DRIVERS = "sys/bus/i2c/drivers"
 
@@ -47,8 +49,8 @@ class Meter(object):
 
     def start(self) -> List[Dict[str, Any]]:
         """Find the rails that can be read."""
-        rails = _jetpack4(self._drivers) + _jetpack5(self._drivers)
-        rails.sort(key=lambda rail: rail.name not in TOTALS)
+        rails = _input(self._drivers) + _jetpack4(self._drivers) + _jetpack5(self._drivers)
+        rails.sort(key=lambda rail: rail.name != INPUT and rail.name not in TOTALS)
         self._rails = [rail for rail in rails if rail.watts() is not None]
         if not rails:
             raise Unavailable("no INA3221 in %s: not a Jetson, or one without power sensors (Nano 2GB)" % self._drivers)
@@ -67,9 +69,21 @@ class Meter(object):
 
 
 def _describe(name: str) -> Dict[str, Any]:
+    if name == INPUT:
+        return channel(name, "board", PERIOD_S, note="the input of the carrier board; the module is in it")
     if name in TOTALS:
         return channel(name, "module", PERIOD_S, note="the module's input; the carrier board is not in it")
     return channel(name, "soc", PERIOD_S, note="one rail of several; rails do not sum to the board")
+
+
+def _input(drivers: str) -> List[Rail]:
+    """Find Thor's INA238, which measures all that the board draws; others of that chip have another label."""
+    rails = []
+    for path in sorted(glob.glob(os.path.join(drivers, "ina238/*/hwmon/hwmon*/power1_input"))):
+        labels = [read(os.path.join(os.path.dirname(path), name)) for name in ("label", "in1_label", "power1_label")]
+        if INPUT in labels or not any(labels):
+            rails.append(Rail(INPUT, [path], 1e-6))
+    return rails
 
 
 def _jetpack4(drivers: str) -> List[Rail]:

@@ -9,6 +9,7 @@ A meter that breaks, or has notes to add, sends `meter` once more at its end; wh
 
 import hashlib
 import math
+import os
 import threading
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
@@ -75,8 +76,11 @@ def reading(path: str) -> Optional[Tuple[int, int]]:
 def why_unreadable(path: str) -> str:
     """Say what the system answers to reading a file."""
     try:
-        with open(path, "rb") as stream:
-            return "%s says %r" % (path, stream.read(40).decode("utf-8", "replace"))
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            return "%s says %r" % (path, os.read(descriptor, 40).decode("utf-8", "replace"))
+        finally:
+            os.close(descriptor)
     except OSError as error:
         return "%s: %s" % (path, error.strerror)
 

@@ -14,9 +14,21 @@ from .. import plugins
 from ..facts import read
 from ..tune.knobs import Absent, ProgramError, nvpmodel
 from .conditions import snapshot
+from .throttling import get_throttled
 
 SMI_SECONDS = 10.0
 JETPACK = {
+    "32.1": "4.2",
+    "32.2": "4.2.1",
+    "32.2.1": "4.2.2",
+    "32.2.3": "4.2.3",
+    "32.3.1": "4.3",
+    "32.4.2": "4.4 Developer Preview",
+    "32.4.3": "4.4",
+    "32.4.4": "4.4.1",
+    "32.5": "4.5",
+    "32.5.1": "4.5.1",
+    "32.5.2": "4.5.1",
     "32.6.1": "4.6",
     "32.7.1": "4.6.1",
     "32.7.2": "4.6.2",
@@ -24,19 +36,39 @@ JETPACK = {
     "32.7.4": "4.6.4",
     "32.7.5": "4.6.5",
     "32.7.6": "4.6.6",
+    "34.1": "5.0 Developer Preview",
+    "34.1.1": "5.0.1 Developer Preview",
+    "35.1": "5.0.2",
+    "35.2.1": "5.1",
     "35.3.1": "5.1.1",
     "35.4.1": "5.1.2",
+    "35.5": "5.1.3",
+    "35.6": "5.1.4",
+    "35.6.1": "5.1.5",
+    "35.6.2": "5.1.5",
+    "35.6.4": "5.1.6",
+    "36.2": "6.0 Developer Preview",
     "36.3": "6.0",
-    "36.4.0": "6.1",
+    "36.4": "6.1",
     "36.4.3": "6.2",
     "36.4.4": "6.2.1",
-    "36.4": "6.1–6.2.2",
-    "36.5": "6.1–6.2.2",
+    "36.4.7": "6.2.1",
+    "36.5": "6.2.2",
+    "36.5.2": "6.2.3",
     "38.2": "7.0",
+    "38.2.1": "7.0",
+    "38.2.2": "7.0",
     "38.4": "7.1",
     "39.2": "7.2",
+    "39.2.1": "7.2.1",
 }
-"""NVIDIA's releases of Linux for Tegra (L4T), and the JetPack that each belongs to; the longest match counts."""
+"""NVIDIA's releases of Linux for Tegra (L4T), and the JetPack of each.
+
+By the archives of JetPack and of Jetson Linux (docs.nvidia.com/jetson/archives,
+developer.nvidia.com/embedded/jetpack-archive); 32.5.2, 35.6.2, 36.4.7 and
+38.2.2 are updates within a JetPack. A release that is not here has no JetPack
+that is known: the next one's would be a guess.
+"""
 
 
 def identity(root: str = "/") -> Dict[str, Any]:
@@ -84,14 +116,14 @@ def _gpus(root: str) -> List[str]:
 
 
 def tegra(root: str = "/") -> Dict[str, Optional[str]]:
-    """Read a Jetson's release: `# R32 (release), REVISION: 7.1, …` is L4T 32.7.1, JetPack 4.6.1."""
+    """Read a Jetson's release: `# R32 (release), REVISION: 7.1, …` is L4T 32.7.1, JetPack 4.6.1; 36.4.0 is 36.4."""
     text = read(os.path.join(root, "etc/nv_tegra_release")) or ""
     found = re.match(r"# R(\d+) \(release\), REVISION: (\d+(?:\.\d+)*)", text)
     if not found:
         return {"l4t": None, "jetpack": None}
     parts = (found.group(1) + "." + found.group(2)).split(".")
-    prefixes = (".".join(parts[:length]) for length in range(len(parts), 1, -1))
-    return {"l4t": ".".join(parts), "jetpack": next((JETPACK[prefix] for prefix in prefixes if prefix in JETPACK), None)}
+    exact, short = ".".join(parts), ".".join(parts[:-1] if parts[2:] == ["0"] else parts)
+    return {"l4t": exact, "jetpack": JETPACK.get(short)}
 
 
 def inspect(job: Dict[str, Any], root: str = "/") -> Dict[str, Any]:
@@ -108,11 +140,18 @@ def inspect(job: Dict[str, Any], root: str = "/") -> Dict[str, Any]:
         power_mode=_power_mode(root) or now["power_mode"],
         khz=now["khz"],
         celsius=now["celsius"],
-        throttled=now.get("throttled"),
+        throttled=now["throttled"],
+        throttled_reason=_why_unread(root),
         available_bytes=now["available_bytes"],
         disk=_disk(job["cache"]),
         meters=_meters(job["meters"], root),
     )
+
+
+def _why_unread(root: str) -> Optional[str]:
+    """Say why a Raspberry Pi does not tell whether it is throttled; other boards have other sources."""
+    board = read(os.path.join(root, "proc/device-tree/model")) or ""
+    return get_throttled(root)[1] if board.startswith("Raspberry Pi") else None
 
 
 def _nvidia_smi() -> List[str]:

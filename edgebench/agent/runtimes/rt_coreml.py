@@ -8,8 +8,9 @@ import asyncio
 import os
 import sys
 import warnings
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from .. import facts
 from ..clock import now_ns
 from . import preprocess, tensors
 
@@ -18,6 +19,21 @@ DISTRIBUTIONS = ("coremltools",)
 UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
 OPTIONS = ("compute_units", "benchmarker")
 DEVICES = {"MLCPUComputeDevice": "CPU", "MLGPUComputeDevice": "GPU", "MLNeuralEngineComputeDevice": "Neural Engine"}
+
+
+def version() -> Optional[str]:
+    """Return coremltools' version where Core ML is; elsewhere coremltools converts, and predicts nothing."""
+    return facts.version(DISTRIBUTIONS, MODULES) if sys.platform == "darwin" else None
+
+
+def reason() -> Optional[str]:
+    """Say what is missing: Core ML itself, or coremltools."""
+    return elsewhere() if sys.platform != "darwin" else facts.missing(MODULES)
+
+
+def elsewhere() -> str:
+    """Say that this is no Mac."""
+    return "Core ML is a part of macOS, this is %s; choose a Mac as the target, or another format" % sys.platform
 
 
 class Runtime(object):
@@ -53,7 +69,7 @@ class Runtime(object):
     def _reason(self) -> str:
         """Say why Core ML did not open the package; coremltools itself says it only when asked to predict."""
         if sys.platform != "darwin":
-            return "Core ML is a part of macOS, this is %s; choose a Mac as the target, or another format" % sys.platform
+            return elsewhere()
         try:
             self._model.predict({})
         except Exception as error:  # coremltools raises plain exceptions

@@ -8,15 +8,29 @@ READS = ((11, 0, 25), (10, 0, 20), (9, 0, 19), (8, 4, 17), (8, 0, 13))
 """From which version on the ONNX parser reads which operator set at most."""
 MEMORY = re.compile(r"out of memory|OutOfMemory|OOM|insufficient memory|cudaErrorMemoryAllocation", re.IGNORECASE)
 FOREIGN = re.compile(r"not compatible with this version|incompatible device|kPLAN_MAGIC_TAG|[Vv]ersion tag does not match")
-TITLE = re.compile(r'^name: "([^"]*)"', re.MULTILINE)
-KIND = re.compile(r'^op_type: "([^"]*)"', re.MULTILINE)
+BEGIN, END = "--- Begin node ---", "--- End node ---"
+FIELD = re.compile(r'(?:\S+:[0-9]{1,6}: )?(name|op_type): "((?:[^"\\]|\\.)*)"$')
+"""Of a node that is shown; before the first stands where in TensorRT's source it is shown."""
+QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+PARSING = re.compile(r"While parsing node number ([0-9]{1,9}) \[([^\s\]]+)")
 INVALID = re.compile(r"Invalid Node - (\S+)")
 OPSET = re.compile(r"Opset version:\s{0,9}([0-9]{1,6})\b")
 MANAGED = "TensorRT-managed allocation in "
 ALLOCATED = re.compile(r"now: CPU [0-9]{1,9}, GPU ([0-9]{1,9}) \(MiB\)")
 PREFIX = re.compile(r"^(?:\[[^\]]*\] )*\[[IWEFV]\] (?:\[TRT\] )?|^\[[0-9]{2}/[0-9/:-]+\] ")
-AFTERWARDS = ("Failed to parse onnx file", "Parsing model failed", "Failed to create engine", "Engine set up failed")
-"""trtexec says these after what was wrong."""
+AFTERWARDS = (
+    "Failed to parse onnx file",
+    "Parsing model failed",
+    "Network And Config setup failed",
+    "Engine could not be created from network",
+    "Building engine failed",
+    "Failed to create engine",
+    "Engine deserialization failed",
+    "Engine set up failed",
+    "Inference set up failed",
+)
+NULL_ENGINE = "Assertion engine != nullptr failed"
+"""What TensorRT and trtexec say after what was wrong."""
 LONGEST = 600
 TYPES = (
     ("int8", "int8"),
@@ -51,12 +65,31 @@ def entries(text: str) -> List[str]:
 
 
 def node(text: str) -> Optional[str]:
-    """Name the ONNX node that the parser stopped at, with its operator."""
-    names, kinds, invalid = TITLE.findall(text), KIND.findall(text), INVALID.findall(text)
-    name = names[-1] if names else invalid[-1] if invalid else None
+    """Name the ONNX node that the parser stopped at, with its operator; one without a name by its number."""
+    name, kind = shown(text)
+    parsing, invalid = PARSING.findall(text), INVALID.findall(text)
+    name = name or (invalid[-1] if invalid else None)
+    kind = kind or (parsing[-1][1] if parsing else None)
     if name is None:
-        return None
-    return "%s (%s)" % (name, kinds[-1]) if kinds else name
+        return "number %s (%s)" % parsing[-1] if parsing else None
+    return "%s (%s)" % (name, kind) if kind else name
+
+
+def shown(text: str) -> Tuple[Optional[str], Optional[str]]:
+    """Read name and operator of the node that was shown last: its own, not those of its attributes, which are in braces."""
+    own, depth, inside = {}, 0, False  # type: Dict[str, str], int, bool
+    for line in map(bare, text.splitlines()):
+        if line.endswith(BEGIN):
+            own, depth, inside = {}, 0, True
+        elif line.endswith(END):
+            inside = False
+        elif inside:
+            field = FIELD.match(line)
+            if field and depth == 0:
+                own[field.group(1)] = field.group(2)
+            plain = QUOTED.sub("", line)
+            depth += plain.count("{") - plain.count("}")
+    return own.get("name"), own.get("op_type")
 
 
 def reads(version: Tuple[int, ...]) -> int:
@@ -82,7 +115,8 @@ def reason(errors: List[str], text: str, version: Tuple[int, ...], stage: str) -
 
     `errors`: the lines of that severity; `text`: all that was said.
     """
-    lines = [" ".join(line.split()) for line in map(bare, errors) if line and not line.startswith(AFTERWARDS)]
+    every = [" ".join(line.split()) for line in map(bare, errors) if line]
+    lines = [line for line in every if not line.startswith(AFTERWARDS) and NULL_ENGINE not in line] or every
     if "Failed to parse onnx file" in text:
         stage = "reading the ONNX file"
     memory = [line for line in lines if MEMORY.search(line)]
@@ -93,7 +127,7 @@ def reason(errors: List[str], text: str, version: Tuple[int, ...], stage: str) -
     if foreign:
         return "%s: the engine is of another TensorRT or GPU (%s)" % (stage, foreign[0][:LONGEST])
     last = lines[-1] if lines else "TensorRT gave no reason"
-    at = node("\n".join(bare(line) for line in text.splitlines()))
+    at = node(text)
     where = " at node %s" % at if at else ""
     return "%s%s: %s%s" % (stage, where, last[:LONGEST], too_new(text, version))
 

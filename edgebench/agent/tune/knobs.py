@@ -218,7 +218,7 @@ def jetson_clocks(root: str, store: str) -> Knob:
         if not _privileged(root):
             return {"clocks": HIDDEN}
         text = run(program, "--show")
-        found = re.findall(r"^(cpu\d+|GPU)\b(.*?)MinFreq=(\d+) +MaxFreq=(\d+) +CurrentFreq=(\d+)", text, re.M)
+        found = re.findall(r"^(cpu\d+|GPU|gpu-gpc-\d+)\b(.*?)MinFreq=(\d+) +MaxFreq=(\d+) +CurrentFreq=(\d+)", text, re.M)
         used = [frequencies for _, online, *frequencies in found if "Online=0" not in online]
         if not used:
             raise ProgramError("jetson_clocks --show: not understood: %r" % text[:100])

@@ -98,4 +98,6 @@ def _clock(device: Mapping[str, Any]) -> str:
     parts += [f"power mode {device['power_mode']}"] if device["power_mode"] else []
     parts += [f"{device['khz'] / 1e6:.2f} GHz"] if device["khz"] else []
     parts += ["throttled now"] if device["throttled"] else []
+    unread = device.get("throttled_reason")
+    parts += [f"whether it is throttled cannot be read: {unread}"] if unread else []
     return ", ".join(parts)

@@ -64,13 +64,43 @@ def read_onnx(content):
 
 
 def _node(content):
-    node = {"op": "", "name": "", "domain": "", "inputs": [], "outputs": []}
+    node = {"op": "", "name": "", "domain": "", "inputs": [], "outputs": [], "attributes": []}
     for key, text in _fields(content):
         if key in (1, 2):
             node["inputs" if key == 1 else "outputs"].append(text.decode())
+        elif key == 5:
+            node["attributes"].append(_attribute(text))
         elif key in (3, 4, 7):
             node[{3: "name", 4: "op", 7: "domain"}[key]] = text.decode()
     return node
+
+
+def _attribute(content):
+    """Write an attribute as protobuf prints it: name, whole numbers and texts, and the type."""
+    types = {1: "FLOAT", 2: "INT", 3: "STRING", 4: "TENSOR", 5: "GRAPH", 6: "FLOATS", 7: "INTS", 8: "STRINGS"}
+    lines, kind = [], ""
+    for key, value in _fields(content):
+        if key == 1:
+            lines.append('name: "%s"' % value.decode())
+        elif key == 3 and isinstance(value, int):
+            lines.append("i: %d" % value)
+        elif key == 4:
+            lines.append('s: "%s"' % value.decode())
+        elif key == 8:
+            lines.append("ints: %d" % value) if isinstance(value, int) else lines.extend("ints: %d" % one for one in value)
+        elif key == 20:
+            kind = types.get(value, "UNDEFINED")
+    return [*lines, "type: " + kind]
+
+
+def shown(node):
+    """Write a node as the parser does: its attributes come last, each with a name of its own; what is empty is left out."""
+    lines = ['input: "%s"' % name for name in node["inputs"]] + ['output: "%s"' % name for name in node["outputs"]]
+    lines += ['name: "%s"' % node["name"]] if node["name"] else []
+    lines += ['op_type: "%s"' % node["op"]]
+    for attribute in node["attributes"]:
+        lines += ["attribute {", *("  " + line for line in attribute), "}"]
+    return "\n".join(lines) + "\n"
 
 
 def refusals(model):

@@ -14,7 +14,7 @@ import time
 
 import double_engine
 import numpy
-from double_engine import FAULT, VERSION, gpu, has_int8, make_engine, number, read_engine, read_onnx, refusals, session_of
+from double_engine import FAULT, VERSION, gpu, has_int8, make_engine, number, read_engine, read_onnx, refusals, session_of, shown
 
 __version__ = double_engine.RELEASE
 cudart = ctypes.CDLL(os.environ["EDGEBENCH_DOUBLE_CUDART"])
@@ -151,14 +151,8 @@ class OnnxParser(object):
             node = model["nodes"][index]
             self._errors.append(ParserError(index, node, reason))
             title = 'While parsing node number %d [%s -> "%s"]:' % (index, node["op"], node["outputs"][0])
-            shown = 'input: "%s"\noutput: "%s"\nname: "%s"\nop_type: "%s"\n' % (
-                node["inputs"][0],
-                node["outputs"][0],
-                node["name"],
-                node["op"],
-            )
             failed = "ERROR: ModelImporter.cpp:180 In function parseGraph:\n[6] Invalid Node - %s\n%s" % (node["name"], reason)
-            for text in (title, "--- Begin node ---", shown, "--- End node ---", failed):
+            for text in (title, "--- Begin node ---", shown(node), "--- End node ---", failed):
                 self._logger.log(ILogger.ERROR, "ModelImporter.cpp:775: " + text if text is title else text)
         self._network._content, self._network._model = content, model
         return not self._errors
