@@ -248,8 +248,8 @@ NUMBERS = {
 """What is wrong with a number or a text."""
 
 ORDER = {
-    "another protocol": Behaviour(first("hello", protocol=99), r"protocol 99, 2 is spoken here"),
-    "a protocol in words": Behaviour(first("hello", protocol="2"), r"protocol '2', 2 is spoken here"),
+    "another protocol": Behaviour(first("hello", protocol=99), r"protocol 99, 3 is spoken here"),
+    "a protocol in words": Behaviour(first("hello", protocol="2"), r"protocol '2', 3 is spoken here"),
     "no hello": Behaviour(without("hello"), r"'\w+' before 'hello'"),
     "hello twice": Behaviour(twice("hello"), r"'hello' twice"),
     "an environment that is a list": Behaviour(first("hello", environment=[1]), r"'hello' whose environment should be"),
