@@ -280,7 +280,7 @@ def _any_bundle(target: Target, work: Path, trust: bool) -> Path:
         found = read_bundle(manifest.parent)
         accepts = target.accepted(found.format, found.precision)
         known = accepts is not None and (trust or is_own(manifest.parent, found, accepts.runtime))
-        if known and found.model.lineage.dataset is not None:
+        if known:
             return manifest.parent
     raise InputError(f"no bundle for {target.name} in bundles/ or {work}/bundles; name one, or make one with `edgebench export`")
 

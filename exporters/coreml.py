@@ -13,10 +13,11 @@ from pydantic import Field
 from edgebench.errors import ExportError
 from edgebench.exporters._coreml import interpreter as interpreter_
 from edgebench.exporters._coreml import package as package_
+from edgebench.exporters._shared import ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
-from edgebench.exporters._shared.tracing import Cached, example, exported, exported_calls, refusal, silent
-from edgebench.schema import Exported, ExportRequest, Network, Preprocessing, TensorSpec
+from edgebench.exporters._shared.tracing import Cached, exported, exported_calls, refusal, silent
+from edgebench.schema import Exported, ExportRequest, Network, Preprocessing
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "palettized-6bit", "palettized-4bit")
 CALIBRATES: dict[str, tuple[str, ...]] = {}
@@ -49,6 +50,7 @@ def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` for a deployment target that cannot hold the precision, or a layer that does not convert."""
     with silent():
         specification(request)
+    check_ends(request)
     check_labels(request)
     check_operators(request)
 
@@ -94,6 +96,19 @@ def specification(request: ExportRequest[Limits]) -> Any:
     return found
 
 
+def check_ends(request: ExportRequest[Limits]) -> None:
+    """Refuse what takes anything but one image, or returns anything but scores."""
+    preflight_.check_runs(request)
+    returned = ends.outputs(request.network)
+    wanted = (1, len(request.network.model.classes))
+    if ends.image_alone(request) is None or [each.shape for each in returned] != [wanted]:
+        name = request.network.model.name
+        shapes = ", ".join(f"{each.name} {list(each.shape)}" for each in (*request.network.model.inputs, *returned))
+        raise ExportError(
+            f"{name}: coreml takes one image and returns scores {list(wanted)}, this has {shapes}; use onnx or tflite"
+        )
+
+
 def check_labels(request: ExportRequest[Limits]) -> None:
     """Refuse labels that are not all different: Core ML returns probabilities by label."""
     classes = request.network.model.classes
@@ -125,7 +140,7 @@ def exported_from_pixels(request: ExportRequest[Limits]) -> Any:
     """
     import torch
 
-    return torch.export.export(_with_preprocessing(request.network), (example(request.network),)).run_decompositions({})
+    return torch.export.export(_with_preprocessing(request.network), request.network.example()).run_decompositions({})
 
 
 def _with_preprocessing(network: Network) -> Any:
@@ -181,8 +196,7 @@ def convert(request: ExportRequest[Limits]) -> Any:
 def _input_type(request: ExportRequest[Limits]) -> Any:
     import coremltools as ct
 
-    spec = request.network.model.preprocessing
-    shape = (1, spec.channels, spec.height, spec.width)
+    spec, shape = request.network.model.preprocessing, request.network.model.image.shape
     if request.limits.input == "tensor":
         return ct.TensorType(name="image", shape=shape, dtype=np.float32)
     return ct.ImageType(
@@ -240,12 +254,12 @@ def describe(request: ExportRequest[Limits], model: Any) -> None:
 
 def wanted(request: ExportRequest[Limits]) -> package_.Wanted:
     """Say what the saved package must be."""
-    spec, known = request.network.model.preprocessing, request.network.model
+    known = request.network.model
     return package_.Wanted(
         name=f"{known.name}.coreml.{request.precision}",
         specification=int(specification(request)),
         image=request.limits.input == "image",
-        shape=(1, spec.channels, spec.height, spec.width),
+        shape=known.image.shape,
         classes=() if known.task == "multi-label" else known.classes,
         bits=BITS[request.precision],
         smallest=MIN_WEIGHTS,
@@ -253,21 +267,19 @@ def wanted(request: ExportRequest[Limits]) -> package_.Wanted:
 
 
 def _exported(request: ExportRequest[Limits], facts: dict[str, Any], interpreter: interpreter_.Interpreter) -> Exported:
-    spec, image = request.network.model.preprocessing, request.limits.input == "image"
-    shape = (1, spec.channels, spec.height, spec.width)
+    given, image = request.network.model.image, request.limits.input == "image"
+    spec = request.network.model.preprocessing
 
     def evaluate(inputs: Any) -> Any:
         with silent():
             return interpreter(pixels(inputs, spec, whole=image), "scores").numpy()
 
+    made_of = spec if image else spec.of_pixels()  # the model normalises pixels itself
     return Exported(
         entry=f"{PACKAGE}/Manifest.json",
         runtime="coreml",
-        input=TensorSpec(name="image", shape=shape, dtype="uint8" if image else "float32", scale=None, zero_point=None),
-        output=TensorSpec(
-            name="scores", shape=(1, len(request.network.model.classes)), dtype="float32", scale=None, zero_point=None
-        ),
-        layout="nchw",
+        inputs=(given.model_copy(update={"name": "image", "preprocessing": made_of, "dtype": "uint8" if image else "float32"}),),
+        outputs=(ends.outputs(request.network)[0].model_copy(update={"name": "scores"}),),
         details={**facts, "version": request.limits.version or DEFAULT_VERSION},
         evaluate=evaluate,
         evaluator="MIL interpreter",

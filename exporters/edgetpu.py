@@ -14,6 +14,7 @@ from edgebench.exporters._edgetpu import compiler
 from edgebench.exporters._edgetpu.classic import INSTEAD, UNGROUPED, check, classic, known
 from edgebench.exporters._edgetpu.graph import CUSTOM_OP, Graph, Tensor, read
 from edgebench.exporters._edgetpu.placement import placement
+from edgebench.exporters._shared import ends
 from edgebench.exporters._shared.tracing import Cached, Call, exported, exported_calls, refusal
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
@@ -108,12 +109,13 @@ def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     if not found.mapped or all(operator.name != CUSTOM_OP for operator in compiled.operators):
         rows = "; ".join(f"{row.operator} at {row.layer}: {row.status}" for row in found.cpu[:3])
         raise ExportError(f"{name}: edgetpu_compiler maps no operator to the Edge TPU ({rows or 'it does not say why'})")
+    taken = [_spec(tensor) for tensor in graph.inputs]
+    inputs = [taken[place] for place in tflite.arguments([each.name for each in taken])]
     return Exported(
         entry=written.name,
         runtime="edgetpu",
-        input=_spec(graph.inputs[0]),
-        output=_spec(graph.outputs[0]),
-        layout="nhwc",
+        inputs=ends.as_written(request.network.model.inputs, inputs),
+        outputs=tuple(map(_spec, graph.outputs)),
         details={
             "operators": sorted({f"{operator.name} v{operator.version}" for operator in graph.operators}),
             "nodes": len(graph.operators),

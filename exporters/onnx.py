@@ -14,10 +14,10 @@ from pydantic import Field
 
 from edgebench.errors import ExportError
 from edgebench.exporters._onnx import mixed
-from edgebench.exporters._shared import calibration
+from edgebench.exporters._shared import calibration, ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
-from edgebench.schema import Exported, ExportRequest, Mixer, TensorSpec
+from edgebench.schema import Exported, ExportRequest, Mixer
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "mixed")
 CALIBRATES = {"int8": calibration.METHODS, "mixed": calibration.METHODS}
@@ -54,7 +54,7 @@ def preflight(request: ExportRequest[Limits]) -> None:
 
 
 def export(request: ExportRequest[Limits], folder: Path) -> Exported:
-    """Write `model.onnx`: batch 1 or any, channels first, float32 in and out in every precision."""
+    """Write `model.onnx`: batch 1 or any, images channels first, real numbers in float32 in and out in every precision."""
     import onnx
 
     path = folder / "model.onnx"
@@ -96,17 +96,19 @@ def trace(request: ExportRequest[Limits], path: Path, opset: int) -> None:
     import torch
 
     allow_attention()
-    spec = request.network.model.preprocessing
-    example = torch.zeros(1, spec.channels, spec.height, spec.width)
+    network = request.network
+    inputs, outputs = ends.names(network)
     try:
         torch.onnx.export(
-            request.network.module,
-            (example,),
+            network.module,
+            network.example(),
             str(path),
             opset_version=opset,
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}} if request.dynamic_batch else None,
+            input_names=inputs,
+            output_names=outputs,
+            dynamic_axes=ends.first_axes([*network.model.inputs, *ends.outputs(network)], "batch")
+            if request.dynamic_batch
+            else None,
             dynamo=False,
         )
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError) as error:
@@ -232,17 +234,14 @@ def check_limits(model: Any, request: ExportRequest[Limits]) -> None:
 
 def describe(request: ExportRequest[Limits], model: Any) -> Exported:
     """Say what the file takes and gives."""
-    spec, classes = request.network.model.preprocessing, request.network.model.classes
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
-    shape = (1, spec.channels, spec.height, spec.width)
     details: dict[str, Any] = {"opset": opset, "ir": model.ir_version, "nodes": len(model.graph.node)}
     if request.precision in CALIBRATES:
         details["weight_bits"] = request.limits.weight_bits
     return Exported(
         entry="model.onnx",
         runtime="onnxruntime",
-        input=TensorSpec(name="input", shape=shape, dtype="float32", scale=None, zero_point=None),
-        output=TensorSpec(name="output", shape=(1, len(classes)), dtype="float32", scale=None, zero_point=None),
-        layout="nchw",
+        inputs=request.network.model.inputs,
+        outputs=ends.outputs(request.network),
         details={**details, "recipe": dict(request.recipe)} if request.recipe else details,
     )

@@ -52,7 +52,7 @@ def preflight(request: ExportRequest[Limits]) -> None:
 
 
 def export(request: ExportRequest[Limits], folder: Path) -> Exported:
-    """Write `model.onnx`, batch 1, channels first, float32 in and out, and for a calibrated INT8 `calibration.cache`."""
+    """Write `model.onnx`, batch 1, images channels first, and for a calibrated INT8 `calibration.cache`."""
     import onnx
 
     path, version = folder / "model.onnx", _version(request)

@@ -6,9 +6,10 @@ import contextlib
 import fnmatch
 import importlib.metadata
 import os
+import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from edgebench.errors import ExportError
-from edgebench.exporters._shared import calibration
+from edgebench.exporters._shared import calibration, ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached
@@ -55,7 +56,7 @@ def preflight(request: ExportRequest[Limits]) -> None:
 
 
 def export(request: ExportRequest[Limits], folder: Path) -> Exported:
-    """Write `model.tflite`: batch 1, channels last, all weights inside the flatbuffer."""
+    """Write `model.tflite`: batch 1, images channels last, all weights inside the flatbuffer."""
     path = folder / "model.tflite"
     path.write_bytes(converted(request))
     return _describe(request, path)
@@ -95,16 +96,16 @@ def _quiet() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _float_model(cached: Cached) -> bytes:
-    """Convert to a float32 flatbuffer with a channels-last input."""
+    """Convert to a float32 flatbuffer that takes images channels last."""
     import litert_torch
-    import torch
 
-    model = cached.network.model
-    spec = model.preprocessing
-    example = torch.zeros(1, spec.height, spec.width, spec.channels)
+    network = cached.network
+    model, given = network.model, network.example()
+    images = [index for index, each in enumerate(model.inputs) if each.preprocessing and each.preprocessing.layout == "nchw"]
+    example = tuple(tensor.permute(0, 2, 3, 1).contiguous() if index in images else tensor for index, tensor in enumerate(given))
     try:
-        wrapped = litert_torch.to_channel_last_io(cached.network.module, args=[0]).eval()
-        return bytes(litert_torch.convert(wrapped, (example,)).model_content())
+        wrapped = litert_torch.to_channel_last_io(network.module, args=images).eval() if images else network.module
+        return bytes(litert_torch.convert(wrapped, example).model_content())
     except (RuntimeError, ValueError, TypeError, NotImplementedError, AssertionError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ExportError(f"{model.name}: not expressible in TFLite: {reason}") from error
@@ -143,22 +144,31 @@ def _ranges(tool: Any, content: bytes, request: ExportRequest[Limits]) -> dict[s
     """Choose every activation's range; of the tool's own calibration, a moving average, the form alone is taken."""
     from ai_edge_litert import interpreter as litert
 
-    images = np.ascontiguousarray(request.calibration.transpose(0, 2, 3, 1))
-    form: dict[str, Any] = tool.calibrate({None: [{"args_0": images[:1]}]})
+    inputs, arrays = request.network.model.inputs, request.calibration or ()
+    samples = [
+        np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if each.preprocessing and each.preprocessing.layout == "nchw" else array
+        for each, array in zip(inputs, arrays, strict=True)
+    ]
+    first = {f"args_{index}": calibration.one(array, 0, len(inputs[index].shape)) for index, array in enumerate(samples)}
+    form: dict[str, Any] = tool.calibrate({None: [first]})
     plain = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # XNNPACK hides what lies between
     runner = litert.Interpreter(
         model_content=content, experimental_op_resolver_type=plain, experimental_preserve_all_tensors=True
     )
     runner.allocate_tensors()
-    given = runner.get_input_details()[0]["index"]
+    taken = runner.get_input_details()
+    given = [taken[place]["index"] for place in arguments([each["name"] for each in taken])]
     names = {index: name for index, name in _activations(content).items() if name in form}
 
-    def run(image: Any) -> dict[str, Any]:
-        runner.set_tensor(given, image[None])
+    def run(number: int) -> dict[str, Any]:
+        for index, array, each in zip(given, samples, inputs, strict=True):
+            runner.set_tensor(index, calibration.one(array, number, len(each.shape)))
         runner.invoke()
         return {name: runner.get_tensor(index) for index, name in names.items()}
 
-    found = calibration.choose(request.calibration_method, request.percentile, lambda: (run(image) for image in images))
+    found = calibration.choose(
+        request.calibration_method, request.percentile, lambda: map(run, range(calibration.count(samples)))
+    )
     for name, limits in found.items():
         for key, limit in zip(("min", "max"), limits, strict=True):
             form[name][key] = np.full_like(form[name][key], limit)
@@ -200,12 +210,13 @@ def _describe(request: ExportRequest[Limits], path: Path) -> Exported:
     names = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
     versions = [(names[max(code.builtinCode, code.deprecatedBuiltinCode)], code.version) for code in model.operatorCodes]
     check_operators(request.network.model.name, versions, request.limits)
+    taken = [tensor(graph.tensors[index]) for index in graph.inputs]
+    inputs = [taken[place] for place in arguments([each.name for each in taken])]
     return Exported(
         entry="model.tflite",
         runtime="tflite",
-        input=_tensor(graph.tensors[graph.inputs[0]]),
-        output=_tensor(graph.tensors[graph.outputs[0]]),
-        layout="nhwc",
+        inputs=ends.as_written(request.network.model.inputs, inputs),
+        outputs=tuple(tensor(graph.tensors[index]) for index in graph.outputs),
         details={"operators": sorted({f"{name} v{version}" for name, version in versions}), "nodes": len(graph.operators)},
     )
 
@@ -223,14 +234,38 @@ def check_operators(model: str, versions: Iterable[tuple[str, int]], limits: Lim
             )
 
 
-def _tensor(tensor: Any) -> TensorSpec:
-    """Describe one tensor of a flatbuffer; types 0 and 9 are float32 and int8."""
-    dtype = {0: "float32", 9: "int8"}[tensor.type]
-    integer = dtype == "int8"
+def arguments(names: Sequence[str]) -> list[int]:
+    """Return where a network's arguments stand among a file's inputs, which are called `serving_default_args_0:0` and so on."""
+    numbers = [int(found[1]) for name in names if (found := re.search(r"args_(\d+)", name))]
+    places = range(len(names))
+    return sorted(places, key=numbers.__getitem__) if len(numbers) == len(names) else list(places)
+
+
+TYPES = {
+    0: "float32",
+    1: "float16",
+    2: "int32",
+    3: "uint8",
+    4: "int64",
+    6: "bool",
+    7: "int16",
+    9: "int8",
+    10: "float64",
+    12: "uint64",
+    15: "uint32",
+    16: "uint16",
+}
+"""Numbers that flatbuffers of TFLite give to types."""
+
+
+def tensor(given: Any) -> TensorSpec:
+    """Describe one tensor of a flatbuffer."""
+    scales = getattr(given.quantization, "scale", None)
+    quantized = scales is not None and len(scales) > 0
     return TensorSpec(
-        name=tensor.name.decode(),
-        shape=tuple(int(size) for size in tensor.shape),
-        dtype=dtype,
-        scale=float(tensor.quantization.scale[0]) if integer else None,
-        zero_point=int(tensor.quantization.zeroPoint[0]) if integer else None,
+        name=given.name.decode(),
+        shape=tuple(int(size) for size in given.shape if given.shape is not None),
+        dtype=TYPES[given.type],
+        scale=float(scales[0]) if quantized else None,
+        zero_point=int(given.quantization.zeroPoint[0]) if quantized else None,
     )

@@ -7,10 +7,11 @@ import io
 import warnings
 from pathlib import Path
 
+from edgebench.exporters._shared import ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached, exported
-from edgebench.schema import Exported, ExportRequest, TensorSpec
+from edgebench.schema import Exported, ExportRequest
 
 PRECISIONS = ("fp32",)
 CALIBRATES: dict[str, tuple[str, ...]] = {}
@@ -33,10 +34,9 @@ def preflight(request: ExportRequest[Limits]) -> None:
 
 
 def export(request: ExportRequest[Limits], folder: Path) -> Exported:
-    """Write `model.pt2`: batch 1 or any, channels first."""
+    """Write `model.pt2`: batch 1 or any, images channels first."""
     import torch
 
-    spec = request.network.model.preprocessing
     program = exported(Cached(request.network), request.dynamic_batch)
     written = io.BytesIO()  # torch's own writing of files ends the process where the disk is full
     with warnings.catch_warnings():
@@ -46,12 +46,7 @@ def export(request: ExportRequest[Limits], folder: Path) -> Exported:
     return Exported(
         entry="model.pt2",
         runtime="torch",
-        input=TensorSpec(
-            name="input", shape=(1, spec.channels, spec.height, spec.width), dtype="float32", scale=None, zero_point=None
-        ),
-        output=TensorSpec(
-            name="output", shape=(1, len(request.network.model.classes)), dtype="float32", scale=None, zero_point=None
-        ),
-        layout="nchw",
+        inputs=request.network.model.inputs,
+        outputs=ends.outputs(request.network),
         details={},
     )

@@ -33,6 +33,7 @@ from edgebench.schema import (
     Trial,
     Verdict,
     Window,
+    image_input,
 )
 from edgebench.store import records as records_
 
@@ -179,7 +180,7 @@ def _model(generation: int, network: Network, parameters: int) -> Model:
         role=network.role,
         task="multi-class",
         classes=CLASSES,
-        preprocessing=Preprocessing(height=16, width=16, channels=1, mean=(0.3049,), std=(0.3757,)),
+        inputs=(image_input(Preprocessing(height=16, width=16, channels=1, mean=(0.3049,), std=(0.3757,))),),
         sha256=_sha(network.name, generation),
         parameters=parameters,
         lineage=Lineage(

@@ -31,6 +31,7 @@ from edgebench.schema import (
     Reason,
     Sustained,
     Verdict,
+    image_input,
 )
 from edgebench.store import records
 
@@ -450,7 +451,7 @@ def hostile_records(folder: Path) -> None:
             architecture=text,
             task="binary",
             classes=(text, "other"),
-            preprocessing=Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,)),
+            inputs=(image_input(Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))),),
             sha256=f"{index}" * 64,
             parameters=1000,
             lineage=Lineage(recipe=text, options={text: text}, parents=(text, "9" * 64)),

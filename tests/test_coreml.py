@@ -139,7 +139,7 @@ def test_the_model_takes_an_image_and_holds_its_labels(here: Path) -> None:
     assert [out.name for out in description.output] == ["classLabel", "classLabel_probs", "scores"]
     assert package_.labels(package) == bundle.model.classes
     assert json.loads(description.metadata.userDefined["classes"]) == list(bundle.model.classes)
-    assert (bundle.input.dtype, bundle.input.is_image, bundle.details["labels"]) == ("uint8", True, True)
+    assert (bundle.image.dtype, bundle.image.takes_pixels, bundle.details["labels"]) == ("uint8", True, True)
     grey = package_of(export(precision="fp16")).spec.description.input[0].type.imageType
     assert grey.ColorSpace.Name(grey.colorSpace) == "GRAYSCALE"
 
@@ -167,7 +167,7 @@ def test_a_tensor_of_pixels_goes_in_where_the_target_wants_one(here: Path) -> No
     bundle = (result := export(limits="input: tensor")).bundle
     [tensor] = package_of(result).spec.description.input
     assert list(tensor.type.multiArrayType.shape) == [1, 1, 16, 16]
-    assert (bundle.input.dtype, bundle.input.is_image, bundle.details["input"]) == ("float32", False, "tensor")
+    assert (bundle.image.dtype, bundle.image.takes_pixels, bundle.details["input"]) == ("float32", False, "tensor")
     assert bundle.parity.max_abs < 1e-5
     assert bundle.key != export().bundle.key
 
@@ -332,9 +332,9 @@ def cell(result: Any, passes: list[job_.Pass], **options: Any) -> Measurement:
     target = read_target("phone.yaml", None)
     images = images_of(result)
     transport = deploy.connect(target, Link(Path("device")))
-    there = deploy.deploy(target, transport, result.folder, result.bundle, images)
+    there = deploy.deploy(target, transport, result.folder, result.bundle, [images])
     scenario = Scenario(warmup_seconds=0.2)
-    asked = job_.cell_job(result.bundle, target.accepts[0].runtime, there, images.shape, scenario, options)
+    asked = job_.cell_job(result.bundle, target.accepts[0].runtime, there, [images], scenario, options)
     [found] = measure.measure(transport, there.agent, job_.job([asked], passes, MODES["quick"], scenario), lambda _: None)
     return found
 
@@ -391,7 +391,7 @@ def test_options_that_coreml_does_not_have_are_refused(options: dict[str, Any], 
     from edgebench.agent.runtimes import rt_coreml
 
     with pytest.raises(ValueError, match=reason):
-        rt_coreml.Runtime({"options": options, "input": {"dtype": "uint8"}})
+        rt_coreml.Runtime({"options": options, "inputs": [], "outputs": []})
 
 
 def test_whole_pixels_round_halves_up_whatever_the_scale() -> None:

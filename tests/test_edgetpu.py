@@ -283,7 +283,7 @@ def test_a_bundle_is_int8_classic_and_placed(here: Path, double: Case) -> None:
     result = export("plain")
     bundle, graph = result.bundle, read((result.folder / "model.tflite").read_bytes())
     assert (bundle.runtime, bundle.entry, bundle.parity.runtime) == ("edgetpu", "model_edgetpu.tflite", "tflite")
-    assert (bundle.input.dtype, bundle.output.dtype, bundle.input.shape) == ("int8", "int8", (1, 16, 16, 1))
+    assert (bundle.inputs[0].dtype, bundle.outputs[0].dtype, bundle.inputs[0].shape) == ("int8", "int8", (1, 16, 16, 1))
     placement = bundle.details["placement"]
     assert (placement["operators_share"], placement["macs_share"], placement["cpu"]) == (1.0, 1.0, [])
     assert placement["macs"] == bundle.macs

@@ -66,8 +66,8 @@ def measured(folder: Path, **options: Any) -> Measurement:
     made, device = read_bundle(folder), read_target("desk.yaml")
     images = open_images(read_dataset("digits")).read("test").images[:IMAGES]
     transport = deploy.connect(device, Link(Path("device")))
-    deployed = deploy.deploy(device, transport, folder, made, images)
-    cell = job_.cell_job(made, "edgetpu", deployed, images.shape, Scenario(), options)
+    deployed = deploy.deploy(device, transport, folder, made, [images])
+    cell = job_.cell_job(made, "edgetpu", deployed, [images], Scenario(), options)
     job = job_.job([cell], [Pass("accuracy", batch=1)], MODES["quick"], Scenario())
     [found] = measure.measure(transport, deployed.agent, job, lambda _: None)
     return found
@@ -152,7 +152,7 @@ def test_a_crash_within_the_library_names_the_versions(
 
 def test_a_file_without_a_part_for_the_edge_tpu_is_refused(bundle: Path, board: Board, here: Path) -> None:
     board()
-    job = {"options": {}, "path": str(bundle / "model.tflite")}
+    job = {"options": {}, "inputs": [], "outputs": [], "path": str(bundle / "model.tflite")}
     code = "import json, sys; from edgebench.agent.runtimes import rt_edgetpu; job = json.loads(sys.argv[1])\n"
     code += "rt_edgetpu.Runtime(job).load(job['path'], 1)"
     done = subprocess.run([sys.executable, "-c", code, json.dumps(job)], capture_output=True, text=True, check=False, timeout=60)
@@ -163,7 +163,7 @@ def test_pycoral_is_used_where_it_is_the_right_one(
     bundle: Path, board: Board, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     board(modules(here / "both", pycoral=True))
-    job = {"options": {}, "path": str(bundle / "model_edgetpu.tflite")}
+    job = {"options": {}, "inputs": [], "outputs": [], "path": str(bundle / "model_edgetpu.tflite")}
     code = "import json, sys; from edgebench.agent.runtimes import rt_edgetpu; job = json.loads(sys.argv[1])\n"
     code += "rt_edgetpu.Runtime(job).load(job['path'], 1)"
     done = subprocess.run([sys.executable, "-c", code, json.dumps(job)], capture_output=True, text=True, check=True, timeout=60)
@@ -210,7 +210,7 @@ def test_a_mobilenet_v2_runs_on_an_old_runtime_as_on_the_host(here: Path, board:
     compiler_on_path(here, monkeypatch)
     result = verbs.export(str(trained), **REAL)
     bundle, path = result.bundle, result.folder / "model.tflite"
-    assert (bundle.input.dtype, bundle.output.dtype) == ("int8", "int8")
+    assert (bundle.inputs[0].dtype, bundle.outputs[0].dtype) == ("int8", "int8")
     assert_inline(path.read_bytes())
     assert all(operator.version <= HIGHEST[operator.name] for operator in read(path.read_bytes()).operators)
     placement = bundle.details["placement"]
@@ -245,15 +245,19 @@ def digits(result: api.ExportResult, indices: Sequence[int] | None = None) -> tu
     images = open_images(read_dataset("digits")).read("test").images[list(indices or bundle.parity_samples)]
     with np.load(result.folder / "parity.npz") as saved:
         expected = quanta(bundle, saved["outputs"])
-    runtime = rt_tflite.Runtime({"preprocessing": bundle.preprocessing.model_dump(), "input": bundle.input.model_dump()})
-    return runtime.prepare(images.tobytes(), images.shape), expected
+    data = {"dtype": "uint8", "shape": list(images.shape[1:]), "count": len(images)}
+    runtime = rt_tflite.Runtime(
+        {"inputs": [{**bundle.inputs[0].model_dump(), "data": data}], "outputs": [bundle.outputs[0].model_dump()]}
+    )
+    [tensor] = runtime.prepare([images.tobytes()], len(images))
+    return tensor, expected
 
 
 def quanta(bundle: Bundle, scores: Any) -> Any:
     """Turn real scores back into the file's integers."""
-    assert bundle.output.scale is not None
-    assert bundle.output.zero_point is not None
-    return np.round(scores / bundle.output.scale).astype(int) + bundle.output.zero_point
+    assert bundle.outputs[0].scale is not None
+    assert bundle.outputs[0].zero_point is not None
+    return np.round(scores / bundle.outputs[0].scale).astype(int) + bundle.outputs[0].zero_point
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ from edgebench.schema import (
     Sustained,
     Trial,
     Window,
+    image_input,
 )
 from edgebench.store import layout, records
 
@@ -79,7 +80,7 @@ def kept(measurement: Measurement, labels: Array | None = None, **changes: Any) 
 def a_model(classes: tuple[str, ...], task: str = "multi-class") -> Model:
     shape = Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))
     values = {"name": "net", "architecture": "a:b", "task": task, "classes": classes, "sha256": "c" * 64, "parameters": 1}
-    return Model(preprocessing=shape, lineage=Lineage(recipe="train"), **values)
+    return Model(inputs=(image_input(shape),), lineage=Lineage(recipe="train"), **values)
 
 
 # ---------------------------------------------------------------- latency

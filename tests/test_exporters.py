@@ -69,9 +69,9 @@ def test_calibration_is_the_training_split_alone_and_written_down(here: Path) ->
 
 def test_int8_tflite_takes_and_gives_int8(here: Path) -> None:
     bundle = export("tflite", "int8").bundle
-    assert (bundle.input.dtype, bundle.output.dtype) == ("int8", "int8")
-    assert bundle.input.scale
-    assert export("tflite", "int8-dynamic").bundle.input.dtype == "float32"
+    assert (bundle.inputs[0].dtype, bundle.outputs[0].dtype) == ("int8", "int8")
+    assert bundle.inputs[0].scale
+    assert export("tflite", "int8-dynamic").bundle.inputs[0].dtype == "float32"
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8", "int8-dynamic"])
@@ -199,12 +199,12 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
     reference = np.eye(10, dtype=np.float32)[np.arange(200) % 10]
     outputs = reference.copy()
     outputs[:2] = outputs[:2, ::-1]
-    parity = parity_.compare(model, reference, outputs, None, "synthetic")
+    parity = parity_.compare(model, [reference], [outputs], None, "synthetic")
     assert parity.top1_agreement == pytest.approx(0.99)
     with pytest.raises(ExportError, match=r"1\.0 % of 200 samples"):
         parity_.check_agreement("tiny", model, parity)
     reference[:2, 9] = reference[:2, 0] * 0.999 + reference[:2, 1] * 0.999
-    tied = parity_.compare(model, reference, outputs, None, "synthetic")
+    tied = parity_.compare(model, [reference], [outputs], None, "synthetic")
     assert tied.top1_agreement == pytest.approx(0.99)
     assert tied.near_ties == 1
     trained = model.model_copy(update={"lineage": model.lineage.model_copy(update={"recipe": "train"})})
@@ -215,9 +215,9 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
         parity_.check_agreement("tiny", trained, tied)
     outputs[0, 0] = np.nan
     with pytest.raises(ExportError, match="not finite"):
-        parity_.compare(model, reference, outputs, None, "synthetic")
+        parity_.compare(model, [reference], [outputs], None, "synthetic")
     with pytest.raises(ExportError, match="shape"):
-        parity_.compare(model, reference, outputs[:, :3], None, "synthetic")
+        parity_.compare(model, [reference], [outputs[:, :3]], None, "synthetic")
 
 
 def test_a_quantized_file_that_loses_too_much_is_refused(here: Path) -> None:
@@ -273,11 +273,11 @@ def test_random_networks_keep_activations_in_range(here: Path) -> None:
     """Without settled batch norms a deep random MobileNet returns numbers of 1e-11 or so."""
     data = open_images(read_dataset("digits"))
     _, network = open_source(SourceOptions("mobilenet_v3_small", size=32, channels=1), data)
-    assert np.abs(parity_.torch_outputs(network(), data.read("test").images[:8])).max() > 1e-3
+    assert np.abs(parity_.torch_outputs(network(), [data.read("test").images[:8]])["output"]).max() > 1e-3
 
 
 def test_random_networks_score_something(here: Path) -> None:
     """torchvision's vision transformers begin with a head of zeros, which any file would agree with."""
     _, network = open_source(SourceOptions("vit_b_16", size=16, channels=1, classes=10), None)
-    scores = parity_.torch_outputs(network(), np.zeros((2, 16, 16, 1), np.uint8))
+    scores = parity_.torch_outputs(network(), [np.zeros((2, 16, 16, 1), np.uint8)])["output"]
     assert scores.std() > 0.01

@@ -35,9 +35,9 @@ def run(
     assert bundle.model.lineage.dataset is not None
     images = open_dataset(bundle.model.lineage.dataset).read("test").images[:70]
     transport = deploy.connect(device, Link(Path("device")))
-    deployed = deploy.deploy(device, transport, folder, bundle, images)
+    deployed = deploy.deploy(device, transport, folder, bundle, [images])
     scenario = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **wishes})
-    cell = job_.cell_job(bundle, runtime, deployed, images.shape, scenario)
+    cell = job_.cell_job(bundle, runtime, deployed, [images], scenario)
     job = job_.job([cell], job_.all_passes(spec, scenario, bundle.dynamic_batch), spec, scenario, meters)
     [found] = measure.measure(transport, deployed.agent, job, heard)
     return found
@@ -132,9 +132,9 @@ def test_a_second_deployment_pushes_nothing(here: Path, tiny_bundles: Bundles) -
     bundle, device = read_bundle(folder), read_target("cpu")
     images = np.zeros((4, 8, 8, 1), np.uint8)
     transport = deploy.connect(device, Link(Path("device")))
-    first = deploy.deploy(device, transport, folder, bundle, images)
+    first = deploy.deploy(device, transport, folder, bundle, [images])
     before = {path: path.stat().st_mtime_ns for path in Path("device").rglob("*") if path.is_file()}
-    assert deploy.deploy(device, transport, folder, bundle, images) == first
+    assert deploy.deploy(device, transport, folder, bundle, [images]) == first
     assert {path: path.stat().st_mtime_ns for path in Path("device").rglob("*") if path.is_file()} == before
 
 
@@ -241,7 +241,8 @@ STARTED = HELLO + event("started", **TRIAL) + LOADED + WARM
 SAMPLES = event("samples", ns=[5, 6, 7], begin_ns=1, end_ns=19, inferences=3, **TRIAL)
 FINISHED = event("finished", threads=1, **TRIAL)
 ACCURACY = {"name": "accuracy", "trial": 0, "cell": 0}
-CELL = {"scenario": {"kind": "single-stream"}, "evaluation": {"count": 9}, "output": {"shape": [1, 1]}}
+SCORED = {"outputs": [{"name": "output", "shape": [1, 1]}], "scored": ["output"]}
+CELL = {"scenario": {"kind": "single-stream"}, "samples": 9, **SCORED}
 
 
 def play(*lines: str | None, wanted: str = "trial") -> Measurement:
@@ -276,7 +277,7 @@ def test_garbage_between_events_is_passed_over() -> None:
         (SAMPLES.replace('"trial"', '"memory"', 1), "'samples' of memory where trial 0 was due"),
         (SAMPLES.replace('"cell": 0', '"cell": 3'), "'samples' of trial 0 of cell 3 where trial 0 was due"),
         (event("power", meter=0, channel=0, t_ns=[1], values=[1.0]), "readings of meter 0, rail 0, which is not known"),
-        (event("hello", protocol=99), "protocol 99, 2 is spoken here"),
+        (event("hello", protocol=99), "protocol 99, 3 is spoken here"),
         (event("failed", stage="load", reason="out of memory"), "out of memory"),
     ],
 )

@@ -16,7 +16,7 @@ from edgebench import models
 from edgebench.data import _torchvision
 from edgebench.errors import CheckpointError, InputError, UnknownName
 from edgebench.models import checkpoint, torchvision_zoo
-from edgebench.schema import Preprocessing
+from edgebench.schema import Input, Lineage, Model, Network
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,17 @@ def test_unknown_architectures_get_the_nearest() -> None:
 
 
 def test_macs_are_counted() -> None:
-    spec = Preprocessing(height=4, width=4, channels=1, mean=(0.0,), std=(1.0,))
-    assert models.count_macs(torch.nn.Conv2d(1, 2, 3, padding=1, bias=False), spec) == 4 * 4 * 9 * 2
+    model = Model(
+        name="convolution",
+        architecture="none",
+        task="none",
+        classes=(),
+        inputs=(Input(name="input", shape=(1, 1, 4, 4), dtype="float32"),),
+        sha256="",
+        parameters=18,
+        lineage=Lineage(recipe="none"),
+    )
+    assert models.count_macs(Network(model, torch.nn.Conv2d(1, 2, 3, padding=1, bias=False), None)) == 4 * 4 * 9 * 2
 
 
 @pytest.fixture

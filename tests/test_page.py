@@ -17,7 +17,7 @@ from factory import make_cell, make_latency, make_measurement, make_record, make
 
 from edgebench.report import columns, content, lineage, page
 from edgebench.report.tables import SORTS, Table
-from edgebench.schema import DatasetRef, Lineage, Model, Preprocessing, Record, Role
+from edgebench.schema import DatasetRef, Lineage, Model, Preprocessing, Record, Role, image_input
 from edgebench.store import records as records_
 
 COMMITTED = Path(__file__).parent.parent / "results"
@@ -31,7 +31,7 @@ def made_from(name: str, *parents: str, role: Role = "student", recipe: str = "d
         role=role,
         task="multi-class",
         classes=("a", "b"),
-        preprocessing=Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,)),
+        inputs=(image_input(Preprocessing(height=8, width=8, channels=1, mean=(0.5,), std=(0.5,))),),
         sha256=name,
         parameters=1000,
         lineage=Lineage(recipe=recipe, parents=parents),

@@ -18,7 +18,7 @@ from torch.nn import functional
 from edgebench import plugins
 from edgebench.errors import ExportError
 from edgebench.exporters import onnx
-from edgebench.schema import ExportRequest, Limits, Lineage, Model, Network, Preprocessing
+from edgebench.schema import ExportRequest, Limits, Lineage, Model, Network, Preprocessing, image_input
 
 Function = Callable[[Tensor], Tensor]
 HERE = Path(__file__).name
@@ -73,7 +73,7 @@ def request(
         architecture="mine:net",
         task="multi-class",
         classes=("a", "b"),
-        preprocessing=Preprocessing(height=size, width=size, channels=3, mean=(0, 0, 0), std=(1, 1, 1)),
+        inputs=(image_input(Preprocessing(height=size, width=size, channels=3, mean=(0, 0, 0), std=(1, 1, 1))),),
         sha256=str(id(module)),
         parameters=0,
         lineage=Lineage(recipe="train"),

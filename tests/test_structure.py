@@ -23,7 +23,8 @@ models analysis device
 data config
 trust plugins
 files sandbox
-schema errors agent leftovers sandboxed __version__
+schema agent leftovers sandboxed __version__
+errors
 """
 """The rooms of `edgebench/`, each level above those that it may use."""
 ALONE = {

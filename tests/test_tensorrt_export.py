@@ -22,7 +22,7 @@ from edgebench.errors import ExportError
 from edgebench.exporters import onnx as plain
 from edgebench.exporters import tensorrt
 from edgebench.exporters._tensorrt import operators
-from edgebench.schema import Exported, ExportRequest, Lineage, Model, Network, Preprocessing
+from edgebench.schema import Exported, ExportRequest, Lineage, Model, Network, Preprocessing, image_input
 
 ELEVEN = """
 extends: nvidia-gpu
@@ -84,7 +84,7 @@ def request(name: str, precision: str, limits: tensorrt.Limits, **changes: Any) 
         architecture=name,
         task="multi-class",
         classes=tuple("abcdefghij"),
-        preprocessing=spec,
+        inputs=(image_input(spec),),
         sha256=name.ljust(64, "0"),
         parameters=1,
         lineage=Lineage(recipe="random-weights"),

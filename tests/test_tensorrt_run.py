@@ -107,10 +107,10 @@ def measured(
     """Run passes of a bundle on a target, briefly."""
     bundle, device, images = read_bundle(folder), read_target(str(target)), images_of(folder)
     transport = deploy.connect(device, Link(Path("device")))
-    deployed = deploy.deploy(device, transport, folder, bundle, images)
+    deployed = deploy.deploy(device, transport, folder, bundle, [images])
     asked = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **scenario})
     options = {**device.accepts[0].options, **dict(options)}
-    cell = job_.cell_job(bundle, "tensorrt", deployed, images.shape, asked, options)
+    cell = job_.cell_job(bundle, "tensorrt", deployed, [images], asked, options)
     [found] = measure.measure(transport, deployed.agent, job_.job([cell], passes, BRIEF, asked), heard)
     return found
 
@@ -129,8 +129,8 @@ def on_host(folder: Path) -> Any:
 
     bundle = read_bundle(folder)
     session = onnxruntime.InferenceSession(folder / bundle.entry, providers=["CPUExecutionProvider"])
-    inputs = preprocess.apply(images_of(folder), bundle.preprocessing.model_dump(mode="json"))
-    return np.concatenate([session.run(None, {bundle.input.name: one[None]})[0] for one in inputs])
+    inputs = preprocess.apply(images_of(folder), bundle.model.preprocessing.model_dump(mode="json"))
+    return np.concatenate([session.run(None, {bundle.inputs[0].name: one[None]})[0] for one in inputs])
 
 
 @pytest.mark.parametrize(("version", "precision"), [("8.2", "fp16"), ("8.6", "int8"), ("10.3", "int8"), ("11.0", "fp16")])
@@ -342,9 +342,9 @@ def test_an_engine_that_is_not_as_the_bundle_says_is_refused(here: Path, made: M
     board.has("10.3")
     folder, target = made("10.3"), write_target(here, "10.3")
     bundle = read_bundle(folder)
-    named = varied(folder, "named", output=bundle.output.model_copy(update={"name": "other"}))
-    assert "the engine's output is ['output'], the bundle's 'other'" in reason(named, target, WHOLE[:2])
-    shaped = varied(folder, "shaped", output=bundle.output.model_copy(update={"shape": (1, 7)}))
+    named = varied(folder, "named", outputs=(bundle.outputs[0].model_copy(update={"name": "other"}),))
+    assert "the engine's output is ['output'], the bundle's ['other']" in reason(named, target, WHOLE[:2])
+    shaped = varied(folder, "shaped", outputs=(bundle.outputs[0].model_copy(update={"shape": (1, 7)}),))
     assert "has the shape (1, 10), the bundle's (1, 7)" in reason(shaped, target, WHOLE[:2])
 
 
@@ -544,12 +544,12 @@ def test_slow_predictions_are_sent_one_by_one_so_that_the_worker_does_not_count_
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[dict[str, Any]] = []
-    Path("images").write_bytes(b"")
+    Path("images").write_bytes(bytes(range(3)))
+    data = {"path": "images", "count": 3, "shape": [1], "dtype": "uint8"}
     slow = SimpleNamespace(
         load=int,
-        job={"evaluation": {"path": "images", "count": 3}, "batch": 1},
-        image=lambda _stream, index: bytes([index]),
-        prepare=lambda images: images[0],
+        job={"inputs": [{"name": "input", "data": data}], "samples": 3, "batch": 1},
+        prepare=lambda query: query[0][0],
         runtime=SimpleNamespace(infer=lambda tensor: tensor, scores=lambda output: output * 4),
         events=SimpleNamespace(emit=lambda _event, **fields: sent.append(fields)),
     )

@@ -125,7 +125,7 @@ def test_samples_made_to_do_harm_are_named(measured: Path, cli: Cli, content: Ca
     assert (code, named in err) == (2, True), err
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_a_record_of_an_earlier_schema_is_read_and_holds(schema: int) -> None:
     folder = OLD.with_name(f"results-{schema}")
     [(path, record)] = records.read_all(folder)

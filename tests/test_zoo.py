@@ -112,7 +112,7 @@ def ran(folder: Path, bundle: Bundle, target: Target, data: Dataset, patch: pyte
             outputs = scores(folder, bundle, target, data)
         with np.load(folder / "parity.npz") as saved:
             expected = saved["outputs"][: len(outputs)]
-        tolerance = 1.01 * (bundle.output.scale or 1e-4 * float(np.abs(expected).max()))
+        tolerance = 1.01 * (bundle.outputs[0].scale or 1e-4 * float(np.abs(expected).max()))
         assert np.allclose(outputs, expected, atol=tolerance), np.abs(outputs - expected).max()
         return f"run on the double of {bundle.runtime}"
     return f"run by {bundle.parity.runtime or bundle.runtime}"
@@ -124,8 +124,8 @@ def scores(folder: Path, bundle: Bundle, target: Target, data: Dataset) -> Any:
     accepts = export.accepted(target, bundle.format, bundle.precision)
     images = data.read("test").images[:4]
     transport = deploy.connect(device, Link(folder.parent / "device"))
-    deployed = deploy.deploy(device, transport, folder, bundle, images)
-    cell = job_.cell_job(bundle, accepts.runtime, deployed, images.shape, Scenario(), accepts.options)
+    deployed = deploy.deploy(device, transport, folder, bundle, [images])
+    cell = job_.cell_job(bundle, accepts.runtime, deployed, [images], Scenario(), accepts.options)
     passes = [*job_.first_passes(bundle, 0), job_.Pass("accuracy")]
     job = job_.job([cell], passes, MODES["quick"], Scenario())
     [found] = measure.measure(transport, deployed.agent, job, lambda _: None)

@@ -32,7 +32,7 @@ A host passes over events and fields that it does not know; an event with `essen
 
 import os
 
-PROTOCOL = 2
+PROTOCOL = 3
 
 # Before any runtime is imported, here and in every process that is started from here: ONNX Runtime, from 1.29 on, would write
 # to the user's folders, start threads beside the trials and call home. Set, whatever it was.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ from edgebench import plugins
 from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.bundle.parity import check_agreement, compare, compare_run, parity_samples, torch_outputs
-from edgebench.bundle.predict import Array, predictions
+from edgebench.bundle.predict import predictions
+from edgebench.bundle.samples import Array, given
 from edgebench.config import with_limits
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
@@ -30,10 +31,10 @@ from edgebench.schema import (
     Exported,
     Exporter,
     ExportRequest,
+    Input,
     Limits,
     Model,
     Network,
-    Parity,
     Progress,
     RuntimeModule,
     Target,
@@ -105,8 +106,8 @@ def order_key(order: Order) -> str:
         {
             **({"dynamic_batch": True} if order.dynamic_batch else {}),
             **({"recipe": order.recipe} if order.recipe else {}),
-            "schema": BUNDLE_SCHEMA,
-            "model": order.model.model_dump(mode="json"),
+            "schema": 1,  # as it was when bundles had one input: that they have several now makes no other file
+            "model": order.model.keyed(),
             "format": order.format,
             "precision": order.precision,
             "limits": _written_limits(order),
@@ -184,21 +185,20 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     progress(label, 1, 4)
     made = plugin.export(dataclasses.replace(request, calibration=inputs), staging)
     progress(label, 2, 4)
-    images, labels, chosen, source = parity_samples(order.model, order.dataset)
-    if made.input.is_image:
-        images = preprocess.whole(images, order.model.preprocessing.model_dump())
+    samples, labels, chosen, source = parity_samples(order.model, order.dataset)
+    samples = tuple(map(_as_the_file_takes, samples, made.inputs))
     bundle = _draft(order, key, network, made, plugin.tools())
     bundle = bundle.model_copy(update={"calibration": calibration, "files": list_files(staging)})
-    outputs, as_run, runtime = _host_outputs(staging, bundle, made, images, target)
+    outputs, as_run, runtime = _host_outputs(staging, bundle, made, samples, target)
     progress(label, 3, 4)
-    reference = torch_outputs(network, images)
+    reference = list(torch_outputs(network, samples).values())
     parity = compare(order.model, reference, outputs, labels, source).model_copy(update={"runtime": runtime})
     if as_run is not None:
         parity = parity.model_copy(update={"as_run": compare_run(order.model, reference, outputs, as_run, labels)})
     if order.precision in ("fp32", "fp16"):
         check_agreement(bundle.name, order.model, parity)
     with (staging / "parity.npz").open("wb") as stream:
-        np.savez(stream, indices=np.array(chosen, np.int64), reference=reference, outputs=outputs)
+        np.savez(stream, indices=np.array(chosen, np.int64), reference=reference[0], outputs=outputs[0])
     update = {"parity": parity, "parity_samples": chosen, "files": list_files(staging)}
     return write_manifest(staging, bundle.model_copy(update=update))
 
@@ -219,28 +219,28 @@ def request_of(order: Order, network: Network) -> ExportRequest[Limits]:
 
 
 def _host_outputs(
-    staging: Path, bundle: Bundle, made: Exported, images: Array, target: Target
-) -> tuple[Array, Array | None, str]:
-    """Run a fresh bundle on this computer; float32 scores [n, classes], and what stood in for its runtime.
+    staging: Path, bundle: Bundle, made: Exported, samples: Sequence[Array], target: Target
+) -> tuple[list[Array], list[Array] | None, str]:
+    """Run a fresh bundle on this computer; float32 [n, …] of each output, and what stood in for its runtime.
 
-    The first scores are what the file says, operator by operator; the second are
+    The first are what the file says, operator by operator; the second are
     what the runtime makes of it, where it may compute otherwise and is the target's own.
     """
     if made.evaluate is not None:
-        spec = bundle.model.preprocessing.model_dump()
-        return np.asarray(made.evaluate(preprocess.apply(images, spec)), np.float32), None, made.evaluator
+        inputs = preprocess.apply(samples[0], bundle.model.preprocessing.model_dump())
+        return [np.asarray(made.evaluate(inputs), np.float32)], None, made.evaluator
     standing_in = "" if made.host is None else made.host[0]
     if made.host is not None:
         bundle = bundle.model_copy(update={"runtime": made.host[0], "entry": made.host[1]})
     written = as_written(bundle, bundle.runtime)
     if written is None:
-        [outputs] = predictions(staging, bundle, images, target, [{}])
+        [outputs] = predictions(staging, bundle, samples, target, [{}])
         return outputs, None, standing_in
     ways: list[Mapping[str, Any]] = [written]
     accepts = target.accepted(bundle.format, bundle.precision)
     if target.transport == "local" and accepts is not None and accepts.runtime == bundle.runtime:
         ways.append(accepts.options)
-    outputs, *others = predictions(staging, bundle, images, target, ways)
+    outputs, *others = predictions(staging, bundle, samples, target, ways)
     return outputs, others[0] if others else None, standing_in
 
 
@@ -253,7 +253,7 @@ def as_written(bundle: Bundle, runtime: str) -> Mapping[str, Any] | None:
     return plugins.declared(plugins.load_device("runtimes", runtime), "AS_WRITTEN", RuntimeModule.AS_WRITTEN)
 
 
-def calibration_of(order: Order) -> tuple[Array | None, Calibration | None]:
+def calibration_of(order: Order) -> tuple[tuple[Array, ...] | None, Calibration | None]:
     """Choose calibration samples from the training split, with a fixed seed, none of which is in the test split too."""
     if not _calibrates(order) or order.dataset is None:
         return None, None
@@ -273,7 +273,8 @@ def calibration_of(order: Order) -> tuple[Array | None, Calibration | None]:
         dataset=str(order.dataset.ref),
         excluded=len(drawn) - len(chosen),
     )
-    return preprocess.apply(images, order.model.preprocessing.model_dump()), calibration
+    samples = given(order.model.inputs, Path(), images)
+    return tuple(map(_as_the_network_takes, order.model.inputs, samples)), calibration
 
 
 def drawn_samples(count: int, wanted: int) -> Array:
@@ -282,7 +283,6 @@ def drawn_samples(count: int, wanted: int) -> Array:
 
 
 def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict[str, str]) -> Bundle:
-    nothing = Parity(samples=0, source="", max_abs=0, cosine=0, top1_agreement=0, metric=None, metric_drop=None)
     return Bundle(
         schema_version=BUNDLE_SCHEMA,
         model=order.model,
@@ -291,10 +291,9 @@ def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict
         runtime=made.runtime,
         entry=made.entry,
         files={},
-        input=made.input,
-        output=made.output,
-        preprocessing=order.model.preprocessing.model_copy(update={"layout": made.layout}),
-        parity=nothing,
+        inputs=made.inputs,
+        outputs=made.outputs,
+        scored=made.outputs[0].name if order.model.task != "none" else None,
         macs=network.macs,
         limits=_written_limits(order),
         dynamic_batch=order.dynamic_batch,
@@ -303,6 +302,18 @@ def _draft(order: Order, key: str, network: Network, made: Exported, tools: dict
         tools=tools,
         key=key,
     )
+
+
+def _as_the_file_takes(samples: Array, each: Input) -> Array:
+    """Resize images to the whole pixels that a file wants which normalises them itself."""
+    if each.preprocessing is None or not each.takes_pixels:
+        return samples
+    return np.asarray(preprocess.whole(samples, each.preprocessing.model_dump()))
+
+
+def _as_the_network_takes(each: Input, samples: Array) -> Array:
+    """Preprocess images; other tensors are what they are."""
+    return samples if each.preprocessing is None else np.asarray(preprocess.apply(samples, each.preprocessing.model_dump()))
 
 
 def _details(made: Exported) -> dict[str, Any]:

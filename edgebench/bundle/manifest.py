@@ -22,7 +22,7 @@ def read_bundle(folder: Path) -> Bundle:
     except (OSError, ValueError) as error:
         raise BundleError(f"{folder}: no readable {MANIFEST} ({error}); give the folder that `edgebench export` wrote") from error
     version = content.get("schema") if isinstance(content, dict) else None
-    if version != BUNDLE_SCHEMA:
+    if version not in range(1, BUNDLE_SCHEMA + 1) or isinstance(version, bool):
         raise BundleError(f"{path}: bundle schema {version}, this edgebench reads {BUNDLE_SCHEMA}; export it again")
     if not is_sealed(content):
         raise BundleError(f"{path}: changed since it was written; export it again")

@@ -2,96 +2,122 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from edgebench.agent import facts
 from edgebench.agent.runtimes import preprocess
 from edgebench.analysis import metrics, processor
-from edgebench.bundle.predict import Array
+from edgebench.bundle.samples import Array, digest, given, made
+from edgebench.device.job import counted
 from edgebench.errors import ExportError
-from edgebench.schema import AsRun, Model, Network, Parity
+from edgebench.schema import AsRun, Input, Model, Network, Parity
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
 
-PARITY_SAMPLES = 256
+PARITY_SAMPLES, SYNTHETIC_SAMPLES = 256, 64
 MIN_AGREEMENT = 0.995
 NEAR_TIE = 0.01
 
 
-def parity_samples(model: Model, dataset: Dataset | None) -> tuple[Array, Array | None, tuple[int, ...], str]:
-    """Choose samples of the test split, or make noise where there is no data set (and say so)."""
+def parity_samples(model: Model, dataset: Dataset | None) -> tuple[tuple[Array, ...], Array | None, tuple[int, ...], str]:
+    """Choose samples of the test split for each input, or make some where there is no data set (and say so)."""
+    nowhere = Path()  # a network's values name no files
     if dataset is None:
-        spec = model.preprocessing
-        shape = (64, spec.height, spec.width, spec.channels)
-        return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8), None, (), "synthetic"
+        return made(model.inputs, nowhere, SYNTHETIC_SAMPLES), None, (), "synthetic"
     test = dataset.read("test")
     count = min(PARITY_SAMPLES, len(test))
     chosen = np.sort(np.random.default_rng(0).choice(len(test), count, replace=False))
-    return test.images[chosen], test.labels[chosen], tuple(int(index) for index in chosen), "test"
+    samples = given(model.inputs, nowhere, test.images[chosen])
+    return samples, test.labels[chosen], tuple(int(index) for index in chosen), "test"
 
 
-_last_reference: dict[tuple[str, str], Array] = {}
+_last_reference: dict[tuple[str, str], dict[str, Array]] = {}
 
 
-def torch_outputs(network: Network, images: Array) -> Array:
-    """Run the torch network itself; returns float32 logits [n, classes].
+def torch_outputs(network: Network, samples: Sequence[Array]) -> dict[str, Array]:
+    """Run the torch network itself; returns each of its outputs by name, float32 [n, …].
 
-    The last network's outputs are kept: a model is exported in several precisions in a row.
+    samples: for each of the model's inputs [n, …], or [1, …] where it is the same in each. The last network's outputs
+    are kept: a model is exported in several precisions in a row.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest()
-    key = (network.model.model_dump_json(), digest)
+    key = (network.model.model_dump_json(), digest(samples))
     if key not in _last_reference:
         _last_reference.clear()
-        _last_reference[key] = _torch_outputs(network, images)
+        _last_reference[key] = _torch_outputs(network, samples)
     return _last_reference[key]
 
 
-def _torch_outputs(network: Network, images: Array) -> Array:
+def _torch_outputs(network: Network, samples: Sequence[Array]) -> dict[str, Array]:
+    found: dict[str, list[Array]] = {}
+    for index in range(counted(samples)):
+        feed = [tensor(each, array, index) for each, array in zip(network.model.inputs, samples, strict=True)]
+        for name, value in network.run(*feed).items():
+            found.setdefault(name, []).append(value.float().numpy())
+    return {name: np.stack([row[0] if row.shape[:1] == (1,) else row for row in rows]) for name, rows in found.items()}
+
+
+def tensor(each: Input, samples: Array, index: int) -> Any:
+    """Make the torch tensor of one sample of an input; samples [n, …], or [1, …] where it is the same in each."""
     import torch
 
-    spec = network.model.preprocessing.model_dump()
-    rows = []
-    with torch.no_grad():
-        for image in images:
-            rows.append(network.module(torch.from_numpy(preprocess.apply(image[None], spec))).float().numpy())
-    return np.concatenate(rows)
+    one = samples[index if len(samples) > 1 else 0]
+    if each.preprocessing is None:
+        return torch.from_numpy(one.reshape(each.shape).copy())
+    images = one.reshape(-1, *one.shape[-3:])
+    return torch.from_numpy(preprocess.apply(images, each.preprocessing.model_dump()))
 
 
-def compare(model: Model, reference: Array, outputs: Array, labels: Array | None, source: str) -> Parity:
-    """Compare a file's scores with the torch network's on the same samples."""
-    if outputs.shape != reference.shape or not np.isfinite(outputs).all():
-        what = "values that are not finite" if outputs.shape == reference.shape else f"shape {list(outputs.shape)}"
-        raise ExportError(f"{model.name}: the exported file returns {what}; the torch model returns {list(reference.shape)}")
-    norms = np.linalg.norm(reference, axis=1) * np.linalg.norm(outputs, axis=1)
-    cosines = (reference * outputs).sum(axis=1) / np.maximum(norms, 1e-30)
+def compare(model: Model, reference: Sequence[Array], outputs: Sequence[Array], labels: Array | None, source: str) -> Parity:
+    """Compare a file's outputs [n, …] with the torch network's on the same samples; the first are the scores, if any."""
+    if len(reference) != len(outputs):
+        raise ExportError(f"{model.name}: the exported file has {len(outputs)} outputs, the torch model {len(reference)}")
+    for before, after in zip(reference, outputs, strict=True):
+        _check_form(model, before, after)
+    decided = model.task != "none"
     metric = drop = None
-    if labels is not None:
+    if labels is not None and decided:
         headline = metrics.HEADLINE[model.task]
-        before, after = (metrics.evaluate(model.task, labels, scores).get(headline) for scores in (reference, outputs))
-        metric = after
-        drop = before - after if before is not None and after is not None else None
+        first, then = (metrics.evaluate(model.task, labels, scores[0]).get(headline) for scores in (reference, outputs))
+        metric = then
+        drop = first - then if first is not None and then is not None else None
     return Parity(
-        samples=len(reference),
+        samples=len(reference[0]),
         source=source,
-        max_abs=float(np.abs(reference - outputs).max()),
-        cosine=float(cosines.min()),
-        top1_agreement=metrics.agreement(model.task, reference, outputs),
-        near_ties=_near_ties(model, reference, outputs),
+        max_abs=max(float(np.abs(before - after).max(initial=0)) for before, after in zip(reference, outputs, strict=True)),
+        cosine=min(_cosine(before, after) for before, after in zip(reference, outputs, strict=True)),
+        top1_agreement=metrics.agreement(model.task, reference[0], outputs[0]) if decided else None,
+        near_ties=_near_ties(model, reference[0], outputs[0]) if decided else None,
         metric=metric,
         metric_drop=drop,
     )
 
 
-def compare_run(model: Model, reference: Array, written: Array, run: Array, labels: Array | None) -> AsRun:
-    """Compare what the runtime makes of a file with what the file says, and with the labels; scores [n, classes]."""
+def _check_form(model: Model, reference: Array, outputs: Array) -> None:
+    if outputs.shape != reference.shape or not np.isfinite(outputs).all():
+        what = "values that are not finite" if outputs.shape == reference.shape else f"shape {list(outputs.shape)}"
+        raise ExportError(f"{model.name}: the exported file returns {what}; the torch model returns {list(reference.shape)}")
+
+
+def _cosine(reference: Array, outputs: Array) -> float:
+    """Return the smallest cosine of any sample's values."""
+    before, after = (each.reshape(len(each), -1) for each in (reference, outputs))
+    norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
+    return float(((before * after).sum(axis=1) / np.maximum(norms, 1e-30)).min())
+
+
+def compare_run(
+    model: Model, reference: Sequence[Array], written: Sequence[Array], run: Sequence[Array], labels: Array | None
+) -> AsRun:
+    """Compare what the runtime makes of a file with what the file says, and with the labels; outputs [n, …]."""
     compared = compare(model, reference, run, labels, "")
     return AsRun(
-        top1_agreement=metrics.agreement(model.task, written, run),
-        max_abs=float(np.abs(written - run).max()),
+        top1_agreement=metrics.agreement(model.task, written[0], run[0]) if model.task != "none" else None,
+        max_abs=max(float(np.abs(before - after).max(initial=0)) for before, after in zip(written, run, strict=True)),
         metric=compared.metric,
         metric_drop=compared.metric_drop,
         saturates=processor.saturates(facts.environment()),
@@ -110,11 +136,13 @@ def _near_ties(model: Model, reference: Array, outputs: Array) -> int | None:
 
 
 def gate(model: Model, parity: Parity) -> float:
-    """Return the agreement that the gate judges: top-1, and for random weights near-ties count as agreement.
+    """Return the agreement that the gate judges: top-1, and for random weights near-ties count as agreement; else the cosine.
 
     Random weights decide by chance, often between scores that any rounding
     swaps; whether the file computes the same still shows in all other samples.
     """
+    if parity.top1_agreement is None:
+        return parity.cosine
     forgiven = (parity.near_ties or 0) if model.lineage.recipe == "random-weights" else 0
     return parity.top1_agreement + forgiven / parity.samples
 
@@ -122,6 +150,9 @@ def gate(model: Model, parity: Parity) -> float:
 def check_agreement(name: str, model: Model, parity: Parity) -> None:
     """Refuse a float file that decides otherwise than the torch model."""
     if gate(model, parity) < MIN_AGREEMENT - 1e-9:
+        if parity.top1_agreement is None:
+            numbers = f"max |Δ| {parity.max_abs:.3g}, cosine {parity.cosine:.5f}"
+            raise ExportError(f"{name}: parity gate: computes otherwise than the torch model ({numbers}); use a wider precision")
         raise ExportError(
             f"{name}: parity gate: decides {100 * (1 - parity.top1_agreement):.1f} % of {parity.samples} samples otherwise than "
             f"the torch model ({100 * (1 - MIN_AGREEMENT):.1f} % are allowed; max |Δ| {parity.max_abs:.3g}, "

@@ -1,47 +1,167 @@
-"""Run a bundle on this computer, through the agent as on a device."""
+"""Run a bundle on this computer: in this process, or through the agent as on a device."""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
 
-from edgebench.analysis.metrics import scores_of
+from edgebench import plugins
+from edgebench.agent import facts
+from edgebench.bundle.samples import Array
 from edgebench.device import deploy, measure
 from edgebench.device import job as job_
-from edgebench.errors import ExportError
-from edgebench.schema import MODES, Bundle, Link, Measurement, Scenario, Target
+from edgebench.errors import ExportError, InputError
+from edgebench.schema import MODES, Bundle, Input, Link, Scenario, Target, TensorSpec
 
-Array = NDArray[Any]
+NONE: Mapping[str, Any] = MappingProxyType({})
 
 
-def predict(folder: Path, bundle: Bundle, images: Array, target: Target) -> Array:
-    """Run a bundle through the agent on this computer; returns float32 scores [n, classes]."""
-    [outputs] = predictions(folder, bundle, images, target, [{}])
+class Predictor:
+    """A bundle that was made here, opened: numpy arrays in, numpy arrays out. A context manager.
+
+    With a `target`, and where the runtime is a user's own, a process of the agent runs it; else this one. Whatever the
+    runtime raises is an `ExportError` that says at what stage.
+    """
+
+    def __init__(self, folder: Path, bundle: Bundle, options: Mapping[str, Any] = NONE, target: Target | None = None) -> None:
+        self.folder, self.bundle, self.options, self.target = folder, bundle, options, target
+        self._inputs = [each.model_dump(mode="json") for each in bundle.inputs]
+        self._runtime: Any = None
+
+    def __enter__(self) -> Predictor:
+        """Open the file, where that is done in this process."""
+        if self.target is None:
+            module = plugins.load_device("runtimes", self.bundle.runtime)
+            outputs = [each.model_dump(mode="json") for each in self.bundle.outputs]
+            job = {"inputs": self._inputs, "outputs": outputs, "scored": [each["name"] for each in outputs]}
+            with self._stage("load"), undisturbed():
+                self._runtime = module.Runtime({**job, "options": dict(self.options), "known": True, "pass": "accuracy"})
+                self._runtime.load(str(self.folder / self.bundle.entry), facts.cores())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let go of it."""
+        self._runtime = None
+
+    def __call__(self, **inputs: Array) -> dict[str, Array]:
+        """Return each output by name, float32 [n, …], of inputs by name: uint8 images [n, h, w, c], or tensors ready to be fed.
+
+        Ready ones are [n, …], in the input's own dtype, or real numbers where the file quantizes.
+        """
+        names = [each.name for each in self.bundle.inputs]
+        if sorted(names) != sorted(inputs):
+            raise InputError(f"{self.bundle.name}: takes {', '.join(names)}; given: {', '.join(inputs) or 'nothing'}")
+        found = self.run([np.asarray(inputs[name]) for name in names])
+        return {each.name: array for each, array in zip(self.bundle.outputs, found, strict=True)}
+
+    def run(self, samples: Sequence[Array]) -> list[Array]:
+        """Return each output of samples [n, …] in the order of the inputs; one [1, …] is the same for all."""
+        count = job_.counted(samples)
+        rows = self._apart(samples) if self.target is not None else self._here(samples, count)
+        return split(np.frombuffer(rows, "<f4").reshape(count, -1), self.bundle.outputs)
+
+    @property
+    def _batch(self) -> int:
+        """Return how many samples go at once: several, to try it, where the file takes any batch."""
+        return 4 if self.bundle.dynamic_batch and len(self.bundle.inputs) == len(self.bundle.outputs) == 1 else 1
+
+    def _here(self, samples: Sequence[Array], count: int) -> bytes:
+        for spec, given, array in zip(self._inputs, self.bundle.inputs, samples, strict=True):
+            spec.update(_as_given(given, array))
+        found, step = [], self._batch
+        with self._stage("predictions"), undisturbed():
+            for first in range(0, count, step):
+                parts = [array[first : first + step] if len(array) > 1 else array for array in samples]
+                feed = self._runtime.prepare([np.ascontiguousarray(part).tobytes() for part in parts], min(step, count - first))
+                found.append(self._runtime.scores(self._runtime.infer(feed)))
+        return b"".join(found)
+
+    @contextlib.contextmanager
+    def _stage(self, stage: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # runtimes raise anything
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ExportError(f"{self.bundle.name}: the exported file does not run: {stage}: {reason[:1000]}") from error
+
+    def _apart(self, samples: Sequence[Array]) -> bytes:
+        assert self.target is not None
+        host = self.target.model_copy(update={"transport": "local", "host": None, "python": None})
+        inputs = tuple(
+            each.model_copy(update={"preprocessing": None} if _as_given(each, array)["preprocessing"] is None else {})
+            for each, array in zip(self.bundle.inputs, samples, strict=True)
+        )
+        bundle = self.bundle.model_copy(update={"inputs": inputs})
+        with contextlib.ExitStack() as stack:
+            root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="edgebench-")))
+            way = stack.enter_context(contextlib.closing(deploy.connect(host, Link(root))))
+            deployed = deploy.deploy(host, way, self.folder, bundle, samples)
+            given = (bundle, bundle.runtime, deployed, samples, Scenario(), self.options)
+            cell = job_.cell_job(*given, known=True, scored=bundle.outputs)
+            job = job_.job([cell], [job_.Pass("accuracy", batch=self._batch)], MODES["quick"], Scenario())
+            [measured] = measure.measure(way, deployed.agent, job, lambda _: None)
+        failure, found = measured.failure, measured.predictions
+        if failure is not None or found is None:
+            reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
+            raise ExportError(f"{bundle.name}: the exported file does not run: {reason}")
+        return found.values
+
+
+def _as_given(given: Input, array: Array) -> dict[str, Any]:
+    """Describe samples to a runtime: those that are ready for an image's input are not preprocessed."""
+    ready = given.preprocessing is None or array.dtype != np.uint8
+    spec = None if ready or given.preprocessing is None else given.preprocessing.model_dump(mode="json")
+    data = {"count": len(array), "shape": list(array.shape[1:]), "dtype": str(array.dtype)}
+    return {"preprocessing": spec, "data": data}
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """Leave torch's threads and gradients in this process as they were, whatever a runtime sets."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    gradients, threads = torch.is_grad_enabled(), torch.get_num_threads()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        torch.set_grad_enabled(gradients)
+        torch.set_num_threads(threads)
+
+
+def predictions(
+    folder: Path, bundle: Bundle, samples: Sequence[Array], target: Target, ways: Sequence[Mapping[str, Any]]
+) -> list[list[Array]]:
+    """Run a bundle that was made here once for each set of runtime options; float32 arrays [n, …], one for each output.
+
+    samples: for each input an array [n, …], as `samples.samples` makes them.
+    """
+    apart = None if bundle.runtime in plugins.on_device("runtimes") else target
+    found = []
+    for options in ways:
+        with Predictor(folder, bundle, options, apart) as predictor:
+            found.append(predictor.run(samples))
+    return found
+
+
+def predict(folder: Path, bundle: Bundle, samples: Sequence[Array], target: Target) -> list[Array]:
+    """Run a bundle that was made here; returns an array [n, …] for each of its outputs."""
+    [outputs] = predictions(folder, bundle, samples, target, [{}])
     return outputs
 
 
-def predictions(folder: Path, bundle: Bundle, images: Array, target: Target, ways: Sequence[Mapping[str, Any]]) -> list[Array]:
-    """Run a bundle that was made here once for each set of runtime options; float32 scores [n, classes] of each."""
-    host = target.model_copy(update={"transport": "local", "host": None, "python": None})
-    with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
-        transport = deploy.connect(host, Link(Path(root)))
-        deployed = deploy.deploy(host, transport, folder, bundle, images)
-        given = (bundle, bundle.runtime, deployed, images.shape, Scenario())
-        cells = [job_.cell_job(*given, options, known=True) for options in ways]
-        batch = 4 if bundle.dynamic_batch else 1
-        passes = [job_.Pass("accuracy", batch=batch, cell=cell) for cell in range(len(cells))]
-        job = job_.job(cells, passes, MODES["quick"], Scenario())
-        measured = measure.measure(transport, deployed.agent, job, lambda _: None)
-    return [_predicted(bundle, each) for each in measured]
-
-
-def _predicted(bundle: Bundle, measurement: Measurement) -> Array:
-    if measurement.failure is not None or measurement.predictions is None:
-        failure = measurement.failure
-        reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
-        raise ExportError(f"{bundle.name}: the exported file does not run: {reason}")
-    return scores_of(measurement.predictions.values, measurement.predictions.columns)
+def split(rows: Array, outputs: Sequence[TensorSpec]) -> list[Array]:
+    """Cut samples' values [n, all of them] into an array for each output: [n, …], without a first dimension of 1."""
+    ends = np.cumsum([math.prod(each.shape) for each in outputs])[:-1]
+    shapes = [each.shape[1:] if each.shape[:1] == (1,) else each.shape for each in outputs]
+    return [part.reshape(len(rows), *shape) for part, shape in zip(np.split(rows, ends, axis=1), shapes, strict=True)]

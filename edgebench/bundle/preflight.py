@@ -11,7 +11,7 @@ from edgebench.bundle.export import accepted, exporter, limits_of
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
 from edgebench.recipes import Work
-from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, PlannedCell, Preprocessing
+from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, PlannedCell, Preprocessing, image_input
 
 
 def check_slot(network: Network, slot: PlannedCell, dynamic_batch: bool) -> None:
@@ -38,7 +38,7 @@ def untrained(plan: ModelPlan, data: Dataset, inputs: InputPlan) -> Network | No
         role=plan.role,
         task=data.task,
         classes=data.classes,
-        preprocessing=spec,
+        inputs=(image_input(spec),),
         sha256=f"untrained {id(module)}",
         parameters=models.count_parameters(module),
         lineage=Lineage(recipe="untrained"),
@@ -77,9 +77,9 @@ def pace(network: Network) -> Pace | None:
     """
     import torch
 
-    spec, threads = network.model.preprocessing, torch.get_num_threads()
+    threads = torch.get_num_threads()
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    images = torch.rand(MORE, spec.channels, spec.height, spec.width, generator=torch.Generator().manual_seed(0)).to(device)
+    images = torch.rand(network.example(MORE)[0].shape, generator=torch.Generator().manual_seed(0)).to(device)
     torch.set_num_threads(1)
     try:
         found = _tried(network.module.to(device).train(), images)

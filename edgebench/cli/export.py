@@ -53,11 +53,13 @@ def command(
         content = bundle.model_dump(mode="json", by_alias=True)
         console.print_json({"folder": str(result.folder), "cached": result.cached, **content})
         return
+    assert parity is not None
     by = f" in {parity.runtime}" if parity.runtime else ""
+    agree = "" if parity.top1_agreement is None else f"top-1 agreement {100 * parity.top1_agreement:.1f} %, "
     drop = "" if parity.metric_drop is None else f", drop {100 * parity.metric_drop:.1f} points"
     console.say(
         f"{result.folder}: {bundle.size_bytes / 2**20:.2f} MiB{' (as before)' if result.cached else ''}; parity on "
-        f"{parity.samples} {parity.source} samples{by}: top-1 agreement {100 * parity.top1_agreement:.1f} %, "
+        f"{parity.samples} {parity.source} samples{by}: {agree}"
         f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
     )
     if bundle.details.get("weight_bits") == 7:
@@ -65,7 +67,7 @@ def command(
 
         console.complain(WEIGHTS)
     if bundle.model.lineage.recipe == "checkpoint" and network.mean is None:
-        spec = bundle.preprocessing
+        spec = bundle.model.preprocessing
         console.complain(
             f"normalised with mean {spec.mean} and std {spec.std}, taken from the data; "
             "if it was trained with others, give --mean and --std"

@@ -73,7 +73,7 @@ def _values(result: Result) -> dict[str, Any]:
         "folder": str(result.folder),
         "cached": result.cached,
         "size_bytes": result.bundle.size_bytes,
-        "metric_drop": result.bundle.parity.metric_drop,
+        "metric_drop": result.bundle.parity.metric_drop if result.bundle.parity else None,
         "compared": list(result.candidates),
         "recipe": result.bundle.details.get("recipe"),
         "warning": result.warning,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,7 +53,7 @@ def of_pass(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> Allowance:
     if name == "finish":
         return allow(START_SECONDS + cell["finish"]["timeout_seconds"])
     if name == "accuracy":
-        count = cell["evaluation"]["count"]
+        count = cell["samples"]
         return allow(START_SECONDS + SAMPLE_SECONDS * count, count, count * (200 + 8 * columns(cell)))
     if name in ("trial", "loadgen"):
         longest = mode["cap_seconds"] + WARM_WINDOWS * mode["window_seconds"] + mode["warmup_seconds"]
@@ -64,8 +65,8 @@ def of_pass(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> Allowance:
 
 
 def columns(cell: Mapping[str, Any]) -> int:
-    """Count the scores of one sample."""
-    return int(cell["output"]["shape"][-1])
+    """Count the scores of one sample: the values of all scored outputs."""
+    return sum(math.prod(each["shape"]) for each in cell["outputs"] if each["name"] in cell["scored"])
 
 
 ANSWER = allow(START_SECONDS)

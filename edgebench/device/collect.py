@@ -273,7 +273,7 @@ class Collected:
         cell, asked = self._cell(message), self._job["cells"][message.cell]
         if message.first != cell.rows:
             raise BadEvent(f"predictions of sample {message.first} where {cell.rows} was due")
-        count, width = asked["evaluation"]["count"], columns(asked)
+        count, width = asked["samples"], columns(asked)
         if cell.rows + message.rows > count:
             raise BadEvent(f"predictions of {cell.rows + message.rows} samples where there are {count}")
         try:
@@ -318,7 +318,7 @@ class Collected:
         missing = [kind for kind in NEEDS.get(message.name, ()) if kind not in self._sent]
         if missing:
             raise BadEvent(f"the end of {_called(_place(message))} without {missing[0]!r}")
-        cell, count = self._cell(message), self._job["cells"][message.cell]["evaluation"]["count"]
+        cell, count = self._cell(message), self._job["cells"][message.cell]["samples"]
         if message.name == "accuracy" and cell.rows != count:
             raise BadEvent(f"predictions of {cell.rows} of {count} samples")
         cell.threads, cell.affinity = message.threads, message.affinity

@@ -1,4 +1,4 @@
-"""Bring agent, bundle and evaluation set to a device: by content, each once, whole or not at all."""
+"""Bring agent, bundle and samples to a device: by content, each once, whole or not at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,8 @@ STAY_HERE = frozenset({"parity.npz"})
 """Files of a bundle that no device needs."""
 
 Sent = Callable[[int, int], None]
+Samples = Sequence[NDArray[Any]]
+"""For each input its samples [n, …]: images as uint8 [n, h, w, c], other tensors in the input's own dtype."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class Deployed:
 
     agent: str
     model: str
-    evaluation: str
+    data: tuple[str, ...]
+    """The samples of each input."""
     files: tuple[tuple[str, str], ...]
     """(path, sha256) of what the agent checks before it starts."""
 
@@ -99,21 +103,26 @@ def place(bundle: Bundle) -> str:
 
 
 def deploy(
-    target: Target, transport: Transport, folder: Path, bundle: Bundle, images: NDArray[np.uint8], sent: Sent = no_upload_progress
+    target: Target, transport: Transport, folder: Path, bundle: Bundle, samples: Samples, sent: Sent = no_upload_progress
 ) -> Deployed:
-    """Push whatever of agent, bundle and evaluation set the device does not have yet.
+    """Push whatever of agent, bundle and samples the device does not have yet.
 
     Raises `TransportError` where it does not arrive, `StorageError` where a
     local cache folder cannot hold it.
     """
-    content = np.ascontiguousarray(images).tobytes()
-    digest = hashlib.sha256(content).hexdigest()
     agent = deploy_agent(target, transport, sent)
     there = {
         name: transport.push(inside(folder, name), f"{place(bundle)}/{name}", sent)
         for name in bundle.files
         if name not in STAY_HERE
     }
-    evaluation = transport.push(content, f"sets/{digest[:16]}.u8", sent)
+    data = [_push_samples(transport, each, sent) for each in samples]
     files = [(there[name], bundle.files[name].sha256) for name in there]
-    return Deployed(agent, there[bundle.entry], evaluation, (*files, (evaluation, digest)))
+    return Deployed(agent, there[bundle.entry], tuple(path for path, _ in data), tuple(dict.fromkeys([*files, *data])))
+
+
+def _push_samples(transport: Transport, samples: NDArray[Any], sent: Sent) -> tuple[str, str]:
+    """Push the samples of one input; returns their path on the device, and their hash."""
+    content = np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).tobytes()
+    digest, kind = hashlib.sha256(content).hexdigest(), "u8" if samples.dtype == np.uint8 else str(samples.dtype)
+    return transport.push(content, f"sets/{digest[:16]}.{kind}", sent), digest

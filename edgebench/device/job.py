@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from edgebench.device.deploy import Deployed
-from edgebench.errors import MeasureError
-from edgebench.schema import WARMUP_SECONDS, Bundle, MeterSpec, ModeSpec, Scenario
+from numpy.typing import NDArray
 
-PROTOCOL = 2
+from edgebench.device.deploy import Deployed, Samples
+from edgebench.errors import InputError, MeasureError
+from edgebench.schema import WARMUP_SECONDS, Bundle, MeterSpec, ModeSpec, Scenario, TensorSpec
+
+PROTOCOL = 3
 BUFFERS = 32
 TIMEOUT = "finish_timeout"
 """The option that gives the step which a device takes once other seconds than the bundle says."""
@@ -21,7 +23,7 @@ TIMEOUT = "finish_timeout"
 
 @dataclass(frozen=True)
 class Pass:
-    """One process of a job: what it does, for which of the job's cells, and with how many images a query."""
+    """One process of a job: what it does, for which of the job's cells, and with how many samples a query."""
 
     name: str
     trial: int = 0
@@ -33,15 +35,19 @@ def cell_job(
     bundle: Bundle,
     runtime: str,
     deployed: Deployed,
-    shape: Sequence[int],
+    samples: Samples,
     scenario: Scenario,
     options: Mapping[str, Any] = MappingProxyType({}),
     known: bool = False,
+    scored: Sequence[TensorSpec] | None = None,
 ) -> dict[str, Any]:
-    """Write one cell's part of a job; shape: [n, h, w, c] of the evaluation images, `options` of the runtime.
+    """Write one cell's part of a job; `options` of the runtime.
 
+    samples: for each input an array [n, …], as they were deployed. `scored`: outputs that the accuracy pass sends,
+    where those are others than the bundle's.
     `known`: edgebench wrote the bundle's programs, or the user vouches for them; else the device takes them apart.
     """
+    count = counted(samples)
     return {
         "runtime": runtime,
         "path": deployed.model,
@@ -51,16 +57,32 @@ def cell_job(
         "finish": _finish(bundle, options),
         "options": {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None},
         "files": list(deployed.files),
-        "input": bundle.input.model_dump(mode="json"),
-        "output": bundle.output.model_dump(mode="json"),
-        "preprocessing": bundle.preprocessing.model_dump(mode="json"),
+        "inputs": [
+            {**each.model_dump(mode="json"), "data": _data(path, array)}
+            for each, path, array in zip(bundle.inputs, deployed.data, samples, strict=True)
+        ],
+        "outputs": [each.model_dump(mode="json") for each in bundle.outputs],
+        "scored": [each.name for each in (bundle.judged if scored is None else scored)],
+        "samples": count,
         "dynamic_batch": bundle.dynamic_batch,
-        "evaluation": {"path": deployed.evaluation, "count": shape[0], "shape": list(shape[1:])},
-        "buffers": random.Random(0).sample(range(shape[0]), min(BUFFERS, shape[0])),
+        "buffers": random.Random(0).sample(range(count), min(BUFFERS, count)),
         "threads": scenario.threads,
         "affinity": scenario.affinity,
         "scenario": scenario.model_dump(mode="json"),
     }
+
+
+def _data(path: str, samples: NDArray[Any]) -> dict[str, Any]:
+    """Say where the samples of one input lie; one alone is the same in each inference."""
+    return {"path": path, "count": len(samples), "shape": list(samples.shape[1:]), "dtype": str(samples.dtype)}
+
+
+def counted(samples: Samples) -> int:
+    """Return how many samples there are; `InputError` where inputs hold other numbers of them."""
+    counts = {len(each) for each in samples} - {1}
+    if len(counts) > 1 or 0 in counts:
+        raise InputError(f"the inputs hold {' and '.join(map(str, sorted(counts)))} samples; give as many for each, or one")
+    return max(counts, default=1)
 
 
 def _finish(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -91,12 +113,13 @@ def job(
     }
 
 
-def all_passes(mode: ModeSpec, scenario: Scenario, dynamic_batch: bool) -> list[Pass]:
-    """List a cell's processes: accuracy, memory, then the trials; an offline trial takes each batch size in turn."""
+def all_passes(mode: ModeSpec, scenario: Scenario, dynamic_batch: bool, judged: bool = True) -> list[Pass]:
+    """List a cell's processes: accuracy where it is judged, memory, then the trials; offline with each batch size in turn."""
     sizes = batches(scenario, dynamic_batch)
     trials = [Pass("trial", index, batch) for index in range(mode.trials) for batch in sizes]
     last = [Pass("loadgen", 0, max(sizes))] if scenario.loadgen else []
-    return [Pass("accuracy"), Pass("memory", 0, max(sizes)), *trials, *last]
+    first = [Pass("accuracy")] if judged else []
+    return [*first, Pass("memory", 0, max(sizes)), *trials, *last]
 
 
 def first_passes(bundle: Bundle, cell: int = 0) -> list[Pass]:
@@ -105,7 +128,7 @@ def first_passes(bundle: Bundle, cell: int = 0) -> list[Pass]:
 
 
 def batches(scenario: Scenario, dynamic_batch: bool) -> list[int]:
-    """Return how many images a query holds; offline tries several where the bundle takes any batch."""
+    """Return how many samples a query holds; offline tries several where the bundle takes any batch."""
     if scenario.kind == "multi-stream":
         return [scenario.streams]
     if scenario.kind == "offline":

@@ -243,7 +243,7 @@ def diagnose(session: Session, subject: CellJob, reference: CellJob | None) -> D
 def _arithmetic(session: Session, subject: CellJob) -> Arithmetic | None:
     """Compute samples as the runtime usually does and operator by operator; None where it knows one way alone."""
     other = as_written(subject.bundle, subject.cell.runtime)
-    if other is None:
+    if other is None or subject.data is None or not subject.judged:
         return None
     subject = dataclasses.replace(subject, data=_some(subject.data))
     options = {**subject.cell.options, **other}

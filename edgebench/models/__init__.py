@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgebench.errors import CheckpointError, InputError, MissingExtra, UnknownName
 from edgebench.files import sha256_file, write_json
-from edgebench.schema import Model, Network, Preprocessing
+from edgebench.schema import Model, Network
 from edgebench.trust import check_written, remember
 
 FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
@@ -109,25 +110,26 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
     """Put weights into the network that a model names; counts multiply-accumulates too."""
     from edgebench.models import checkpoint
 
-    spec = model.preprocessing
     if model.architecture == PROGRAM:
         from edgebench.models.program import Program
 
         module = Program(weights.module())
     else:
+        spec = model.preprocessing
         module = build(model.architecture, len(model.classes), spec.channels, spec.height)
         checkpoint.fill(module, weights, where)
         module.eval()
-    return Network(model, module, count_macs(module, spec))
+    network = Network(model, module, None)
+    return replace(network, macs=count_macs(network))
 
 
-def count_macs(module: Any, spec: Preprocessing) -> int | None:
+def count_macs(network: Network) -> int | None:
     """Count the multiply-accumulates of one inference with torch's own counter."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        module(torch.zeros(1, spec.channels, spec.height, spec.width))
+        network.module(*network.example())
     return int(counter.get_total_flops() // 2) or None
 
 

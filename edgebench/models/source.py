@@ -17,7 +17,7 @@ from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
 from edgebench.models.normalization import IMAGENET, TOOLS, preprocessing, tool_versions
-from edgebench.schema import InputPlan, Lineage, Model, Network, Preprocessing, Role
+from edgebench.schema import Input, InputPlan, Lineage, Model, Network, Preprocessing, Role, image_input
 from edgebench.trust import check_program, is_program, remember
 
 if TYPE_CHECKING:
@@ -124,10 +124,16 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
     path = Path(source.text)
     weights = checkpoint.read(path, source.trust)
     if path.suffix == ".pt2":
-        spec = _program_input(source, weights, data)
+        from edgebench.models import program
+
         parameters = sum(value.numel() for value in dict(weights.named_parameters()).values())
+        digest = sha256_file(path)
+        if data is None and source.classes is None and not program.is_classifier(weights):
+            model = _model(source, models.PROGRAM, (), data, program.tensors(weights, path), digest, parameters)
+            return model.model_copy(update={"task": "none"}), weights
+        inputs = (image_input(_program_input(source, weights, data)),)
         classes = _class_names(source, data, _program_classes(weights, path))
-        return _model(source, models.PROGRAM, classes, data, spec, sha256_file(path), parameters), weights
+        return _model(source, models.PROGRAM, classes, data, inputs, digest, parameters), weights
     if source.architecture is None:
         raise InputError(f"{path}: holds weights alone; name its network with --architecture, for instance resnet18")
     names = _class_names(source, data, None)
@@ -135,7 +141,7 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
     module = models.build(source.architecture, len(names), spec.channels, spec.height)
     checkpoint.fill(module, weights, str(path))
     parameters = models.count_parameters(module)
-    return _model(source, source.architecture, names, data, spec, sha256_file(path), parameters), weights
+    return _model(source, source.architecture, names, data, (image_input(spec),), sha256_file(path), parameters), weights
 
 
 def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
@@ -154,7 +160,9 @@ def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     digest = hashlib.sha256()
     for key in sorted(weights):
         digest.update(key.encode() + weights[key].contiguous().numpy().tobytes())
-    return _model(source, source.text, names, data, spec, digest.hexdigest(), models.count_parameters(module)), weights
+    return _model(
+        source, source.text, names, data, (image_input(spec),), digest.hexdigest(), models.count_parameters(module)
+    ), weights
 
 
 def _fill(module: Any) -> None:
@@ -223,9 +231,10 @@ def _spec(source: SourceOptions, data: Dataset | None) -> Preprocessing:
 
 
 def _program_input(source: SourceOptions, program: Any, data: Dataset | None) -> Preprocessing:
-    names = program.graph_signature.user_inputs
-    nodes = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in names]
-    shape = tuple(nodes[0].meta["val"].shape) if len(nodes) == 1 else ()
+    from edgebench.models.program import taken as taken_
+
+    taken = taken_(program)
+    shape = tuple(taken[0][1].shape) if len(taken) == 1 else ()
     if len(shape) != 4 or shape[1] not in (1, 3) or str(shape[0]) != "1":
         raise CheckpointError(f"{source.text}: takes {list(shape)}; export the program with one input [1, 1 or 3, height, width]")
     channels, height, width = (int(value) for value in shape[1:])
@@ -246,7 +255,7 @@ def _model(
     architecture: str,
     classes: tuple[str, ...],
     data: Dataset | None,
-    spec: Preprocessing,
+    inputs: tuple[Input, ...],
     sha256: str,
     parameters: int,
 ) -> Model:
@@ -261,7 +270,7 @@ def _model(
         role=source.role or "baseline",
         task=data.task if data else "multi-class",
         classes=classes,
-        preprocessing=spec,
+        inputs=inputs,
         sha256=sha256,
         parameters=parameters,
         lineage=Lineage(

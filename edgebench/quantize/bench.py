@@ -16,7 +16,7 @@ from edgebench.analysis import metrics, stats
 from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.export import Order, drawn_samples
 from edgebench.bundle.manifest import list_files, write_manifest
-from edgebench.bundle.predict import Array
+from edgebench.bundle.samples import Array
 from edgebench.data import Dataset, Split
 from edgebench.device.job import Pass
 from edgebench.errors import InputError
@@ -107,7 +107,7 @@ class Bench:
         return Found(
             ratio=stats.compare(first, medians, paired=True, floor=None).ratio.value,
             median_ns=float(np.median(medians)),
-            metric=headline(subject.bundle.model.task, subject.data, scores),
+            metric=headline(subject.bundle.model.task, self.data, scores),
             divergence=divergence(self.scores, scores),
             size_bytes=subject.bundle.size_bytes,
         )
@@ -229,6 +229,7 @@ def candidates(session: Session, subjects: Mapping[str, CellJob], rounds: int) -
     rows = {}
     for index, (name, subject) in enumerate(subjects.items()):
         against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None
+        assert subject.data is not None
         metric = headline(subject.bundle.model.task, subject.data, predicted(found[index]))
         rows[name] = Candidate(name, float(np.median(medians[index])), metric, subject.bundle.size_bytes, against)
     return rows

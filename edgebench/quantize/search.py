@@ -15,6 +15,7 @@ from edgebench.bundle.export import Order, build_bundle, calibration_of, exporte
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.bundle.predict import predict
+from edgebench.bundle.samples import samples
 from edgebench.errors import BundleError, ExportError, GoalMissed, InputError
 from edgebench.files import sha256_json
 from edgebench.quantize.bench import Bench, Candidate, Found, Tried, candidates, headline, held_out
@@ -152,7 +153,7 @@ def _begin(session: Session, order: Order, target: Target, options: SearchOption
     """Export the network in float32, prepare it for mixing, and judge it on held-out samples."""
     single, place = _float(session, order, target)
     data, mixer = held_out(order, options.samples), _mixer(order, order.network(), scratch)
-    scores = predict(place, single, data.read("test").images, target)
+    [scores] = predict(place, single, samples(single.inputs, place, data), target)
     metric = headline(order.model.task, data, scores)
     journal = session.options.work / "searches" / f"{key[:32]}.json"
     deadline = time.monotonic() + 60 * options.minutes

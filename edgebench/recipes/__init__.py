@@ -19,7 +19,7 @@ from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
 from edgebench.models import read_model
 from edgebench.models.normalization import TOOLS, tool_versions
-from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role
+from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role, image_input
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha25
         role=job.role,
         task=job.dataset.task,
         classes=job.dataset.classes,
-        preprocessing=spec,
+        inputs=(image_input(spec),),
         sha256=sha256,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         lineage=lineage,

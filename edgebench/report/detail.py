@@ -132,6 +132,8 @@ class Splits:
     def of(self, record: Record) -> tuple[Split | None, str]:
         """Return the split that a record was evaluated on, or None and the reason."""
         ref = record.cell.dataset
+        if ref is None:
+            return None, "no data set given"
         if str(ref) not in self._opened:
             self._opened[str(ref)] = _opened(ref)
         found = self._opened[str(ref)]

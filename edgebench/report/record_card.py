@@ -56,7 +56,7 @@ def sections(record: Record) -> list[Section]:
 
 def _cell(record: Record) -> Iterator[tuple[str, str | None]]:
     cell = record.cell
-    yield "data set", str(cell.dataset)
+    yield "data set", str(cell.dataset) if cell.dataset else None
     yield "target", cell.target
     yield "device", cell.device
     yield "runtime", cell.ran_by
@@ -172,7 +172,8 @@ def _bundle(record: Record) -> Iterator[tuple[str, str | None]]:
         yield "calibration", f"{calibration.method}, {calibration.samples} samples of the {calibration.split} split"
     if record.parity is not None:
         parity = record.parity
-        yield "parity", f"{percent(parity.top1_agreement)} % of {parity.samples} decisions as in torch"
+        if parity.top1_agreement is not None:
+            yield "parity", f"{percent(parity.top1_agreement)} % of {parity.samples} decisions as in torch"
     yield from _facts({**record.bundle_details, **(record.finish or {})})
 
 

@@ -81,7 +81,7 @@ def run_pair(session: Session, first: CellJob, second: CellJob) -> Suite:
     if scenario.kind in ("offline", "server"):
         raise InputError(f"compare runs single-stream, multi-stream and paced; compare records of the scenario {scenario.kind}")
     [batch] = batches(scenario, first.bundle.dynamic_batch)
-    once = [Pass("accuracy", cell=cell) for cell in (0, 1)]
+    once = [Pass("accuracy", cell=cell) for cell, subject in enumerate((first, second)) if subject.judged]
     turns = interleaved(2, session.spec.trials, batch)
     label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
     one, other = run_passes(session, [first, second], [*once, *turns], label)
@@ -101,6 +101,8 @@ def _measured(subject: CellJob, measurement: Measurement, session: Session) -> S
 
 
 def _accuracy(first: CellJob, one: Measurement, second: CellJob, other: Measurement) -> Paired | None:
+    if first.data is None or not first.judged:
+        return None
     task, labels = first.bundle.model.task, first.data.read("test").labels
     if one.predictions is None or other.predictions is None or task == "multi-label":
         return None

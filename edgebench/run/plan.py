@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgebench.bundle.samples import Array, samples
 from edgebench.errors import InputError, UnknownName
 from edgebench.schema import Bundle, Cell, MeterSpec, PlannedCell, Profile, Target
 
@@ -16,14 +17,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CellJob:
-    """What is measured: a cell, its bundle, and the data that it is judged on."""
+    """What is measured: a cell, its bundle, and the data that it is judged on, if any."""
 
     cell: Cell
     key: str
     folder: Path
     bundle: Bundle
-    data: Dataset
+    data: Dataset | None
+    """None: nothing is judged."""
     target: Target
+
+    @property
+    def judged(self) -> bool:
+        """Return whether its outputs are judged: there is data, and an output holds scores."""
+        return self.data is not None and self.bundle.scored is not None
+
+    def samples(self) -> tuple[Array, ...]:
+        """Return the samples of each input [n, …]."""
+        return samples(self.bundle.inputs, self.folder, self.data)
 
     @property
     def meters(self) -> tuple[MeterSpec, ...]:

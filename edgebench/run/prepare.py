@@ -282,6 +282,7 @@ def prepare_bundles(
 ) -> list[CellJob | CellOutcome]:
     """Read and verify bundles, to be measured on the data that they were exported with, or on other data of the same classes.
 
+    What has neither is measured without accuracy.
     `UntrustedFile` where the only one could run code and nobody vouches for it, `DataError` where the data of each cannot be
     read; of several, its cells fail.
     """
@@ -305,12 +306,12 @@ def prepare_bundles(
                 raise
             except (DataError, ExportError, MeasureError, TransportError, UntrustedFile) as error:
                 name = (target.name, bundle.model.name, bundle.format, bundle.precision)
-                ref, known = _dataset_of(folder, bundle, dataset), data if isinstance(data, Dataset) else None
+                ref, known = _dataset_of(bundle, dataset), data if isinstance(data, Dataset) else None
                 prepared.append(session.fail(session.unmeasured(name, ref, known, Scenario()), bundle.model.role, error))
     return prepared
 
 
-def _bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset | DataError]:
+def _bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset | DataError | None]:
     try:
         return read_bundle_and_data(folder, dataset)
     except DataError as error:
@@ -323,10 +324,14 @@ def tie_bundle(session: Session, folder: Path, target: Target, dataset: str | No
     return subject_of(session, folder, bundle, target, data, Scenario())
 
 
-def read_bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset]:
-    """Read a bundle and the data that it is judged on; `InputError` where there are none, or none of its classes."""
+def read_bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dataset | None]:
+    """Read a bundle and the data that it is judged on, if any; `InputError` where those have other classes."""
     bundle = read_bundle(folder)
-    ref = _dataset_of(folder, bundle, dataset)
+    ref = _dataset_of(bundle, dataset)
+    if ref is None:
+        return bundle, None
+    if bundle.scored is None:
+        raise InputError(f"{folder}: nothing of it is judged (task {bundle.model.task}); leave --dataset out")
     data = open_images(ref)
     if data.classes != bundle.model.classes:
         count = len(bundle.model.classes)
@@ -334,8 +339,6 @@ def read_bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dat
     return bundle, data
 
 
-def _dataset_of(folder: Path, bundle: Bundle, dataset: str | None) -> DatasetRef:
-    ref = read_dataset(dataset) if dataset else bundle.model.lineage.dataset
-    if ref is None:
-        raise InputError(f"{folder}: was exported without a data set, so its accuracy is unknown; give --dataset")
-    return ref
+def _dataset_of(bundle: Bundle, dataset: str | None) -> DatasetRef | None:
+    """Name the data that a bundle is judged on; None: it was made without."""
+    return read_dataset(dataset) if dataset else bundle.model.lineage.dataset

@@ -64,13 +64,14 @@ def make_record(
     accuracy: Accuracy | None = None
     if failure is None:
         try:
-            accuracy = judge(subject, measurement.predictions)
+            accuracy = judge(subject, measurement.predictions) if subject.judged else None
         except (ValueError, DataError) as error:
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
-    if failure is not None or accuracy is None:
-        return failed(record, failure or Failure("predictions", "none arrived"))
+    if failure is not None:
+        return failed(record, failure)
+    agreement = None if accuracy is None else accuracy.host_agreement
     try:
-        found = derived(subject.cell, measurement, spec.min_samples, accuracy.host_agreement, bundle.details)
+        found = derived(subject.cell, measurement, spec.min_samples, agreement, bundle.details)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
     trials = counted(subject.cell, measurement.trials)
@@ -89,13 +90,15 @@ def make_record(
     return record.model_copy(update=update)
 
 
-def compared(record: Record, measurement: Measurement, labels: Labels, references: Iterable[tuple[Path, Record]]) -> Record:
+def compared(
+    record: Record, measurement: Measurement, labels: Labels | None, references: Iterable[tuple[Path, Record]]
+) -> Record:
     """Compare its decisions with those of the same model in FP32, and of its teacher, on the same samples.
 
     FP32 is torch's where that was measured; a file that is itself in FP32 is compared with torch alone.
     """
     model, predictions = record.model, measurement.predictions
-    if record.accuracy is None or model is None or predictions is None or model.task == "multi-label":
+    if labels is None or record.accuracy is None or model is None or predictions is None or model.task == "multi-label":
         return record
     own = hits(model.task, scores_of(predictions.values, predictions.columns), labels)
     found: dict[str, Paired] = {}
@@ -134,6 +137,7 @@ def failed(record: Record, failure: Failure) -> Record:
 
 def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
     """Compute the task's metrics from the device's own outputs; ValueError where those, or the host's, are not whole."""
+    assert subject.data is not None
     test, model = subject.data.read("test"), subject.bundle.model
     if predictions is None or predictions.rows != len(test) or predictions.columns != len(model.classes):
         got = "nothing" if predictions is None else f"{predictions.rows} × {predictions.columns} scores"
@@ -154,7 +158,7 @@ def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | N
     chosen = list(subject.bundle.parity_samples)
     if not chosen or "parity.npz" not in subject.bundle.files:
         return None
-    if subject.data.ref != subject.bundle.model.lineage.dataset:
+    if subject.data is None or subject.data.ref != subject.bundle.model.lineage.dataset:
         return None
     with open_npz(subject.folder / "parity.npz", Limit.of(None)) as saved:
         header = saved.header("outputs", "f")

@@ -123,7 +123,7 @@ class Session:
         """Estimate how long a cell takes."""
         return self.spec.seconds(self.scenario(base))
 
-    def unmeasured(self, name: Name, ref: DatasetRef, data: Dataset | None, scenario: Scenario) -> Cell:
+    def unmeasured(self, name: Name, ref: DatasetRef | None, data: Dataset | None, scenario: Scenario) -> Cell:
         """Describe a cell that could not even begin; `data` is None where it cannot be read."""
         target, model, format, precision = name
         return Cell(
@@ -132,7 +132,7 @@ class Session:
             precision=precision,
             bundle_sha256="",
             dataset=ref,
-            evaluation_sha256=data.read("test").sha256 if data else "",
+            evaluation_sha256=data.read("test").sha256 if data else None if ref is None else "",
             target=target,
             device="",
             runtime="",
@@ -172,7 +172,9 @@ def now(ago: float = 0.0) -> str:
     return then.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset, scenario: Scenario) -> CellJob:
+def subject_of(
+    session: Session, folder: Path, bundle: Bundle, target: Target, data: Dataset | None, scenario: Scenario
+) -> CellJob:
     """Tie a bundle to a connected device; `MeasureError` where the device lacks its runtime.
 
     `UntrustedFile`, before anything of it goes there, where it could run code and nobody vouches for it.
@@ -186,8 +188,8 @@ def subject_of(session: Session, folder: Path, bundle: Bundle, target: Target, d
         format=bundle.format,
         precision=bundle.precision,
         bundle_sha256=bundle.sha256,
-        dataset=data.ref,
-        evaluation_sha256=data.read("test").sha256,
+        dataset=data.ref if data else None,
+        evaluation_sha256=data.read("test").sha256 if data else None,
         target=target.name,
         device=device.identity,
         runtime=runtime,
@@ -280,7 +282,7 @@ def _done(session: Session, results: Path, job: CellJob) -> Record | None:
 def _measure_one(session: Session, subject: CellJob, before: float, total: float) -> Record:
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
     scenario = subject.cell.scenario
-    passes = job_.all_passes(session.spec, scenario, subject.bundle.dynamic_batch)
+    passes = job_.all_passes(session.spec, scenario, subject.bundle.dynamic_batch, subject.judged)
     lane, begin, idle = subject.cell.target, time.monotonic(), 0.0
     session.report(label, before, total, lane)
 
@@ -299,7 +301,7 @@ def _measure_one(session: Session, subject: CellJob, before: float, total: float
     cost = meter_cost(session.options.results, subject.cell)
     meters = session.measure.meters or subject.meters
     record = record_.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
-    labels = subject.data.read("test").labels
+    labels = subject.data.read("test").labels if subject.data is not None and subject.judged else None
     record = record_.compared(record, measurement, labels, records_.find_references(session.options.results, subject.cell))
     return records_.save(session.options.results, record, measurement, labels, subject.bundle)
 
@@ -322,15 +324,15 @@ def run_job(
         deploy.no_upload_progress if first.target.transport == "local" else deploy.upload_progress(session.report, first.target)
     )
     for subject in subjects:
-        images = subject.data.read("test").images
+        samples = subject.samples()
         try:
-            deployed = deploy.deploy(subject.target, transport, subject.folder, subject.bundle, images, sent)
+            deployed = deploy.deploy(subject.target, transport, subject.folder, subject.bundle, samples, sent)
         except TransportError as error:
             lost = Failure("deploy", str(error), "look at the device and run again: what has arrived there is not sent again")
             return [measure.failed(lost) for _ in subjects]
         scenario = subject.cell.scenario
         cell = subject.cell
-        given = (subject.bundle, cell.runtime, deployed, images.shape, scenario, cell.options)
+        given = (subject.bundle, cell.runtime, deployed, samples, scenario, cell.options)
         known = session.options.trust or is_own(subject.folder, subject.bundle, cell.runtime)
         cells.append(job_.cell_job(*given, known=known))
     if meters is None:

@@ -34,7 +34,17 @@ from edgebench.schema.bundle import (
 )
 from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
-from edgebench.schema.model import DatasetRef, Lineage, Model, Preprocessing, TensorSpec
+from edgebench.schema.model import (
+    DatasetRef,
+    Input,
+    Lineage,
+    Model,
+    Preprocessing,
+    TensorSpec,
+    Values,
+    image_input,
+    one_image,
+)
 from edgebench.schema.profile import CalibrationPlan, Goals, InputPlan, ModelPlan, PlannedCell, Profile, Variant
 from edgebench.schema.protocols import (
     Block,
@@ -49,6 +59,7 @@ from edgebench.schema.protocols import (
     RuntimeModule,
     Stream,
     Transport,
+    named_tensors,
     no_progress,
 )
 from edgebench.schema.record import (
@@ -104,6 +115,7 @@ __all__ = [
     "Finish",
     "Frozen",
     "Goals",
+    "Input",
     "InputPlan",
     "Install",
     "Interval",
@@ -151,10 +163,14 @@ __all__ = [
     "TensorSpec",
     "Transport",
     "Trial",
+    "Values",
     "Variant",
     "Verdict",
     "VerdictWord",
     "Window",
+    "image_input",
+    "named_tensors",
     "no_progress",
+    "one_image",
     "split_host",
 ]

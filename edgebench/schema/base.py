@@ -9,10 +9,10 @@ from pydantic import (
     ConfigDict,
 )
 
-RECORD_SCHEMA = 3
+RECORD_SCHEMA = 4
 
 
-BUNDLE_SCHEMA = 1
+BUNDLE_SCHEMA = 2
 
 
 METHOD = 2

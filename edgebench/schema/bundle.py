@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from edgebench.schema.base import BUNDLE_SCHEMA, NAME, Frozen
-from edgebench.schema.model import Model, Preprocessing, TensorSpec
+from edgebench.schema.model import Input, Model, TensorSpec, one_image, read_preprocessing
 
 PLACEMENT = "placement"
 """Under which of a bundle's details its `Placement` stands."""
@@ -37,7 +37,7 @@ class Calibration(Frozen):
 class AsRun(Frozen):
     """What the runtime makes of a quantized file on the exporting host, where that is the target: kernels may be fused."""
 
-    top1_agreement: float = Field(description="share of samples that are decided as the file itself says")
+    top1_agreement: float | None = Field(description="share of samples that are decided as the file itself says; null: none is")
     max_abs: float = Field(description="largest difference of any output value to what the file itself says")
     metric: float | None = Field(None, description="headline metric on these samples")
     metric_drop: float | None = Field(None, description="metric of the torch model minus this one")
@@ -51,7 +51,7 @@ class Parity(Frozen):
     source: str = Field(description="`test`, or `synthetic` where no data set was given")
     max_abs: float = Field(description="largest difference of any output value")
     cosine: float = Field(description="smallest cosine similarity of any sample's outputs")
-    top1_agreement: float = Field(description="share of samples with the same decision")
+    top1_agreement: float | None = Field(description="share of samples with the same decision; null: nothing is decided")
     near_ties: int | None = Field(
         None, description="other decisions where the torch model's two scores lie within 1 % of their range; see `build.gate`"
     )
@@ -131,11 +131,11 @@ class Bundle(Frozen):
     runtime: str = Field(pattern=NAME, description="the agent's `rt_<runtime>.py`")
     entry: str = Field(description="the file that the runtime loads")
     files: dict[str, FileEntry]
-    input: TensorSpec
-    output: TensorSpec
-    preprocessing: Preprocessing = Field(description="the model's, in this file's layout")
+    inputs: tuple[Input, ...] = Field(description="what the file takes, in the order of the model's inputs")
+    outputs: tuple[TensorSpec, ...] = Field(description="what the file gives")
+    scored: str | None = Field(None, description="the output that holds the scores; null: none is judged")
     calibration: Calibration | None = None
-    parity: Parity
+    parity: Parity | None = Field(None, description="null: a file that was brought, with nothing to compare it with")
     parity_samples: tuple[int, ...] = Field((), description="indices into the test split of the parity samples")
     macs: int | None = Field(None, description="multiply-accumulates of one inference, counted by torch")
     limits: dict[str, Any] = Field(description="of the target that it was made for, as the exporter's `Limits` write them")
@@ -147,6 +147,22 @@ class Bundle(Frozen):
     sha256: str = ""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_schema_1_was_written(cls, given: Any) -> Any:
+        """Read a bundle of the time when each took one image and gave one row of scores."""
+        if not isinstance(given, Mapping):
+            return given
+        taken, made, spec = (given.get(name) for name in ("input", "output", "preprocessing"))
+        if not isinstance(taken, Mapping) or not isinstance(made, Mapping) or not isinstance(spec, Mapping):
+            return given
+        spec = dict(spec)
+        if given.get("runtime") == "coreml" and taken.get("dtype") == "float32":  # of pixels, which the file normalises
+            spec = read_preprocessing(spec).of_pixels().model_dump(mode="json")
+        kept = {name: value for name, value in given.items() if name not in ("schema", "input", "output", "preprocessing")}
+        written = {"inputs": [{**taken, "preprocessing": spec}], "outputs": [made], "scored": made.get("name")}
+        return {**kept, **written, "schema": BUNDLE_SCHEMA}
 
     @field_validator("details")
     @classmethod
@@ -163,6 +179,16 @@ class Bundle(Frozen):
     def name(self) -> str:
         """Name it as tables do."""
         return f"{self.model.name}.{self.format}.{self.precision}"
+
+    @property
+    def image(self) -> Input:
+        """Return the one input that is an image; `InputError` where there is none, or several."""
+        return one_image(self.name, self.inputs)
+
+    @property
+    def judged(self) -> tuple[TensorSpec, ...]:
+        """List the outputs that accuracy is computed from: the scored one, or none."""
+        return tuple(each for each in self.outputs if each.name == self.scored)
 
     @property
     def placement(self) -> Placement | None:

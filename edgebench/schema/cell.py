@@ -69,8 +69,8 @@ class Cell(Frozen):
     format: str = Field(pattern=NAME)
     precision: str = Field(pattern=NAME)
     bundle_sha256: str
-    dataset: DatasetRef
-    evaluation_sha256: str = Field(description="of the split that accuracy is measured on")
+    dataset: DatasetRef | None = Field(None, description="null: nothing is judged")
+    evaluation_sha256: str | None = Field(None, description="of the split that accuracy is measured on; null: nothing is judged")
     target: str = Field(pattern=NAME)
     device: str = Field(description="hash of the facts that make two devices comparable")
     runtime: str

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
+    ValidationError,
     model_serializer,
     model_validator,
 )
 
-from edgebench.schema.base import NAME, Frozen, Layout, Role, Task
+from edgebench.errors import InputError
+from edgebench.schema.base import NAME, Frozen, Layout, Role
 
 
 class DatasetRef(Frozen):
@@ -61,9 +64,50 @@ class Preprocessing(Frozen):
         usual = {"grey": "mean", "resize": None, "interpolation": None, "antialias": True}
         return {name: value for name, value in handler(self).items() if name not in usual or value != usual[name]}
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of one input, in its layout."""
+        height, width, channels = self.height, self.width, self.channels
+        return (1, channels, height, width) if self.layout == "nchw" else (1, height, width, channels)
+
+    def of_pixels(self) -> Preprocessing:
+        """Return the same without normalisation, which the file itself does: values 0…255."""
+        return self.model_copy(update={"mean": (0.0,) * self.channels, "std": (1 / 255,) * self.channels})
+
+
+def read_preprocessing(given: Any) -> Preprocessing:
+    """Read a part of something that is being read; `ValueError` in one line where it is none."""
+    try:
+        return Preprocessing.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, ("preprocessing", *first["loc"])))
+        raise ValueError(f"{where}: {first['msg']}") from error
+
+
+SMALL = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-32768, 32767), "uint16": (0, 65535)}
+"""Types whose whole range is meant where none is stated; others are masks, indices and lengths, or real."""
+
+
+class Values(Frozen):
+    """How a plain tensor is made, where no data set gives it; what does not belong to the source is null."""
+
+    source: Literal["synthetic", "constant", "file"] = "synthetic"
+    low: int | float | None = Field(None, description="synthetic: the lowest value; null: as suits the dtype")
+    high: int | float | None = Field(None, description="synthetic: the highest, of integers inclusive; null: as suits the dtype")
+    value: int | float | bool | None = Field(None, description="constant: every element")
+    file: str | None = Field(None, description="file: an .npz of the bundle")
+    array: str | None = Field(None, description="file: the array's name in it")
+    sha256: str | None = Field(None, description="file: its hash, or the array's")
+
+    def bounds(self, dtype: str) -> tuple[float, float]:
+        """Return the lowest and the highest synthetic value: as stated, else 0 and 1, or the whole range of small integers."""
+        least, most = SMALL.get(dtype, (0, 1))
+        return (least if self.low is None else self.low, most if self.high is None else self.high)
+
 
 class TensorSpec(Frozen):
-    """One input or output of a bundle's file."""
+    """One input or output of a model or a file."""
 
     name: str
     shape: tuple[int, ...]
@@ -71,10 +115,37 @@ class TensorSpec(Frozen):
     scale: float | None = Field(None, description="real = scale × (quantized − zero_point); null for real tensors")
     zero_point: int | None = None
 
+
+class Input(TensorSpec):
+    """One input, and how it is made: an image by preprocessing, else a plain tensor by its values."""
+
+    preprocessing: Preprocessing | None = Field(None, description="from uint8 images [n, h, w, c]; null: a plain tensor")
+    values: Values | None = Field(None, description="of a plain tensor; null: synthetic, in a range that suits the dtype")
+    carry: str | None = Field(None, description="the output that is fed back into it from the second inference on")
+
     @property
     def is_image(self) -> bool:
+        """Return whether it is made of an image by preprocessing."""
+        return self.preprocessing is not None
+
+    @property
+    def takes_pixels(self) -> bool:
         """Return whether it is an image of whole pixels 0…255, which the file itself normalises."""
-        return self.dtype == "uint8" and self.scale is None
+        return self.is_image and self.dtype == "uint8" and self.scale is None
+
+
+def image_input(spec: Preprocessing, name: str = "input") -> Input:
+    """Describe the input of a network that takes one image: float32, in the layout of its preprocessing."""
+    return Input(name=name, shape=spec.shape, dtype="float32", scale=None, zero_point=None, preprocessing=spec)
+
+
+def one_image(whose: str, inputs: Sequence[Input]) -> Input:
+    """Return the one input that is an image; `InputError` where there is none, or several."""
+    images = [each for each in inputs if each.is_image]
+    if len(images) != 1:
+        names = ", ".join(each.name for each in inputs)
+        raise InputError(f"{whose}: has {len(images) or 'no'} image inputs (it takes: {names}), and one is needed here")
+    return images[0]
 
 
 class Lineage(Frozen):
@@ -93,12 +164,43 @@ class Model(Frozen):
     """A trained network: what it is, and the checkpoint that holds its weights."""
 
     name: str = Field(pattern=NAME)
-    architecture: str = Field(description="a torchvision name, `package.module:factory`, or `exported-program`")
+    architecture: str = Field(description="a torchvision name, `package.module:factory`, `exported-program`, or `file`")
     role: Role = "baseline"
-    task: Task
+    task: str = Field(description="the plugin that decodes and judges its outputs; `none`: nothing is judged")
     classes: tuple[str, ...]
-    preprocessing: Preprocessing
-    sha256: str = Field(description="of the checkpoint file")
+    inputs: tuple[Input, ...] = Field(min_length=1, description="in the order in which the network takes them")
+    sha256: str = Field(description="of the checkpoint file, or of the file that was brought")
     parameters: int
     lineage: Lineage
     metrics: dict[str, float] = Field({}, description="on the validation split, at the chosen epoch")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_it_was_written_before(cls, given: Any) -> Any:
+        """Read `preprocessing`, as models of one image were written, as the input that it describes."""
+        if not isinstance(given, Mapping) or "preprocessing" not in given or "inputs" in given:
+            return given
+        spec = read_preprocessing(given["preprocessing"])
+        kept = {name: value for name, value in given.items() if name != "preprocessing"}
+        return {**kept, "inputs": [image_input(spec).model_dump(mode="json")]}
+
+    @property
+    def image(self) -> Input:
+        """Return the one input that is an image; `InputError` where there is none, or several."""
+        return one_image(self.name, self.inputs)
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """Return that of the one image input; `InputError` where there is none, or several."""
+        spec = self.image.preprocessing
+        assert spec is not None
+        return spec
+
+    def keyed(self) -> dict[str, Any]:
+        """Return what keys hold of it; a model of one image as it was written when every model was one."""
+        written = self.model_dump(mode="json")
+        spec = self.inputs[0].preprocessing
+        if spec is not None and self.inputs == (image_input(spec),):
+            del written["inputs"]
+            written["preprocessing"] = spec.model_dump(mode="json")
+        return written

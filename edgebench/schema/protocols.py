@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from edgebench.schema import bundle
-from edgebench.schema.base import Layout
 from edgebench.schema.bundle import Finish, Limits, Placement
-from edgebench.schema.model import Model, TensorSpec
+from edgebench.schema.model import Input, Model, TensorSpec, Values
 
 L = TypeVar("L", bound=Limits, covariant=True)
 
@@ -24,6 +23,54 @@ class Network:
     module: Any
     macs: int | None
 
+    def example(self, batch: int = 1) -> tuple[Any, ...]:
+        """Make a torch tensor for each of the model's inputs: zeros for images, else as their values say, by a fixed seed."""
+        import torch
+
+        random = torch.Generator().manual_seed(0)
+        return tuple(_example(each, batch, random) for each in self.model.inputs)
+
+    def run(self, *inputs: Any) -> dict[str, Any]:
+        """Run it without gradients; returns its tensors by name.
+
+        A tensor alone is `output`; others are named by key, field or index (`output_0`), nested ones with both.
+        """
+        import torch
+
+        with torch.no_grad():
+            return dict(named_tensors(self.module(*inputs)))
+
+
+def _example(given: Input, batch: int, random: Any) -> Any:
+    import torch
+
+    shape = (batch * given.shape[0], *given.shape[1:]) if given.shape else ()
+    dtype, values = getattr(torch, given.dtype), given.values or Values()
+    if given.is_image or values.source == "file":
+        return torch.zeros(shape, dtype=dtype)
+    if values.source == "constant":
+        return torch.full(shape, values.value or 0, dtype=dtype)
+    low, high = values.bounds(given.dtype)
+    if dtype.is_floating_point:
+        return (low + (high - low) * torch.rand(shape, generator=random)).to(dtype)
+    return torch.randint(int(low), int(high) + 1, shape, generator=random).to(dtype)
+
+
+def named_tensors(outputs: Any, name: str = "output") -> Iterator[tuple[str, Any]]:
+    """Name the tensors in what a network returned; what is no tensor is left out."""
+    if hasattr(outputs, "detach"):
+        yield name, outputs
+        return
+    inner: Mapping[Any, Any] = {}
+    if isinstance(outputs, Mapping):
+        inner = {str(key): value for key, value in outputs.items()}
+    elif isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        inner = dict(zip(outputs._fields, outputs, strict=True))
+    elif isinstance(outputs, tuple | list):
+        inner = {f"{name}_{index}": value for index, value in enumerate(outputs)}
+    for key, value in inner.items():
+        yield from named_tensors(value, key)
+
 
 @dataclass(frozen=True)
 class ExportRequest(Generic[L]):
@@ -33,8 +80,8 @@ class ExportRequest(Generic[L]):
     precision: str
     limits: L
     """The exporter's own."""
-    calibration: Any
-    """float32 calibration inputs [n, c, h, w], or None."""
+    calibration: Sequence[Any] | None
+    """Calibration samples for each of the network's inputs, as it takes them [n, …], or None."""
     dynamic_batch: bool = False
     calibration_method: str = "min-max"
     percentile: float | None = None
@@ -69,9 +116,10 @@ class Exported:
 
     entry: str
     runtime: str
-    input: TensorSpec
-    output: TensorSpec
-    layout: Layout
+    inputs: tuple[Input, ...]
+    """In the order of the model's."""
+    outputs: tuple[TensorSpec, ...]
+    """In the order in which the network returns them; the first holds the scores where there are such."""
     details: Mapping[str, Any]
     placement: Placement | None = None
     """Where the format's compiler placed the operators, where it has one; goals and diagnoses ask for it."""
@@ -79,7 +127,7 @@ class Exported:
     host: tuple[str, str] | None = None
     """Runtime and file that stand in on the exporting host, where the bundle's own cannot run there."""
     evaluate: Callable[[Any], Any] | None = None
-    """float32 inputs [n, c, h, w] → scores [n, classes], where no runtime of the agent can run the file on the host."""
+    """float32 images [n, c, h, w] → scores [n, classes], where no runtime of the agent can run the file on the host."""
     evaluator: str = ""
     """What `evaluate` is."""
 
@@ -193,19 +241,22 @@ class Runtime(Protocol):
     """Which of the methods of `OptionalRuntime` there are."""
 
     def __init__(self, job: Mapping[str, Any]) -> None:
-        """Take the job: `input` and `output` (name, dtype, shape), `preprocessing`, `options`; import the library here."""
+        """Take the job: `inputs` and `outputs` (name, dtype, shape, …), `scored`, `options`; import the library here."""
 
     def load(self, path: str, threads: int) -> None:
         """Open the file."""
 
-    def prepare(self, raw: bytes, shape: Sequence[int]) -> Any:
-        """Turn raw uint8 pixels [n, h, w, c] into what `infer` takes, outside of what is timed."""
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn so many samples, those of each input one after the other, into what `infer` takes, outside of what is timed."""
 
-    def infer(self, tensor: Any) -> Any:
-        """Run one inference; return once its output is in the host's memory."""
+    def infer(self, feed: Any) -> Any:
+        """Run one inference; return its outputs, in the order of the job's, once they are in the host's memory."""
 
-    def scores(self, output: Any) -> bytes:
-        """Return the output as little-endian float32, row by row."""
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as little-endian float32, those of each sample one after the other."""
+
+    def tensors(self, outputs: Any) -> Sequence[Any]:
+        """Return every output as a numpy array, in the order of the job's, real where the file quantizes."""
 
 
 class OptionalRuntime(Protocol):
@@ -223,13 +274,13 @@ class OptionalRuntime(Protocol):
     def profile(self, path: str, threads: int, inputs: Sequence[Any]) -> list[dict[str, Any]]:
         """Load the file and time its nodes: `name`, `op`, `where`, `ns` of one inference each, and what else is known."""
 
-    def take(self, path: str, threads: int, tensors: Sequence[Any], mode: Mapping[str, Any], begun: Callable[[int], None]) -> Any:
+    def take(self, path: str, threads: int, feeds: Sequence[Any], mode: Mapping[str, Any], begun: Callable[[int], None]) -> Any:
         """Take the samples by a clock of its own; `begun` is told the process id that infers.
 
         Returns `load_ns`, `first_ns`, a list `warmup_ns`, `windows` (`ns`, `begin_ns`, `end_ns`, `inferences`) and `stages`.
         """
 
-    def footprint(self, path: str, tensor: Any) -> Mapping[str, Any]:
+    def footprint(self, path: str, feed: Any) -> Mapping[str, Any]:
         """Return the fields of a `memory` event, where another process than the agent's holds the model."""
 
 

@@ -128,7 +128,12 @@ def _from_2(content: dict[str, Any]) -> dict[str, Any]:
     return {**content, "schema": 3}
 
 
-MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2}
+def _from_3(content: dict[str, Any]) -> dict[str, Any]:
+    """Let `Model` read its one image as an input; every cell of schema 3 had a data set."""
+    return {**content, "schema": 4}
+
+
+MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {1: _from_1, 2: _from_2, 3: _from_3}
 """Each turns a record of its schema into one of the next."""
 
 

@@ -52,14 +52,17 @@ def activation_ranges(request: ExportRequest[Limits], prepared: Path, kinds: Seq
     tool = create_calibrator(str(prepared), list(kinds) or None, str(augmented), CalibrationMethod.Percentile)
     names = sorted(tool.tensors_to_calibrate)
 
-    def run(image: Any) -> dict[str, Any]:
-        return dict(zip(names, tool.infer_session.run(names, {"input": image[None]}), strict=True))
+    inputs, samples = request.network.model.inputs, request.calibration or ()
+
+    def run(index: int) -> dict[str, Any]:
+        feed = {each.name: calibration.one(array, index, len(each.shape)) for each, array in zip(inputs, samples, strict=True)}
+        return dict(zip(names, tool.infer_session.run(names, feed), strict=True))
 
     try:
         return calibration.choose(
             request.calibration_method,
             request.percentile,
-            lambda: (run(image) for image in request.calibration),
+            lambda: map(run, range(calibration.count(samples))),
         )
     finally:
         augmented.unlink()

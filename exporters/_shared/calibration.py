@@ -6,7 +6,7 @@ to be counted between them. So memory does not grow with the samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,17 @@ Runs = Callable[[], Iterable[Mapping[str, Array]]]
 """Puts all samples through the network; yields each one's float tensors by name."""
 METHODS = ("min-max", "entropy", "percentile")
 BINS = 2048
+
+
+def count(samples: Sequence[Array]) -> int:
+    """Count samples, of which each input has as many, or one that is the same in each."""
+    return max(map(len, samples), default=0)
+
+
+def one(samples: Array, index: int, rank: int) -> Array:
+    """Take a sample as a network takes it, with so many dimensions: images are kept without their batch of 1."""
+    found = np.asarray(samples[index if len(samples) > 1 else 0])
+    return found[None] if found.ndim < rank else found
 
 
 def choose(method: str, percentile: float | None, runs: Runs) -> Ranges:

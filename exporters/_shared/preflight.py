@@ -14,12 +14,12 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import ExportError
+from edgebench.exporters._shared import ends
 from edgebench.exporters._shared.batch import check_batch
 from edgebench.exporters._shared.tracing import (
     Cached,
     Call,
     Place,
-    example,
     exported,
     exported_calls,
     place_of,
@@ -73,7 +73,7 @@ def _first_run(cached: Cached) -> Exception | None:
 
     try:
         with silent(), torch.no_grad():
-            cached.network.module(example(cached.network))
+            cached.network.module(*cached.network.example())
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
         return error
     return None
@@ -176,17 +176,19 @@ def _convert(cached: Cached, opset: int, dynamic_batch: bool) -> tuple[Exception
     import torch
 
     network, buffer = cached.network, io.BytesIO()
+    inputs, outputs = ends.names(network)
+    both = [*network.model.inputs, *ends.outputs(network)]
     convert: Any = torch.onnx.export  # its types know no buffers
     try:
         with silent():
             convert(
                 network.module,
-                (example(network),),
+                network.example(),
                 buffer,
                 opset_version=opset,
-                input_names=["input"],
-                output_names=["output"],
-                dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}} if dynamic_batch else None,
+                dynamic_axes=ends.first_axes(both, "batch") if dynamic_batch else None,
+                input_names=inputs,
+                output_names=outputs,
                 export_params=False,
                 do_constant_folding=False,
                 dynamo=False,

@@ -59,14 +59,6 @@ class Cached:
         return isinstance(other, Cached) and other.network.model == self.network.model
 
 
-def example(network: Network, batch: int = 1) -> Any:
-    """Make an input of zeros: float32 [batch, c, h, w]."""
-    import torch
-
-    spec = network.model.preprocessing
-    return torch.zeros(batch, spec.channels, spec.height, spec.width)
-
-
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
     """Keep the screen clean of what tracers and converters print, and what their native code prints."""
@@ -103,9 +95,10 @@ def exported(cached: Cached, dynamic_batch: bool = False) -> Any:
     import torch
 
     network = cached.network
-    sizes = ({0: torch.export.Dim("batch", min=1)},) if dynamic_batch else None
+    batch = torch.export.Dim("batch", min=1)
+    sizes = tuple({0: batch} if each.shape else None for each in network.model.inputs) if dynamic_batch else None
     with silent():
-        return torch.export.export(network.module, (example(network, 2 if dynamic_batch else 1),), dynamic_shapes=sizes)
+        return torch.export.export(network.module, network.example(2 if dynamic_batch else 1), dynamic_shapes=sizes)
 
 
 @lru_cache(maxsize=1)
@@ -115,7 +108,7 @@ def traced(cached: Cached, batch: int = 1) -> Any:
 
     with silent():
         trace: Any = torch.jit.trace
-        return trace(cached.network.module, (example(cached.network, batch),), check_trace=False)
+        return trace(cached.network.module, cached.network.example(batch), check_trace=False)
 
 
 def exported_calls(program: Any) -> Iterator[tuple[Call, Any]]:
@@ -215,6 +208,5 @@ def reason(error: BaseException) -> str:
 
 
 def spec_text(request: ExportRequest[Limits]) -> str:
-    """Write the input as `3 × 32 × 32`."""
-    spec = request.network.model.preprocessing
-    return f"{spec.channels} × {spec.height} × {spec.width}"
+    """Write the inputs without their batch, one as `3 × 32 × 32`."""
+    return " and ".join(" × ".join(map(str, each.shape[1:])) or "one number" for each in request.network.model.inputs)

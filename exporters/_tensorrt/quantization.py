@@ -115,6 +115,7 @@ def simulation(request: ExportRequest[Limits], path: Path, ranges: Ranges) -> Ca
             onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         )  # this processor's kernels may saturate
         session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return np.concatenate([session.run(None, {"input": one[None]})[0] for one in inputs])
+        name = request.network.model.image.name
+        return np.concatenate([session.run(None, {name: one[None]})[0] for one in inputs])
 
     return evaluate

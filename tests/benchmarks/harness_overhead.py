@@ -23,6 +23,7 @@ from figures import state
 from edgebench.agent.cell.loop import Loop, calls_per_sample, warm_up
 from edgebench.agent.runtimes import rt_onnxruntime, rt_tflite
 from edgebench.bundle.manifest import read_bundle
+from edgebench.bundle.samples import samples
 from edgebench.device.job import Pass
 from edgebench.run.session import run_job
 from edgebench.schema import Scenario
@@ -52,12 +53,13 @@ def bare(infer: Callable[[Any], Any], inputs: list[Any], seconds: float) -> floa
 def interleaved(folder: Path, format: str, rounds: int, seconds: float) -> tuple[list[float], list[float]]:
     """Alternate windows of the agent's loop and of the bare loop; medians in nanoseconds."""
     made = read_bundle(folder)
-    job: dict[str, Any] = {name: getattr(made, name).model_dump(mode="json") for name in ("input", "output", "preprocessing")}
-    runtime = RUNTIMES[format].Runtime({**job, "options": {}})
+    images, spec = samples(made.inputs, folder, None), made.inputs[0].model_dump(mode="json")
+    data = {"dtype": "uint8", "shape": list(images[0].shape[1:]), "count": len(images[0])}
+    outputs = [each.model_dump(mode="json") for each in made.outputs]
+    job = {"inputs": [{**spec, "data": data}], "outputs": outputs, "scored": [made.scored], "options": {}}
+    runtime = RUNTIMES[format].Runtime(job)
     runtime.load(str(folder / made.entry), 1)
-    draw = np.random.default_rng(0)
-    shape = [1, made.preprocessing.height, made.preprocessing.width, made.preprocessing.channels]
-    inputs = [runtime.prepare(draw.integers(0, 256, shape, dtype=np.uint8).tobytes(), shape) for _ in range(32)]
+    inputs = [runtime.prepare([image.tobytes()], 1) for image in images[0]]
     loop = Loop(runtime.infer, inputs)
     warm, _ = warm_up(loop, 0.1)
     loop.calls = calls_per_sample(warm, 60.0)

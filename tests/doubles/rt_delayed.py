@@ -14,10 +14,10 @@ class Runtime(Base):
         super().__init__(job)
         self._delay = int(os.environ["EDGEBENCH_DELAY_NS"])
 
-    def infer(self, tensor):
-        output = super().infer(tensor)
+    def infer(self, feed):
+        outputs = super().infer(feed)
         if self._delay:
             end = now_ns() + self._delay
             while now_ns() < end:
                 pass
-        return output
+        return outputs

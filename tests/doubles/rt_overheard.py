@@ -14,9 +14,9 @@ class Runtime(Base):
         with open(os.environ["EDGEBENCH_OVERHEARD"], "a") as notes:
             notes.write("%s %s\n" % (job["pass"], os.environ.get("ORT_DISABLE_TELEMETRY")))
 
-    def scores(self, output):
+    def scores(self, outputs):
         links = (os.path.join("/proc/self/fd", name) for name in os.listdir("/proc/self/fd"))
         sockets = sum(os.path.lexists(link) and os.readlink(link).startswith("socket:") for link in links)
         with open(os.environ["EDGEBENCH_OVERHEARD"], "a") as notes:
             notes.write("sockets %d\n" % sockets)
-        return super().scores(output)
+        return super().scores(outputs)

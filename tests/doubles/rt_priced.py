@@ -37,15 +37,15 @@ class Runtime(Base):
         self._ns = int(1e6 * milliseconds)
         self._sign = -1 if self._prices["spoils"] in quantized else 1
 
-    def infer(self, tensor):
-        [output] = super().infer(tensor)
+    def infer(self, feed):
+        [output] = super().infer(feed)
         return [self._sign * output]
 
-    def take(self, path, threads, tensors, mode, began):
+    def take(self, path, threads, feeds, mode, began):
         self.load(path, threads)
         began(os.getpid())
         begin = clock.now_ns()
-        self.infer(tensors[0])
+        self.infer(feeds[0])
         samples = [self._ns + index % 3 for index in range(SAMPLES)]
         window = {"ns": samples, "begin_ns": begin, "end_ns": clock.now_ns(), "inferences": SAMPLES}
         return {"load_ns": 1, "first_ns": self._ns, "warmup_ns": [self._ns], "windows": [window], "stages": {}}

@@ -10,7 +10,7 @@ DISTRIBUTIONS = ("pip", "setuptools")
 
 class Runtime:
     def __init__(self, job):
-        self.classes = job["output"]["shape"][1]
+        self.classes = job["outputs"][0]["shape"][1]
         self.seconds = float(os.environ.get("EDGEBENCH_SLEEP", "0.001"))
         self.fault = os.environ.get("EDGEBENCH_FAULT", "")
         self.job = job
@@ -26,17 +26,17 @@ class Runtime:
         if self.fault == "load":
             raise RuntimeError("no such operator: Frobnicate")
 
-    def prepare(self, raw, shape):
-        return raw
+    def prepare(self, raws, count):
+        return raws
 
-    def infer(self, tensor):
+    def infer(self, feed):
         self.count += 1
         if self.fault == "killed" and self.job["pass"] == "trial" and self.job["trial"] == 1 and self.count == 5:
             os.kill(os.getpid(), 9)
         time.sleep(self.seconds)
-        return tensor
+        return feed
 
-    def scores(self, output):
+    def scores(self, outputs):
         values = [float(index) for index in range(self.classes)]
         if self.fault == "nan":
             values[0] = float("nan")

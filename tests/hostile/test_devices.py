@@ -176,7 +176,12 @@ def test_what_has_no_end_takes_bounded_memory(here: Path, tiny_bundles: Bundles,
 def job(mode: str, **scenario: Any) -> dict[str, Any]:
     """Write a job of one cell whose device builds an engine for two hours."""
     wanted = Scenario(**scenario)
-    cell = {"scenario": wanted.model_dump(), "evaluation": {"count": 10_000}, "output": {"shape": [1, 1000]}}
+    cell = {
+        "scenario": wanted.model_dump(),
+        "samples": 10_000,
+        "outputs": [{"name": "output", "shape": [1, 1000]}],
+        "scored": ["output"],
+    }
     passes = [Pass("finish"), *all_passes(MODES[cast("Mode", mode)], wanted, False)]
     return job_of([{**cell, "finish": {"timeout_seconds": 7200}}], passes, MODES[cast("Mode", mode)], wanted)
 

@@ -15,10 +15,13 @@ from ..hangup import when_host_leaves
 from . import memory
 from .heartbeat import Heartbeat
 from .loop import Loop, calls_per_sample, median, sample, warm_up
+from .samples import Sample, Samples, joined
 from .server import Server, search
 
 CHUNK = 64
 """Predictions of so many samples go into one event."""
+CHUNK_BYTES = 1 << 20
+"""Fewer where they are so large."""
 CHUNK_SECONDS = 20.0
 """Fewer where they took so long: a worker that says nothing counts as hanging."""
 
@@ -53,41 +56,30 @@ class Worker(object):
         self.runtime.load(self.job["path"], self.threads)
         return clock.now_ns() - begin
 
-    def image(self, stream: Any, index: int) -> bytes:
-        """Read one image of the evaluation split as raw uint8."""
-        shape = self.job["evaluation"]["shape"]
-        size = shape[0] * shape[1] * shape[2]
-        stream.seek(index * size)
-        raw = stream.read(size)
-        if len(raw) != size:
-            raise ValueError("evaluation set: sample %d is cut short; remove it from the device and run again" % index)
-        return bytes(raw)
-
-    def raw_queries(self) -> List[List[bytes]]:
-        """Read the buffers' images, each query with as many as the pass's batch."""
+    def raw_queries(self) -> List[List[Sample]]:
+        """Read the buffers' samples, each query with as many as the pass's batch."""
         chosen, batch = self.job["buffers"], self.job["batch"]
-        with open(self.job["evaluation"]["path"], "rb") as stream:
-            images = [self.image(stream, index) for index in chosen]
-        return [[images[(first + more) % len(images)] for more in range(batch)] for first in range(len(images))]
+        with Samples(self.job["inputs"]) as samples:
+            found = [samples.read(index) for index in chosen]
+        return [[found[(first + more) % len(found)] for more in range(batch)] for first in range(len(found))]
 
-    def prepare(self, raw: List[bytes]) -> Any:
-        """Turn one query's images into the runtime's input: one tensor, or one for each image."""
-        shape = self.job["evaluation"]["shape"]
+    def prepare(self, query: List[Sample]) -> Any:
+        """Turn one query's samples into what the runtime takes: one feed, or one for each sample."""
         if self.serial:
-            return [self.runtime.prepare(image, [1] + shape) for image in raw]
-        return self.runtime.prepare(b"".join(raw), [len(raw)] + shape)
+            return [self.runtime.prepare(sample, 1) for sample in query]
+        return self.runtime.prepare(joined(query, self.job["inputs"]), len(query))
 
     @property
     def infer(self) -> Callable[[Any], Any]:
-        """Answer one query; a bundle of batch 1 answers its images one after the other."""
+        """Answer one query; a bundle of batch 1 answers its samples one after the other."""
         one: Callable[[Any], Any] = self.runtime.infer
         if not self.serial:
             return one
 
-        def each(tensors: List[Any]) -> Any:
-            for tensor in tensors:
-                output = one(tensor)
-            return output
+        def each(feeds: List[Any]) -> Any:
+            for feed in feeds:
+                outputs = one(feed)
+            return outputs
 
         return each
 
@@ -103,18 +95,19 @@ def pin(wanted: List[int]) -> None:
 
 
 def accuracy(worker: Worker) -> None:
-    """Infer the whole evaluation split, in order."""
+    """Infer all samples, in order."""
     worker.load()
     worker.stage = "predictions"
-    evaluation, batch = worker.job["evaluation"], worker.job["batch"]
+    count, batch = worker.job["samples"], worker.job["batch"]
     chunk: List[bytes] = []
     first, reported = 0, time.monotonic()
-    with open(evaluation["path"], "rb") as stream:
-        for begin in range(0, evaluation["count"], batch):
-            end = min(begin + batch, evaluation["count"])
-            output = worker.runtime.infer(worker.prepare([worker.image(stream, index) for index in range(begin, end)]))
-            chunk.append(worker.runtime.scores(output))
-            if end - first >= CHUNK or end == evaluation["count"] or time.monotonic() - reported > CHUNK_SECONDS:
+    with Samples(worker.job["inputs"]) as samples:
+        for begin in range(0, count, batch):
+            end = min(begin + batch, count)
+            outputs = worker.runtime.infer(worker.prepare([samples.read(index) for index in range(begin, end)]))
+            chunk.append(worker.runtime.scores(outputs))
+            full = end - first >= CHUNK or len(chunk) * len(chunk[0]) >= CHUNK_BYTES
+            if full or end == count or time.monotonic() - reported > CHUNK_SECONDS:
                 values = base64.b64encode(b"".join(chunk)).decode("ascii")
                 worker.events.emit("predictions", first=first, rows=end - first, values=values)
                 chunk, first, reported = [], end, time.monotonic()
@@ -158,8 +151,7 @@ def resident(worker: Worker) -> None:
     worker.stage = "memory"
     raw = worker.raw_queries()[0]
     if "footprint" in worker.offers:  # the memory is that of a program, not of this process
-        shape = [1] + worker.job["evaluation"]["shape"]
-        worker.events.emit("memory", **worker.runtime.footprint(worker.job["path"], worker.runtime.prepare(raw[0], shape)))
+        worker.events.emit("memory", **worker.runtime.footprint(worker.job["path"], worker.runtime.prepare(raw[0], 1)))
         return
     baseline = memory.status_bytes("VmRSS")
     peak = memory.Peak()
@@ -198,12 +190,12 @@ def trial(worker: Worker) -> None:
     worker.stage = "first inference"
     infer = worker.infer
     begin = clock.now_ns()
-    output = infer(inputs[0])
+    outputs = infer(inputs[0])
     first_ns = clock.now_ns() - begin
     scores_ns = []
     for _ in job["buffers"]:
         begin = clock.now_ns()
-        worker.runtime.scores(output)
+        worker.runtime.scores(outputs)
         scores_ns.append((clock.now_ns() - begin) // (1 if worker.serial else job["batch"]))
     events.emit("loaded", load_ns=load_ns, first_ns=first_ns, prepare_ns=prepare_ns, scores_ns=scores_ns)
     worker.stage = "warm-up"

@@ -26,8 +26,8 @@ def apply(images: Any, spec: Dict[str, Any]) -> Any:
 
 
 def quantized(real: Any, spec: Dict[str, Any]) -> Any:
-    """Turn an input into a file's integers; `spec` is `schema.TensorSpec` as a dictionary, of int8 or uint8."""
-    low, high = {"int8": (-128, 127), "uint8": (0, 255)}[spec["dtype"]]
+    """Turn an input into a file's integers; `spec` is `schema.TensorSpec` as a dictionary, of int8, uint8 or int16."""
+    low, high = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-32768, 32767)}[spec["dtype"]]
     return ((real / spec["scale"]).round() + spec["zero_point"]).clip(low, high).astype(spec["dtype"])
 
 

@@ -8,10 +8,10 @@ import asyncio
 import os
 import sys
 import warnings
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 from ..clock import now_ns
-from . import preprocess
+from . import preprocess, tensors
 
 MODULES = ("coremltools",)
 DISTRIBUTIONS = ("coremltools",)
@@ -21,7 +21,7 @@ DEVICES = {"MLCPUComputeDevice": "CPU", "MLGPUComputeDevice": "GPU", "MLNeuralEn
 
 
 class Runtime(object):
-    """One loaded package; images are made before timing."""
+    """One loaded package; feeds are made before timing."""
 
     def __init__(self, job: Dict[str, Any]) -> None:
         options = job["options"]
@@ -37,7 +37,9 @@ class Runtime(object):
         self._ct = coremltools
         self._job = job
         self._units = coremltools.ComputeUnit[units]
-        self._is_image = job["input"]["dtype"] == "uint8"
+        self._names = [spec["name"] for spec in job["outputs"]]
+        self._carried = tensors.carried(job)
+        self._state: Dict[str, Any] = {}
         self.OFFERS = ("stages", "profile", "take") if options.get("benchmarker") else ("stages", "profile")
 
     def load(self, path: str, threads: int) -> None:
@@ -58,24 +60,37 @@ class Runtime(object):
             return str(error)
         return "Core ML did not open the package"
 
-    def prepare(self, raw: bytes, shape: Any) -> Any:
-        """Turn raw uint8 pixels [1, h, w, c] into an image, or a float32 tensor of pixels [1, c, h, w]."""
-        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        spec, name = self._job["preprocessing"], self._job["input"]["name"]
-        if not self._is_image:
-            return {name: preprocess.resized(images, spec).transpose(0, 3, 1, 2).astype("float32")}
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn a sample into images and tensors, by the names of the inputs."""
+        return {spec["name"]: self._value(raw, spec) for raw, spec in zip(raws, self._job["inputs"])}
+
+    def _value(self, raw: bytes, spec: Dict[str, Any]) -> Any:
+        """Make an input: a picture of whole pixels, or a tensor; Core ML takes float16, float32 and int32."""
+        if spec["preprocessing"] is None or spec["dtype"] != "uint8":
+            return tensors.tensor(self._np, raw, spec)
         from PIL import Image
 
-        pixels = preprocess.whole(images, spec)[0]
-        return {name: Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)}
+        images = self._np.frombuffer(raw, dtype="uint8").reshape([-1] + spec["data"]["shape"][-3:])
+        pixels = preprocess.whole(images, spec["preprocessing"])[0]
+        return Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
 
-    def infer(self, tensor: Any) -> Any:
-        """Run one inference: image in, scores, probabilities and label out."""
-        return self._model.predict(tensor)
+    def infer(self, feed: Any) -> Any:
+        """Run one inference: images and tensors in, the outputs by name."""
+        if not self._carried:
+            return self._model.predict(feed)
+        feed.update(self._state)
+        outputs = self._model.predict(feed)
+        for given, made in self._carried:
+            self._state[self._job["inputs"][given]["name"]] = outputs[self._names[made]]
+        return outputs
 
-    def scores(self, output: Any) -> bytes:
-        """Return the scores as float32 bytes."""
-        return bytes(self._np.asarray(output[self._job["output"]["name"]]).astype("<f4").tobytes())
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as float32 bytes."""
+        return tensors.scores(self._np, self.tensors(outputs), self._job)
+
+    def tensors(self, outputs: Any) -> List[Any]:
+        """Return the outputs that the bundle names as arrays."""
+        return [self._np.asarray(outputs[name]) for name in self._names]
 
     def stages(self, inputs: Any) -> Dict[str, List[int]]:
         """Tell how much of an inference is Core ML's own, without Python's part; an older coremltools cannot."""
@@ -99,7 +114,7 @@ class Runtime(object):
         return [planned(plan, each, total) for each in operations if not each.operator_name.endswith("const")]
 
     def take(
-        self, path: str, threads: int, tensors: List[Any], mode: Dict[str, Any], begun: Callable[[int], None]
+        self, path: str, threads: int, feeds: List[Any], mode: Dict[str, Any], begun: Callable[[int], None]
     ) -> Dict[str, Any]:
         """Let MLModelBenchmarker load and predict; it asks with one image after the other."""
         from coremltools.models.ml_program.experimental.perf_utils import MLModelBenchmarker
@@ -107,7 +122,7 @@ class Runtime(object):
         self.load(path, threads)
         loop = asyncio.new_event_loop()
         try:
-            taken: Dict[str, Any] = loop.run_until_complete(benchmarked(MLModelBenchmarker(self._model), tensors, mode, begun))
+            taken: Dict[str, Any] = loop.run_until_complete(benchmarked(MLModelBenchmarker(self._model), feeds, mode, begun))
         finally:
             loop.close()
         return taken

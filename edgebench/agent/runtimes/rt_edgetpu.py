@@ -5,9 +5,9 @@ import importlib.util
 import os
 import re
 import sys
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
-from . import preprocess
+from . import tensors
 
 MODULES = ("tflite_runtime.interpreter",)
 DISTRIBUTIONS: Tuple[str, ...] = ()
@@ -100,6 +100,8 @@ class Runtime(object):
 
         self._np = numpy
         self._job = job
+        self._carried = tensors.carried(job)
+        self._state: Dict[int, Any] = {}
         self._options = job["options"]
         self._check_options()
         self._interpreter_module, self._version = self._imported()
@@ -154,8 +156,10 @@ class Runtime(object):
         )
         self._interpreter.allocate_tensors()
         self._last_words("")
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        given = tensors.named(self._interpreter.get_input_details(), self._job["inputs"])
+        made = tensors.named(self._interpreter.get_output_details(), self._job["outputs"])
+        self._inputs = [item["index"] for item in given]
+        self._outputs = [item["index"] for item in made]
 
     def _last_words(self, text: str) -> None:
         """Leave on standard error what the supervisor tells if this process dies."""
@@ -182,17 +186,27 @@ class Runtime(object):
                 "else use it, and let the user be in the group plugdev or apex" % (where, message)
             )
 
-    def prepare(self, raw: bytes, shape: Any) -> Any:
-        """Turn raw uint8 pixels [n, h, w, c] into the quantized input tensor."""
-        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        return preprocess.quantized(preprocess.apply(images, self._job["preprocessing"]), self._job["input"])
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn samples into the quantized input tensors."""
+        return tensors.feeds(self._np, raws, self._job)
 
-    def infer(self, tensor: Any) -> Any:
-        """Run one inference: host tensor in, host tensor out."""
-        self._interpreter.set_tensor(self._input, tensor)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+    def infer(self, feed: Any) -> Any:
+        """Run one inference: host tensors in, host tensors out."""
+        interpreter = self._interpreter
+        for given, tensor in self._state.items():
+            feed[given] = tensor
+        for index, tensor in zip(self._inputs, feed):
+            interpreter.set_tensor(index, tensor)
+        interpreter.invoke()
+        outputs = [interpreter.get_tensor(index) for index in self._outputs]
+        for given, made in self._carried:
+            self._state[given] = outputs[made]
+        return outputs
 
-    def scores(self, output: Any) -> bytes:
-        """Return the outputs as float32 bytes, row by row, dequantized."""
-        return bytes(preprocess.dequantized(output, self._job["output"]).astype("<f4").tobytes())
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as float32 bytes, sample by sample, dequantized."""
+        return tensors.scores(self._np, outputs, self._job)
+
+    def tensors(self, outputs: Any) -> List[Any]:
+        """Return all outputs as arrays, dequantized."""
+        return tensors.real(outputs, self._job)

@@ -4,9 +4,9 @@ import json
 import os
 import tempfile
 import time
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
-from . import onnxfile, preprocess
+from . import onnxfile, tensors
 
 PACKAGE = "onnxruntime"
 MODULES = ("onnxruntime",)
@@ -24,7 +24,7 @@ KERNEL = "_kernel_time"
 
 
 class Runtime(object):
-    """One session; tensors are feeds made before timing."""
+    """One session; feeds are made before timing."""
 
     OFFERS = ("profile",)
 
@@ -35,8 +35,10 @@ class Runtime(object):
         self._np = numpy
         self._ort = onnxruntime
         self._job = job
-        self._name = job["input"]["name"]
-        self._outputs = [job["output"]["name"]]
+        self._names = [spec["name"] for spec in job["inputs"]]
+        self._outputs = [spec["name"] for spec in job["outputs"]]
+        self._carried = [(self._names[given], made) for given, made in tensors.carried(job)]
+        self._state: Dict[str, Any] = {}
         level = job["options"].get("optimization", "all")
         if level not in LEVELS:
             raise ValueError("onnxruntime: optimization is one of %s, not %r" % (", ".join(LEVELS), level))
@@ -57,18 +59,27 @@ class Runtime(object):
     def _open(self, path: str, options: Any) -> None:
         self._session = self._ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
-    def prepare(self, raw: bytes, shape: Any) -> Any:
-        """Turn raw uint8 pixels [n, h, w, c] into a feed."""
-        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        return {self._name: preprocess.apply(images, self._job["preprocessing"])}
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn samples into a feed: each input's tensor by its name."""
+        return dict(zip(self._names, tensors.feeds(self._np, raws, self._job)))
 
-    def infer(self, tensor: Any) -> Any:
-        """Run one inference: host tensor in, host tensor out."""
-        return self._session.run(self._outputs, tensor)
+    def infer(self, feed: Any) -> Any:
+        """Run one inference: host tensors in, host tensors out."""
+        if not self._carried:
+            return self._session.run(self._outputs, feed)
+        feed.update(self._state)
+        outputs = self._session.run(self._outputs, feed)
+        for name, index in self._carried:
+            self._state[name] = outputs[index]
+        return outputs
 
-    def scores(self, output: Any) -> bytes:
-        """Return the outputs as float32 bytes, row by row."""
-        return bytes(output[0].astype("<f4").tobytes())
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as float32 bytes, sample by sample."""
+        return tensors.scores(self._np, outputs, self._job)
+
+    def tensors(self, outputs: Any) -> List[Any]:
+        """Return all outputs as arrays."""
+        return tensors.real(outputs, self._job)
 
     def profile(self, path: str, threads: int, inputs: Any) -> List[Dict[str, Any]]:
         """Time every kernel with the runtime's own profiler, and read the graph as it was optimised."""

@@ -5,12 +5,12 @@ import ctypes
 import importlib.util
 import os
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence
 
 from .. import facts
 from ..tensorrt import cuda, engine_builder, engines, trtexec, trtexec_runtime
 from ..tensorrt import log as tensorrt_log
-from . import preprocess
+from . import tensors
 
 MODULES = ("tensorrt",)
 DISTRIBUTIONS = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12", "tensorrt-bindings")
@@ -38,8 +38,27 @@ def version() -> Optional[str]:
         return None
 
 
+TYPES = (
+    ("FLOAT", "float32"),
+    ("HALF", "float16"),
+    ("INT8", "int8"),
+    ("INT32", "int32"),
+    ("INT64", "int64"),
+    ("UINT8", "uint8"),
+    ("BOOL", "bool"),
+)
+"""TensorRT's words and numpy's."""
+
+
+Side = NamedTuple(
+    "Side",
+    [("name", str), ("size", int), ("host", int), ("device", int), ("view", Any)],
+)
+"""One input or output: bytes, addresses in pinned memory and on the GPU, and the pinned memory as an array."""
+
+
 class Runtime(object):
-    """One engine on one stream; input and output are float32 of fixed shapes."""
+    """One engine on one stream; inputs and outputs have fixed shapes."""
 
     OFFERS = ("finish", "stages", "device_bytes", "profile")
 
@@ -60,6 +79,8 @@ class Runtime(object):
         self._cuda: Any = None
         self._journal = engine_builder.journal(tensorrt)
         self._context: Any = None
+        self._carried = tensors.carried(job)
+        self._state: Dict[int, Any] = {}
 
     def _reach(self) -> Any:
         if self._cuda is None:
@@ -118,41 +139,42 @@ class Runtime(object):
         """Give the engine's tensors memory on both sides, and choose how it is called."""
         self._stream = self._cuda.stream()
         ends = _tensors(self._trt, self._engine)
-        self._shape = self._checked(ends, "input")
-        self._out_shape = self._checked(ends, "output")
-        self._in, self._out = self._job["input"]["name"], self._job["output"]["name"]
-        sizes = [4 * int(self._np.prod(shape)) for shape in (self._shape, self._out_shape)]
-        self._in_bytes, self._out_bytes = sizes
-        self._in_device, self._out_device = [self._cuda.allocate(size) for size in sizes]
-        self._in_host, self._out_host = [self._cuda.pinned(size) for size in sizes]
-        self._given = self._view(self._in_host, self._shape)
-        self._made = self._view(self._out_host, self._out_shape)
+        self._given = self._sides(ends, "input")
+        self._made = self._sides(ends, "output")
+        sides = self._given + self._made
         if hasattr(self._context, "set_tensor_address"):
-            self._context.set_tensor_address(self._in, self._in_device)
-            self._context.set_tensor_address(self._out, self._out_device)
+            for side in sides:
+                self._context.set_tensor_address(side.name, side.device)
             self._enqueue = self._named
         else:
-            addresses = {self._in: self._in_device, self._out: self._out_device}
+            addresses = {side.name: side.device for side in sides}
             self._bindings = [addresses[name] for name in ends]
             self._enqueue = self._numbered
 
-    def _checked(self, ends: Dict[str, Any], side: str) -> Any:
-        """Return the shape of the engine's input or output; ValueError where it is not the bundle's."""
-        spec = self._job[side]
-        wanted = [name for name, (given, _, _) in ends.items() if given == (side == "input")]
-        if wanted != [spec["name"]]:
-            raise ValueError("the engine's %s is %s, the bundle's %r" % (side, wanted, spec["name"]))
-        _, shape, kind = ends[spec["name"]]
-        if shape != tuple(spec["shape"]) or min(shape) < 1:
-            raise ValueError("the engine's %s has the shape %s, the bundle's %s" % (side, shape, tuple(spec["shape"])))
-        if kind != self._trt.DataType.FLOAT:
-            raise ValueError("the engine's %s is %s; only float32 is fed: export it with float32 in and out" % (side, kind))
-        return shape
+    def _sides(self, ends: Dict[str, Any], which: str) -> List[Any]:
+        """Return the engine's inputs or outputs, in the order of the bundle's; ValueError where they are not the bundle's."""
+        specs = self._job[which + "s"]
+        wanted = [spec["name"] for spec in specs]
+        found = [name for name, (given, _, _) in ends.items() if given == (which == "input")]
+        if sorted(found) != sorted(wanted):
+            raise ValueError("the engine's %s is %s, the bundle's %s" % (which, found, wanted))
+        return [self._side(which, spec, ends[spec["name"]]) for spec in specs]
 
-    def _view(self, address: int, shape: Any) -> Any:
-        size = int(self._np.prod(shape))
-        floats: Any = (ctypes.c_float * size).from_address(address)
-        return self._np.frombuffer(floats, dtype="float32").reshape(shape)
+    def _side(self, which: str, spec: Dict[str, Any], end: Any) -> "Side":
+        """Give one of the engine's tensors memory on both sides."""
+        _, shape, kind = end
+        if shape != tuple(spec["shape"]) or min(shape, default=1) < 1:
+            raise ValueError("the engine's %s has the shape %s, the bundle's %s" % (which, shape, tuple(spec["shape"])))
+        dtype = {getattr(self._trt.DataType, word): name for word, name in TYPES if hasattr(self._trt.DataType, word)}.get(kind)
+        if dtype is None or dtype != spec["dtype"]:
+            raise ValueError(
+                "the engine's %s %s is %s, the bundle's %s; export it again" % (which, spec["name"], kind, spec["dtype"])
+            )
+        size = int(self._np.prod(shape)) * self._np.dtype(dtype).itemsize
+        host = self._cuda.pinned(size)
+        octets: Any = (ctypes.c_uint8 * size).from_address(host)
+        view = self._np.frombuffer(octets, dtype=dtype).reshape(shape)
+        return Side(spec["name"], size, host, self._cuda.allocate(size), view)
 
     def _named(self) -> bool:
         return bool(self._context.execute_async_v3(self._stream))
@@ -160,28 +182,44 @@ class Runtime(object):
     def _numbered(self) -> bool:
         return bool(self._context.execute_async_v2(self._bindings, self._stream))
 
-    def prepare(self, raw: bytes, shape: Any) -> Any:
-        """Turn raw uint8 pixels [n, h, w, c] into the input tensor; ValueError where it does not fit the engine."""
-        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        tensor = self._np.ascontiguousarray(preprocess.apply(images, self._job["preprocessing"]))
-        if tensor.shape != tuple(self._job["input"]["shape"]) or tensor.dtype != self._np.float32:
-            wanted = tuple(self._job["input"]["shape"])
-            raise ValueError("the engine takes float32 %s, and the input is %s %s" % (wanted, tensor.dtype, tensor.shape))
-        return tensor
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn samples into the input tensors; ValueError where they do not fit the engine."""
+        feed = [self._np.asarray(each, order="C") for each in tensors.feeds(self._np, raws, self._job)]
+        for each, spec in zip(feed, self._job["inputs"]):
+            if list(each.shape) != list(spec["shape"]) or str(each.dtype) != spec["dtype"]:
+                wanted = (spec["dtype"], tuple(spec["shape"]), each.dtype, each.shape)
+                raise ValueError("the engine takes %s %s, and the input is %s %s" % wanted)
+        return feed
 
-    def infer(self, tensor: Any) -> Any:
-        """Run one inference: host tensor in, host tensor out, both transfers included."""
-        self._given[:] = tensor
-        self._cuda.to_device(self._in_device, self._in_host, self._in_bytes, self._stream)
+    def infer(self, feed: Any) -> Any:
+        """Run one inference: host tensors in, host tensors out, all transfers included."""
+        self._write(feed)
+        for side in self._given:
+            self._cuda.to_device(side.device, side.host, side.size, self._stream)
         if not self._enqueue():
             raise ValueError(self._reason("running the engine"))
-        self._cuda.to_host(self._out_host, self._out_device, self._out_bytes, self._stream)
+        for side in self._made:
+            self._cuda.to_host(side.host, side.device, side.size, self._stream)
         self._cuda.synchronize(self._stream)
-        return self._made.copy()
+        outputs = [side.view.copy() for side in self._made]
+        for given, made in self._carried:
+            self._state[given] = outputs[made]
+        return outputs
 
-    def scores(self, output: Any) -> bytes:
-        """Return the outputs as float32 bytes, row by row."""
-        return bytes(output.astype("<f4").tobytes())
+    def _write(self, feed: Any) -> None:
+        """Put the inputs, and what is carried over, where the GPU takes them from."""
+        for given, tensor in self._state.items():
+            feed[given] = tensor
+        for side, tensor in zip(self._given, feed):
+            side.view[...] = tensor
+
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as float32 bytes, sample by sample."""
+        return tensors.scores(self._np, outputs, self._job)
+
+    def tensors(self, outputs: Any) -> List[Any]:
+        """Return all outputs as arrays."""
+        return tensors.real(outputs, self._job)
 
     def stages(self, inputs: List[Any]) -> Dict[str, List[int]]:
         """Time the parts of inferences by events on the stream, nanoseconds each."""
@@ -189,7 +227,7 @@ class Runtime(object):
         found = {name: [] for name in STAGES}  # type: Dict[str, List[int]]
         end = time.monotonic() + STAGE_SECONDS
         for index in range(STAGE_RUNS):
-            self._given[:] = inputs[index % len(inputs)]
+            self._write(inputs[index % len(inputs)])
             self._marked(marks)
             for name, begin, after in zip(STAGES, marks, marks[1:]):
                 found[name].append(self._cuda.elapsed_ns(begin, after))
@@ -200,12 +238,14 @@ class Runtime(object):
     def _marked(self, marks: List[Any]) -> None:
         """Run one inference with an event before and after each part."""
         self._cuda.record(marks[0], self._stream)
-        self._cuda.to_device(self._in_device, self._in_host, self._in_bytes, self._stream)
+        for side in self._given:
+            self._cuda.to_device(side.device, side.host, side.size, self._stream)
         self._cuda.record(marks[1], self._stream)
         if not self._enqueue():
             raise ValueError(self._reason("running the engine"))
         self._cuda.record(marks[2], self._stream)
-        self._cuda.to_host(self._out_host, self._out_device, self._out_bytes, self._stream)
+        for side in self._made:
+            self._cuda.to_host(side.host, side.device, side.size, self._stream)
         self._cuda.record(marks[3], self._stream)
         self._cuda.synchronize(self._stream)
 
@@ -219,7 +259,7 @@ class Runtime(object):
         if not self._integrated:
             return max(0, int(self._free_before - self._cuda.free_bytes()))
         allocated = tensorrt_log.allocated_bytes(self._journal.text)
-        return None if allocated is None else allocated + self._in_bytes + self._out_bytes
+        return None if allocated is None else allocated + sum(side.size for side in self._given + self._made)
 
     def profile(self, path: str, threads: int, inputs: List[Any]) -> List[Dict[str, Any]]:
         """Time every layer of the engine by TensorRT's profiler: the mean of some inferences, in nanoseconds."""

@@ -1,9 +1,9 @@
 """TFLite files on LiteRT (`ai_edge_litert`), else on `tflite_runtime`."""
 
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from .. import clock
-from . import cut, preprocess
+from . import cut, tensors
 
 PACKAGE = "ai-edge-litert"
 MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
@@ -28,33 +28,42 @@ class Runtime(object):
         self._np = numpy
         self._interpreter_type = Interpreter
         self._job = job
+        self._carried = tensors.carried(job)
+        self._state: Dict[int, Any] = {}
 
     def load(self, path: str, threads: int) -> None:
         """Open the file and allocate its tensors."""
         self._interpreter = self._interpreter_type(model_path=path, num_threads=threads)
         self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._output = self._interpreter.get_output_details()[0]["index"]
+        given = tensors.named(self._interpreter.get_input_details(), self._job["inputs"])
+        made = tensors.named(self._interpreter.get_output_details(), self._job["outputs"])
+        self._inputs = [item["index"] for item in given]
+        self._outputs = [item["index"] for item in made]
 
-    def prepare(self, raw: bytes, shape: Any) -> Any:
-        """Turn raw uint8 pixels [n, h, w, c] into the input tensor, quantized if the file wants that."""
-        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        real = preprocess.apply(images, self._job["preprocessing"])
-        spec = self._job["input"]
-        return real if spec["scale"] is None else preprocess.quantized(real, spec)
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn samples into the input tensors, quantized if the file wants that."""
+        return tensors.feeds(self._np, raws, self._job)
 
-    def infer(self, tensor: Any) -> Any:
-        """Run one inference: host tensor in, host tensor out."""
-        self._interpreter.set_tensor(self._input, tensor)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(self._output)
+    def infer(self, feed: Any) -> Any:
+        """Run one inference: host tensors in, host tensors out."""
+        interpreter = self._interpreter
+        for given, tensor in self._state.items():
+            feed[given] = tensor
+        for index, tensor in zip(self._inputs, feed):
+            interpreter.set_tensor(index, tensor)
+        interpreter.invoke()
+        outputs = [interpreter.get_tensor(index) for index in self._outputs]
+        for given, made in self._carried:
+            self._state[given] = outputs[made]
+        return outputs
 
-    def scores(self, output: Any) -> bytes:
-        """Return the outputs as float32 bytes, row by row, dequantized if need be."""
-        spec = self._job["output"]
-        if spec["scale"] is not None:
-            output = preprocess.dequantized(output, spec)
-        return bytes(output.astype("<f4").tobytes())
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as float32 bytes, sample by sample, dequantized if need be."""
+        return tensors.scores(self._np, outputs, self._job)
+
+    def tensors(self, outputs: Any) -> List[Any]:
+        """Return all outputs as arrays, dequantized if need be."""
+        return tensors.real(outputs, self._job)
 
     def profile(self, path: str, threads: int, inputs: Any) -> List[Dict[str, Any]]:
         """Say which operators a delegate takes, and time them by cutting the file after each: the interpreter times none."""
@@ -62,12 +71,12 @@ class Runtime(object):
         details = [_plain(item) for item in self._interpreter._get_ops_details()]
         operators = [item for item in details if item["op"] != "DELEGATE"]
         taken = set(cut.delegated(operators, [item for item in details if item["op"] == "DELEGATE"]))
-        tensors = {item["index"]: item for item in self._interpreter.get_tensor_details()}
-        computed = {self._input}.union(*(item["outputs"] for item in operators))
+        known = {item["index"]: item for item in self._interpreter.get_tensor_details()}
+        computed = set(self._inputs).union(*(item["outputs"] for item in operators))
         times = self._times(path, threads, operators, inputs[0])
         found = []
         for index, item in enumerate(operators):
-            first = tensors.get(item["outputs"][0], {})
+            first = known.get(item["outputs"][0], {})
             found.append(
                 {
                     "name": str(first.get("name", "")).split(";")[0] or "%s_%d" % (item["op"], index),
@@ -81,12 +90,12 @@ class Runtime(object):
             )
         return found
 
-    def _times(self, path: str, threads: int, operators: List[Dict[str, Any]], tensor: Any) -> Optional[List[float]]:
+    def _times(self, path: str, threads: int, operators: List[Dict[str, Any]], feed: Any) -> Optional[List[float]]:
         """Time the file cut after each operator; nanoseconds that each adds, or None where that would take too long."""
         with open(path, "rb") as stream:
             content = stream.read()
         outputs = [item["index"] for item in self._interpreter.get_output_details()]
-        whole = self._least_ns(content, threads, tensor, LEAST)
+        whole = self._least_ns(content, threads, feed, LEAST)
         runs = int(BUDGET_NS / (whole * len(operators) / 2))
         if 3 * runs < LEAST:
             return None
@@ -94,15 +103,16 @@ class Runtime(object):
         until = [0.0]
         for count in range(1, len(operators) + 1):
             shorter = cut.short(content, count, cut.alive(operators, count, outputs))
-            until.append(self._least_ns(shorter, threads, tensor, runs))
+            until.append(self._least_ns(shorter, threads, feed, runs))
         until = cut.rising(until)
         return [until[index + 1] - until[index] for index in range(len(operators))]
 
-    def _least_ns(self, content: bytes, threads: int, tensor: Any, runs: int) -> float:
+    def _least_ns(self, content: bytes, threads: int, feed: Any, runs: int) -> float:
         """Time a file's fastest inference: what disturbs one only ever adds to it."""
         interpreter = self._interpreter_type(model_content=content, num_threads=threads)
         interpreter.allocate_tensors()
-        interpreter.set_tensor(self._input, tensor)
+        for index, tensor in zip(self._inputs, feed):
+            interpreter.set_tensor(index, tensor)
         interpreter.invoke()
         taken = []
         for _ in range(runs):

@@ -6,9 +6,9 @@ import os
 import re
 import struct
 import zipfile
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
-from . import preprocess, programs
+from . import programs, tensors
 
 PACKAGE = "'edgebench[torch]'"
 MODULES = ("torch",)
@@ -41,6 +41,8 @@ class Runtime(object):
         self._np = numpy
         self._torch = torch
         self._job = job
+        self._carried = tensors.carried(job)
+        self._state: Dict[int, Any] = {}
         torch.set_grad_enabled(False)
 
     def load(self, path: str, threads: int) -> None:
@@ -52,18 +54,27 @@ class Runtime(object):
         self._torch.set_num_threads(threads)
         self._module = open_program(self._torch, path, content).module()
 
-    def prepare(self, raw: bytes, shape: Any) -> Any:
-        """Turn raw uint8 pixels [n, h, w, c] into a torch tensor."""
-        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        return self._torch.from_numpy(preprocess.apply(images, self._job["preprocessing"]))
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn samples into torch tensors."""
+        return [self._torch.from_numpy(each) for each in tensors.feeds(self._np, raws, self._job)]
 
-    def infer(self, tensor: Any) -> Any:
-        """Run one inference: host tensor in, host tensor out."""
-        return self._module(tensor)
+    def infer(self, feed: Any) -> Any:
+        """Run one inference: host tensors in, host tensors out."""
+        for index, tensor in self._state.items():
+            feed[index] = tensor
+        found = self._module(*feed)
+        outputs = [found] if self._torch.is_tensor(found) else flat(found)
+        for given, made in self._carried:
+            self._state[given] = outputs[made]
+        return outputs
 
-    def scores(self, output: Any) -> bytes:
-        """Return the outputs as float32 bytes, row by row."""
-        return bytes(output.numpy().astype("<f4").tobytes())
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as float32 bytes, sample by sample."""
+        return tensors.scores(self._np, self.tensors(outputs), self._job)
+
+    def tensors(self, outputs: Any) -> List[Any]:
+        """Return all outputs as arrays."""
+        return [each.numpy() for each in outputs]
 
     def profile(self, path: str, threads: int, inputs: Any) -> List[Dict[str, Any]]:
         """Time every operator with torch's own profiler; those within others count with them."""
@@ -82,6 +93,14 @@ class Runtime(object):
             op = events[index].name
             found.append({"name": "%s_%d" % (op, index), "op": op, "where": "CPU", "ns": int(1000 * sum(faster) / len(faster))})
         return found
+
+
+def flat(outputs: Any) -> List[Any]:
+    """List the tensors in what a program returned, in the order in which it was exported; they may be nested."""
+    if hasattr(outputs, "numpy"):
+        return [outputs]
+    inner = outputs.values() if hasattr(outputs, "values") else outputs if isinstance(outputs, (tuple, list)) else ()
+    return [tensor for each in inner for tensor in flat(each)]
 
 
 # ---------------------------------------------------------------- programs of others

@@ -5,9 +5,9 @@ import json
 import math
 import os
 import tempfile
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from ..runtimes import preprocess
+from ..runtimes import tensors
 from . import engines, trtexec, trtexec_report
 from . import log as tensorrt_log
 
@@ -36,6 +36,8 @@ class Runtime(object):
         self._np = importlib.import_module("numpy")
         self._job = job
         self._program = trtexec.Program(path)
+        if tensors.carried(job):
+            raise ValueError("trtexec starts anew with each inference and cannot feed an output back; install TensorRT's module")
 
     def _plan(self, path: str, gpu: Dict[str, Any]) -> str:
         return engines.place(path, engines.key(self._job, gpu, self._program.version, "trtexec"))
@@ -116,50 +118,57 @@ class Runtime(object):
         self._file = self._plan(path, json.loads(finished))
         engines.facts_of(self._file)
 
-    def prepare(self, raw: bytes, shape: Any) -> Any:
-        """Turn raw uint8 pixels [n, h, w, c] into the input tensor; ValueError where it does not fit the bundle."""
-        images = self._np.frombuffer(raw, dtype="uint8").reshape(shape)
-        tensor = self._np.ascontiguousarray(preprocess.apply(images, self._job["preprocessing"]))
-        if tensor.shape != tuple(self._job["input"]["shape"]):
-            raise ValueError("the engine takes %s, and the input is %s" % (self._job["input"]["shape"], tensor.shape))
-        return tensor
+    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
+        """Turn samples into the input tensors; ValueError where they do not fit the bundle."""
+        feed = [self._np.asarray(each, order="C") for each in tensors.feeds(self._np, raws, self._job)]
+        for each, spec in zip(feed, self._job["inputs"]):
+            if list(each.shape) != list(spec["shape"]):
+                raise ValueError("the engine takes %s, and the input is %s" % (tuple(spec["shape"]), each.shape))
+        return feed
 
     def _scratch(self) -> "tempfile.TemporaryDirectory[str]":
         return tempfile.TemporaryDirectory(prefix=engines.UNDONE, dir=os.path.dirname(self._file))
 
-    def _run(self, tensor: Any, more: List[str], folder: str, seconds: float = 0.0, **heed: Any) -> trtexec.Said:
-        """Run the engine on a tensor; what it writes lies in `folder`; for `heed` see `Program.run`."""
-        with open(os.path.join(folder, "input.bin"), "wb") as stream:
-            stream.write(tensor.astype("<f4").tobytes())
-        arguments = ["--loadEngine=" + self._file, "--loadInputs=%s:input.bin" % self._job["input"]["name"]]
+    def _run(self, feed: Any, more: List[str], folder: str, seconds: float = 0.0, **heed: Any) -> trtexec.Said:
+        """Run the engine on a feed; what it writes lies in `folder`; for `heed` see `Program.run`."""
+        named = []
+        for index, (tensor, spec) in enumerate(zip(feed, self._job["inputs"])):
+            name = "input%s.bin" % (index or "")
+            named.append("%s:%s" % (spec["name"], name))
+            with open(os.path.join(folder, name), "wb") as stream:
+                stream.write(tensor.tobytes())
+        arguments = ["--loadEngine=" + self._file, "--loadInputs=" + ",".join(named)]
         arguments += [option for option in ALONE if self._program.takes(option)]
         return self._program.run(arguments + more, folder, RUN_SECONDS + seconds, "running the engine", **heed)
 
-    def infer(self, tensor: Any) -> Any:
+    def infer(self, feed: Any) -> Any:
         """Run one inference: a start of the program, which takes seconds; its outputs have six digits."""
         with self._scratch() as folder:
             once = ["--iterations=1", "--warmUp=0", "--duration=0", "--exportOutput=output.json"]
-            self._run(tensor, once, folder)
-            values = trtexec_report.outputs(trtexec_report.content(os.path.join(folder, "output.json")) or "", self._name)
-        return self._np.array(values, dtype="float32").reshape(self._job["output"]["shape"])
+            self._run(feed, once, folder)
+            written = trtexec_report.content(os.path.join(folder, "output.json")) or ""
+        return [
+            self._np.array(trtexec_report.outputs(written, spec["name"])).astype(spec["dtype"]).reshape(spec["shape"])
+            for spec in self._job["outputs"]
+        ]
 
-    @property
-    def _name(self) -> str:
-        return str(self._job["output"]["name"])
+    def scores(self, outputs: Any) -> bytes:
+        """Return the scored outputs as float32 bytes, sample by sample."""
+        return tensors.scores(self._np, outputs, self._job)
 
-    def scores(self, output: Any) -> bytes:
-        """Return the outputs as float32 bytes, row by row."""
-        return bytes(output.astype("<f4").tobytes())
+    def tensors(self, outputs: Any) -> List[Any]:
+        """Return all outputs as arrays."""
+        return tensors.real(outputs, self._job)
 
     def take(
-        self, path: str, threads: int, tensors: List[Any], mode: Dict[str, Any], begun: Callable[[int], None]
+        self, path: str, threads: int, feeds: List[Any], mode: Dict[str, Any], begun: Callable[[int], None]
     ) -> Dict[str, Any]:
         """Let the program take a trial's samples on one image: latency as it defines it, both transfers and the computing."""
         self.load(path, threads)
         seconds = math.ceil(mode["warmup_seconds"] + mode["min_seconds"])
         asked = ["--warmUp=0", "--duration=%d" % seconds, "--iterations=%d" % mode["min_samples"], "--exportTimes=times.json"]
         with self._scratch() as folder:
-            finished = self._run(tensors[0], asked, folder, 10.0 * seconds, begun=begun)
+            finished = self._run(feeds[0], asked, folder, 10.0 * seconds, begun=begun)
             rows = trtexec_report.times(trtexec_report.content(os.path.join(folder, "times.json")) or "")
         trtexec_report.checked(rows, trtexec_report.summary(finished.text))
         if finished.begun_ns is None:
@@ -167,11 +176,11 @@ class Runtime(object):
         load_ns = trtexec_report.load_ns(finished.text, finished.wall_ns, 1e3 * seconds)
         return trtexec_report.trial(rows, 1e3 * mode["warmup_seconds"], load_ns, finished.begun_ns, 1e3 * mode["window_seconds"])
 
-    def footprint(self, path: str, tensor: Any) -> Dict[str, Any]:
+    def footprint(self, path: str, feed: Any) -> Dict[str, Any]:
         """Measure the program's resident memory while it runs the engine, and what TensorRT allocates on the GPU."""
         self.load(path, 1)
         with self._scratch() as folder:
-            finished = self._run(tensor, ["--iterations=10", "--warmUp=0", "--duration=0"], folder, watch=True)
+            finished = self._run(feed, ["--iterations=10", "--warmUp=0", "--duration=0"], folder, watch=True)
         return {
             "baseline_bytes": None,
             "loaded_bytes": None,
