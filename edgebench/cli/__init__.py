@@ -21,6 +21,7 @@ from edgebench import __version__
 from edgebench.cli import (
     compare,
     console,
+    data,
     diagnose,
     doctor,
     export,
@@ -55,6 +56,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
+    data,
     train,
     export,
     quantize,

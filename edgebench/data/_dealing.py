@@ -24,7 +24,7 @@ def deal(labels: NDArray[np.int64], **percents: int) -> dict[str, NDArray[np.int
         ends = np.cumsum([-(-len(mine) * percent // 100) for percent in percents.values()])
         for name, part in zip(dealt, np.split(order, ends), strict=True):
             dealt[name].append(mine[np.sort(part)])
-    return {name: np.concatenate(parts) for name, parts in dealt.items()}
+    return {name: np.concatenate(parts or [np.zeros(0, np.intp)]) for name, parts in dealt.items()}
 
 
 def subset(labels: NDArray[np.int64], count: int) -> NDArray[np.intp]:
@@ -43,5 +43,7 @@ def subset(labels: NDArray[np.int64], count: int) -> NDArray[np.intp]:
         takes[index] += int(takes.sum() < count)
     while takes.sum() > count:
         takes[np.argmax(takes)] -= 1
-    drawn = [np.random.default_rng(index).permutation(mine)[:take] for index, (mine, take) in enumerate(zip(every, takes))]
+    drawn = [
+        np.random.default_rng(index).permutation(mine)[:take] for index, (mine, take) in enumerate(zip(every, takes, strict=True))
+    ]
     return np.sort(np.concatenate(drawn))

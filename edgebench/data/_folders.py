@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +36,9 @@ class Found:
         """Say which files were left out."""
         if not self.others:
             return ()
-        shown = ", ".join(str(path.relative_to(root)) for path in self.others[:NAMED])
+        shown = ", ".join(os.path.relpath(path, root.resolve() if root.is_symlink() else root) for path in self.others[:NAMED])
         more = f" and {len(self.others) - NAMED} more" if len(self.others) > NAMED else ""
-        return (f"{root}: left out {len(self.others)} files that are no images of a class: {shown}{more}",)
+        return (f"{root}: left out {len(self.others)} files or folders that are no images of a class: {shown}{more}",)
 
 
 def children(folder: Path, home: Path, found: Found) -> list[Path]:

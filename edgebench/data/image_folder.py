@@ -66,6 +66,8 @@ def load(options: Options) -> Opened:
     home, found, notes = root.resolve(), Found(), []
     labelled, folders = _listed(root, home, options, found, notes)
     classes = _classes(root, folders, options, notes)
+    used = {"data.yaml", *(Path(str(options[key])).name for key in ("classes", "labels") if key in options)}
+    found.others = [path for path in found.others if path.name not in used]
     strangers = [(path, name) for name in SPLITS for path, label in labelled.get(name, []) if label not in classes]
     if strangers:
         path, name = strangers[0]

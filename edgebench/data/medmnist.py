@@ -3,8 +3,9 @@
 `medmnist:pathmnist` reads `pathmnist.npz` (or `pathmnist_64.npz`, …) from the
 folder `root`, `~/.medmnist` unless stated, checks its published MD5, and
 fetches it through the `medmnist` package where it is missing.
-`medmnist:/path/own.npz` reads a file of one's own; `task` says how to read its
-labels, `md5` may pin it. An array of it may take half of this computer's memory,
+`medmnist:/path/own.npz` reads a file of one's own, also with arrays called `x_train` or
+alike, channels first, floats of 0…1, one-hot or text labels, labels from 1: what was recognised
+is said. `task` says how to read its labels, `md5` may pin it. An array of it may take half of this computer's memory,
 or `max_gib`. Names, tasks and sums stand in `medmnist.json`.
 """
 
@@ -22,15 +23,18 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.data import MAX_CLASSES, SPLITS, Split, int_option, text_option
+from edgebench.data import MAX_CLASSES, SPLITS, Opened, Split, int_option, text_option
 from edgebench.data._arrays import BY_CHECKSUM, Archive, Header, Limit, open_npz
+from edgebench.data._dealing import deal
 from edgebench.data._files import open_regular
+from edgebench.data._layouts import Layout, aliases, recognised
 from edgebench.errors import DataError, MissingExtra, UnknownName
 from edgebench.schema import Task
 
 OPTIONS = ("source", "root", "size", "task", "md5", "max_gib")
 MAX_SIDE = 8192
 """Pixels: a network of that size is made for the images."""
+TASKS: tuple[str, ...] = get_args(Task)
 Loaded = tuple[Task, tuple[str, ...], Callable[[str], Split]]
 
 
@@ -40,7 +44,7 @@ def sets() -> dict[str, dict[str, Any]]:
     return dict(json.loads(table))
 
 
-def load(options: Mapping[str, str | int | bool]) -> Loaded:
+def load(options: Mapping[str, str | int | bool]) -> Loaded | Opened:
     """Find the file and check its sum; `DataError` says what is wrong with it."""
     source = text_option(options, "source")
     if source is None:
@@ -77,22 +81,38 @@ def _official(name: str, options: Mapping[str, str | int | bool]) -> Loaded:
     return facts["task"], tuple(facts["classes"]), partial(_read, path, limit, facts["task"], len(facts["classes"]))
 
 
-def _own(path: Path, options: Mapping[str, str | int | bool]) -> Loaded:
+def _own(path: Path, options: Mapping[str, str | int | bool]) -> Opened:
     if not path.is_file():
         raise DataError(f"medmnist: no file {path}; give a set's name or an .npz in MedMNIST's format")
     if "md5" in options:
         _check(path, str(options["md5"]))
     limit = _limit(options)
+    asked = text_option(options, "task")
+    if asked is not None and asked not in TASKS:
+        raise UnknownName("task", asked, TASKS)
     with open_npz(path, limit) as archive:
-        header = _label_header(archive, "train")
-        inferred = "multi-label" if len(header.shape) == 2 and header.shape[1] > 1 else "multi-class"
-        task = str(options.get("task", inferred))
-        if task not in get_args(Task):
-            raise UnknownName("task", task, get_args(Task))
-        labels = _labels(archive, "train", task)
+        archive.names = aliases(archive.keys())
+        header, shown = _label_header(archive, "train"), _image_header(archive, "train")
+        images = None if shown.dtype == np.uint8 else archive.read("train_images")
+        raw = archive.read("train_labels")
+        layout, notes = recognised(archive, images, shown.shape, shown.dtype, raw, asked)
+        many = len(header.shape) == 2 and header.shape[1] > 1 and not layout.one_hot
+        task = asked or ("multi-label" if many else "multi-class")
+        labels = _labels(archive, "train", task, layout)
     count = labels.shape[1] if task == "multi-label" else int(labels.max()) + 1
-    read = partial(_read, path, limit, task, count)
-    return task, tuple(str(index) for index in range(count)), read  # type: ignore[return-value]
+    classes = layout.texts or tuple(str(index + layout.first) for index in range(header.shape[1] if layout.one_hot else count))
+    read = partial(_read_own, path, limit, task, len(classes), layout)
+    return Opened(task, classes, read, tuple(notes))  # type: ignore[arg-type, unused-ignore]
+
+
+def _read_own(path: Path, limit: Limit, task: str, count: int, layout: Layout, name: str) -> Split:
+    """Read a split; where there is no val, a part of train is it."""
+    if layout.has_val or name == "test":
+        return _read(path, limit, task, count, name, layout)
+    train = _read(path, limit, task, count, "train", layout)
+    labels = train.labels if train.labels.ndim == 1 else np.zeros(len(train), np.int64)
+    chosen = np.sort(deal(labels, val=15)[name])
+    return Split(train.images[chosen], train.labels[chosen])
 
 
 def _limit(options: Mapping[str, str | int | bool]) -> Limit:
@@ -131,9 +151,10 @@ def _check(path: Path, expected: str) -> None:
 
 def _image_header(archive: Archive, name: str) -> Header:
     """Read of what kind the images are; `DataError` unless they are uint8 [n, h, w], [n, h, w, c] or [n, d, h, w(, c)]."""
-    key = f"{name}_images"
-    found = archive.header(key, "biufc")
-    if found.dtype != np.uint8 or len(found.shape) not in (3, 4, 5) or not math.prod(found.shape):
+    key = archive.named(f"{name}_images")
+    found = archive.header(f"{name}_images", "biufc")
+    known = found.dtype == np.uint8 or (found.dtype.kind in "biuf" and found.dtype != np.int8 and bool(archive.names))
+    if not known or len(found.shape) not in (3, 4, 5) or not math.prod(found.shape):
         raise DataError(f"{archive.path}: {key} is {found}; uint8 [n, h, w(, c)] is wanted")
     if max(found.shape[1:]) > MAX_SIDE:
         raise DataError(f"{archive.path}: {key} is {found}; a side has {MAX_SIDE} pixels at most; scale or crop the images")
@@ -142,22 +163,28 @@ def _image_header(archive: Archive, name: str) -> Header:
 
 def _label_header(archive: Archive, name: str) -> Header:
     """Read of what kind the labels are; `DataError` unless there are any, for as many samples as there are images."""
-    key = f"{name}_labels"
-    found, images = archive.header(key, "biufUS", widest=8), _image_header(archive, name)
+    key = archive.named(f"{name}_labels")
+    found, images = archive.header(f"{name}_labels", "biufUS", widest=8), _image_header(archive, name)
     if found.shape[:1] != images.shape[:1] or not math.prod(found.shape):
         raise DataError(f"{archive.path}: {key} is {found} and {name}_images {images}; each image wants its label")
     return found
 
 
-def _labels(archive: Archive, name: str, task: str) -> NDArray[np.int64]:
+def _labels(archive: Archive, name: str, task: str, layout: Layout | None = None) -> NDArray[np.int64]:
     """Read labels whose header was looked at: int64 [n] from 0, or [n, labels] of 0 and 1; `DataError` for others."""
-    key, found = f"{name}_labels", _label_header(archive, name)
+    key, found = archive.named(f"{name}_labels"), _label_header(archive, name)
     wrong = f"{archive.path}: {key} is {found}"
     if task == "multi-label" and (len(found.shape) != 2 or found.shape[1] > MAX_CLASSES):
         raise DataError(f"{wrong}; multi-label wants [n, labels], {MAX_CLASSES} labels at most")
-    if task != "multi-label" and math.prod(found.shape) != found.shape[0]:
+    one_hot = layout is not None and layout.one_hot
+    if task != "multi-label" and math.prod(found.shape) != found.shape[0] and not one_hot:
         raise DataError(f"{wrong}; {task} wants one label for each image")
-    labels = _whole(archive.read(key), f"{archive.path}: {key}")
+    given = archive.read(f"{name}_labels")
+    if layout is not None and (layout.texts is not None or one_hot):
+        given = layout.numbers(given, f"{archive.path}: {key}")
+    labels = _whole(given, f"{archive.path}: {key}")
+    if layout is not None and layout.first:
+        labels = layout.numbers(labels, f"{archive.path}: {key}")
     most = 1 if task == "multi-label" else MAX_CLASSES - 1
     outside = labels[(labels < 0) | (labels > most)]
     if outside.size:
@@ -180,13 +207,19 @@ def _whole(labels: NDArray[Any], place: str) -> NDArray[Any]:
     return labels
 
 
-def _read(path: Path, limit: Limit, task: str, count: int, name: str) -> Split:
+def _read(path: Path, limit: Limit, task: str, count: int, name: str, layout: Layout | None = None) -> Split:
     if name not in SPLITS:
         raise DataError(f"{path}: no split {name!r}; known: {', '.join(SPLITS)}")
     with open_npz(path, limit) as archive:
-        _image_header(archive, name)
-        labels = _labels(archive, name, task)
+        archive.names = {} if layout is None else layout.names
+        if _image_header(archive, name).dtype != np.uint8 and (layout is None or layout.limits is None):
+            raise DataError(
+                f"{path}: {name}_images is {_image_header(archive, name)}; uint8 [n, h, w(, c)] is wanted, as train's are"
+            )
+        labels = _labels(archive, name, task, layout)
         images = archive.read(f"{name}_images")
+        if layout is not None:
+            images = layout.pixels(images, f"{path}: {archive.named(f'{name}_images')}")
     known = labels.shape[1] == count if task == "multi-label" else int(labels.max()) < count
     if not known:
         raise DataError(f"{path}: {name}_labels has classes beyond the {count} that train_labels has; move or remove them")

@@ -90,7 +90,7 @@ def placed(images: Any, spec: Dict[str, Any]) -> Any:
         pixels = images[:, :, nearest(across, width, part[1], part[3])][:, nearest(before, height, part[0], part[2])]
     else:
         columns = weights(across, width, part[1], part[3], *how) @ images.reshape(count * before, across, channels)
-        pixels = levels(columns).reshape(count, before, width * channels)
+        pixels = (levels(columns) if how[1] else columns).reshape(count, before, width * channels)
         rows = weights(before, height, part[0], part[2], *how) @ pixels
         pixels = levels(rows).reshape(count, height, width, channels)
     return cut(pixels, (top, left), (spec["height"], spec["width"]), fill).astype("uint8")
@@ -115,7 +115,7 @@ def cut(pixels: Any, corner: Pair, size: Pair, fill: int) -> Any:
 
 
 def placement(before: Sequence[int], spec: Dict[str, Any]) -> Tuple[Tuple[float, float, float, float], Pair, Pair, int]:
-    """Return which part of an image [h, w] is scaled (top, left, bottom, right), to what size, where the input begins, and the fill.
+    """Return which part of an image [h, w] is scaled (top, left, bottom, right), to what size, where the input begins, the fill.
 
     stretch; fit (fill the input, the middle is kept: Pillow's `ImageOps.fit`); pad or pad:114 (all is
     kept, the rest is filled: Ultralytics' letterbox); shortest:256+crop:224 or crop:192x256
@@ -134,7 +134,7 @@ def placement(before: Sequence[int], spec: Dict[str, Any]) -> Tuple[Tuple[float,
     part = _single(top, left, height - top, width - left)
     if kind == "pad":
         scale = min(after[0] / float(height), after[1] / float(width))
-        size = (max(1, int(round(height * scale))), max(1, int(round(width * scale))))
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
         return part, size, ((size[0] - after[0] + 1) // 2, (size[1] - after[1] + 1) // 2), int(rest or 0)
     if kind == "shortest":
         shortest = int(rest.split("+")[0])
@@ -151,10 +151,10 @@ def _single(*values: float) -> Any:
 
 
 def _middle(before: int, after: int, down: bool) -> int:
-    """Return where the middle begins; halves go to the even number as torchvision's do, or down, and padding has more at the end."""
+    """Return where the middle begins; halves go to the even number as torchvision's do, or down; padding has more at the end."""
     if before < after:
         return -((after - before) // 2)
-    return (before - after) // 2 if down else int(round((before - after) / 2.0))
+    return (before - after) // 2 if down else round((before - after) / 2.0)
 
 
 def weights(
