@@ -18,7 +18,7 @@ from edgebench.config import read_dataset
 from edgebench.data import SPLITS, Dataset, open_images
 from edgebench.data._geometry import place, read_geometry
 from edgebench.errors import DataError, DataWarning, InputError
-from edgebench.models.normalization import check_normalization, preprocessing
+from edgebench.models.normalization import check_normalization, check_placed, preprocessing
 from edgebench.schema import InputPlan, Preprocessing
 
 ODD = [(31, 47), (300, 200), (17, 224), (224, 224), (225, 401), (97, 223)]
@@ -435,15 +435,17 @@ def test_usual_normalisations_are_taken() -> None:
 @QUIET
 def test_data_shows_counts_and_test_images_that_stand_in_train(tmp_path: Path, cli: Cli) -> None:
     folder(tmp_path)
-    copy = Image.open(tmp_path / "train" / "cat" / "1.png")
+    copy = colours(64, 64, 99)
+    copy.save(tmp_path / "train" / "cat" / "1.png")
     (tmp_path / "test" / "cat" / "0.png").write_bytes((tmp_path / "train" / "cat" / "0.png").read_bytes())
     copy.save(tmp_path / "test" / "cat" / "1.jpg", quality=90)
     (tmp_path / "test" / "cat" / "1.png").unlink()
-    code, out, errors = cli("data", f"image-folder:{tmp_path},size=20", "--sheet", tmp_path / "sheet.png")
+    code, out, errors = cli("data", f"image-folder:{tmp_path},size=64", "--sheet", tmp_path / "sheet.png")
     assert code == 0, errors
     assert "duplicates of test in train: 1 exact, 1 near" in out and "17 of RGB PNG, 1 of RGB JPEG" in out
     assert "1 test images stand in train too, and 1 nearly" in errors and "only 6 test samples" in errors
-    assert Image.open(tmp_path / "sheet.png").format == "PNG"
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.format == "PNG" and min(sheet.size) > 100
     code, out, _ = cli("data", f"image-folder:{tmp_path},size=20", "--json")
     found = json.loads(out)
     assert found["counts"]["test"] == {"cat": 3, "dog": 3} and found["duplicates"][0]["exact"] == 1
@@ -453,3 +455,11 @@ def test_digits_have_no_doubles_and_enough_samples() -> None:
     found = api.inspect_data("digits")
     assert (sum(each.exact for each in found.duplicates), found.warnings) == (0, ())
     assert found.shapes["test"] == [8, 8, 1]
+
+
+def test_a_model_is_not_shown_images_that_were_placed_otherwise(tmp_path: Path) -> None:
+    folder(tmp_path)
+    spec = preprocessing(opened(f"image-folder:{tmp_path},resize=shortest:20+crop:16"), InputPlan(size=16), False)
+    check_placed(spec, opened(f"image-folder:{tmp_path},resize=shortest:20+crop:16"))
+    with pytest.raises(InputError, match="give the data set options .*resize=shortest:20.crop:16"):
+        check_placed(spec, opened(f"image-folder:{tmp_path},size=16"))

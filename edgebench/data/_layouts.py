@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Layout:
 
     names: Mapping[str, str]
     channels_first: bool
-    dtype: np.dtype[np.generic]
+    dtype: np.dtype[Any]
     limits: tuple[float, float] | None
     """What becomes 0 and 255; None for uint8 as it is."""
     one_hot: bool = False
@@ -49,18 +50,18 @@ class Layout:
     """The number of the first class."""
     has_val: bool = True
 
-    def pixels(self, images: NDArray[np.generic], place: str) -> NDArray[np.uint8]:
+    def pixels(self, images: NDArray[Any], place: str) -> NDArray[np.uint8]:
         """Return uint8 [n, h, w, c] or volumes; `DataError` for values beyond train's."""
         if images.dtype != self.dtype and self.limits is not None:
             raise DataError(f"{place} is {images.dtype}, and train's images are {self.dtype}; write all of them as one type")
-        found: NDArray[np.uint8] = images if self.limits is None else _scaled(images, self.limits, place)  # type: ignore[assignment]
+        found: NDArray[np.uint8] = images if self.limits is None else _scaled(images, self.limits, place)
         if self.channels_first:
             if images.ndim != 4:
                 raise DataError(f"{place} has the shape {list(images.shape)}, and train's images are [n, c, h, w]")
             return np.ascontiguousarray(found.transpose(0, 2, 3, 1))
         return found
 
-    def numbers(self, labels: NDArray[np.generic], place: str) -> NDArray[np.generic]:
+    def numbers(self, labels: NDArray[Any], place: str) -> NDArray[Any]:
         """Turn texts and one-hot rows into numbers, and count from 0."""
         if self.texts is not None:
             return _numbered(labels.reshape(-1), self.texts, place)
@@ -69,13 +70,13 @@ class Layout:
                 raise DataError(
                     f"{place}: not one 1 in each row, as train's; give the data set option task=multi-label if so meant"
                 )
-            return labels.argmax(axis=1)
-        if self.first and labels.size and labels.min() == 0:  # type: ignore[operator]
+            return np.asarray(labels.argmax(axis=1))
+        if self.first and labels.size and labels.min() == 0:
             raise DataError(f"{place} has the label 0, and train's go from 1; number all of them from 0, or all from 1")
-        return labels - self.first if self.first else labels  # type: ignore[operator, no-any-return]
+        return labels - self.first if self.first else labels
 
 
-def _scaled(images: NDArray[np.generic], limits: tuple[float, float], place: str) -> NDArray[np.uint8]:
+def _scaled(images: NDArray[Any], limits: tuple[float, float], place: str) -> NDArray[np.uint8]:
     low, high = limits
     made = np.empty(images.shape, np.uint8)
     for start in range(0, len(images), 256):
@@ -88,7 +89,7 @@ def _scaled(images: NDArray[np.generic], limits: tuple[float, float], place: str
     return made
 
 
-def _numbered(labels: NDArray[np.generic], texts: tuple[str, ...], place: str) -> NDArray[np.int64]:
+def _numbered(labels: NDArray[Any], texts: tuple[str, ...], place: str) -> NDArray[np.int64]:
     numbers = {text: index for index, text in enumerate(texts)}
     found = [_text(label) for label in labels]
     stranger = next((text for text in found if text not in numbers), None)
@@ -97,19 +98,19 @@ def _numbered(labels: NDArray[np.generic], texts: tuple[str, ...], place: str) -
     return np.array([numbers[text] for text in found], dtype=np.int64)
 
 
-def _text(label: object) -> str:
+def _text(label: Any) -> str:
     return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
 
 
-def _is_one_hot(labels: NDArray[np.generic]) -> bool:
+def _is_one_hot(labels: NDArray[Any]) -> bool:
     if labels.ndim != 2 or labels.shape[1] < 2 or labels.dtype.kind not in "biuf":
         return False
     return bool(((labels == 0) | (labels == 1)).all() and (labels != 0).sum(axis=1).max() == 1 == (labels != 0).sum(axis=1).min())
 
 
 def recognised(
-    archive: Archive, images: NDArray[np.generic] | None, shape: tuple[int, ...], dtype: np.dtype[np.generic],
-    labels: NDArray[np.generic], task: str | None,
+    archive: Archive, images: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any],
+    labels: NDArray[Any], task: str | None,
 ) -> tuple[Layout, list[str]]:  # fmt: skip
     """Find out how train's arrays are written (`images` where they are no uint8); returns it, and what is to be said of it."""
     notes, place = [], f"{archive.path}: {archive.named('train_images')}"
@@ -132,7 +133,7 @@ def recognised(
     return Layout(**{**vars(layout), **found}), [*notes, *told]
 
 
-def _recognised_labels(labels: NDArray[np.generic], task: str | None, key: str) -> tuple[dict[str, object], list[str]]:
+def _recognised_labels(labels: NDArray[Any], task: str | None, key: str) -> tuple[dict[str, Any], list[str]]:
     if labels.dtype.kind in "US" and not all(_text(label).strip().lstrip("+-").isdecimal() for label in labels.reshape(-1)):
         if labels.size != len(labels):
             raise DataError(f"{key} holds text of the shape {list(labels.shape)}; one class's name for each image is wanted")
@@ -145,14 +146,14 @@ def _recognised_labels(labels: NDArray[np.generic], task: str | None, key: str) 
     if task is None and _is_one_hot(labels):
         return {"one_hot": True}, [f"{key} has one 1 in each row: one class of {labels.shape[1]} (or give task=multi-label)"]
     alone = labels.size == len(labels) and task in (None, "multi-class", "binary", "ordinal")
-    if alone and labels.dtype.kind in "iuf" and labels.size and labels.min() == 1:  # type: ignore[operator]
-        return {"first": 1}, [f"{key} goes from 1 to {int(labels.max())}: class 1 is the first"]  # type: ignore[call-overload]
+    if alone and labels.dtype.kind in "iuf" and labels.size and labels.min() == 1:
+        return {"first": 1}, [f"{key} goes from 1 to {int(labels.max())}: class 1 is the first"]
     return {}, []
 
 
-def _limits(images: NDArray[np.generic], place: str) -> tuple[float, float]:
+def _limits(images: NDArray[Any], place: str) -> tuple[float, float]:
     """Find out of what range images are that are no uint8; `DataError` where nothing tells."""
-    low, high = (0.0, 0.0) if not images.size else (float(images.min()), float(images.max()))  # type: ignore[arg-type]
+    low, high = (0.0, 0.0) if not images.size else (float(images.min()), float(images.max()))
     if low >= 0:
         if images.dtype.kind in "bf" and high <= 1:
             return 0.0, 1.0

@@ -253,5 +253,5 @@ def _picture(pixels: NDArray[np.uint8]) -> Any:
     flat = pixels[len(pixels) // 2] if pixels.ndim == 4 else pixels
     image = Image.fromarray(flat[:, :, 0] if flat.shape[2] != 3 else flat).convert("RGB")
     scale = CELL / max(image.size)
-    size = tuple(max(1, round(side * scale)) for side in image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     return image.resize(size, Image.Resampling.NEAREST if scale > 1 else Image.Resampling.BILINEAR)

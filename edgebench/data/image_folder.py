@@ -63,7 +63,8 @@ def load(options: Options) -> Opened:
         _range(options),
     )
     allowed = GIB * int_option(options, "max_gib", 0, 0, 1 << 20) or memory_bytes() // 2
-    home, found, notes = root.resolve(), Found(), []
+    home, found = root.resolve(), Found()
+    notes: list[str] = []
     labelled, folders = _listed(root, home, options, found, notes)
     classes = _classes(root, folders, options, notes)
     used = {"data.yaml", *(Path(str(options[key])).name for key in ("classes", "labels") if key in options)}

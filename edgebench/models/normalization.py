@@ -65,6 +65,20 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
     return Preprocessing(height=height, width=width, channels=plan.channels, mean=mean, std=std, **told)
 
 
+def check_placed(spec: Preprocessing, dataset: Dataset) -> None:
+    """Refuse a folder's images that came to their size otherwise than those that the network was made for."""
+    if spec.resize is None or dataset.files is None:
+        return
+    shown = dataset.geometry
+    seen = None if shown is None else (shown.resize, shown.interpolation, shown.antialias, shown.height, shown.width)
+    if seen != (spec.resize, spec.interpolation or "bilinear", spec.antialias, spec.height, spec.width):
+        size = "" if "crop" in spec.resize else f"size={spec.height}x{spec.width},"
+        wanted = (
+            f"{size}resize={spec.resize},interpolation={spec.interpolation or 'bilinear'},antialias={str(spec.antialias).lower()}"
+        )
+        raise InputError(f"{dataset.ref}: the network's images came to their size otherwise; give the data set options {wanted}")
+
+
 def check_normalization(
     mean: tuple[float, ...], std: tuple[float, ...], low: tuple[float, ...] = (0.0,), high: tuple[float, ...] = (1.0,)
 ) -> None:

@@ -16,7 +16,7 @@ from edgebench import models
 from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
-from edgebench.models.normalization import IMAGENET, TOOLS, check_normalization, preprocessing, tool_versions
+from edgebench.models.normalization import IMAGENET, TOOLS, check_normalization, check_placed, preprocessing, tool_versions
 from edgebench.schema import Input, InputPlan, Lineage, Model, Network, Preprocessing, Role, image_input
 from edgebench.trust import check_program, is_program, remember
 
@@ -61,6 +61,8 @@ def open_source(source: SourceOptions, data: Dataset | None) -> tuple[Model, Cal
                 f"{folder}: has {len(model.classes)} classes, {data.ref} has {len(data.classes)}; "
                 "choose the data set that it was trained on"
             )
+        if data is not None and sum(each.is_image for each in model.inputs) == 1:
+            check_placed(model.preprocessing, data)
         check_program(models.checkpoint_path(folder, model), source.trust)
         return model, lambda: models.load_model(folder, source.trust)
     model, weights = materialize(source, data)
