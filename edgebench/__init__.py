@@ -1,6 +1,6 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
-The verbs of the command line as functions: `train`, `export`, `run`, `compare`,
+The verbs of the command line as functions: `inspect_data`, `train`, `export`, `run`, `compare`,
 `noise`, `diagnose`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
 records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `ExportOptions`, `QuantizeOptions`, `MeasureOptions`, `RunOptions`.
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         compare,
         diagnose,
         export,
+        inspect_data,
         noise,
         probe,
         quantize,
@@ -53,6 +54,7 @@ __all__ = [
     "diagnose",
     "export",
     "find",
+    "inspect_data",
     "leaderboard",
     "listing",
     "merge",

@@ -15,7 +15,7 @@ from edgebench.bundle.export import Order, accepted, build_bundle, exporter
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import code_in, read_dataset, read_devices, read_profile, read_target, read_values
-from edgebench.data import Dataset, open_images
+from edgebench.data import Dataset, open_dataset, open_images
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.models.source import SourceOptions, open_source
@@ -40,9 +40,10 @@ from edgebench.schema import (
 from edgebench.store import noise as noise_
 from edgebench.store import records
 from edgebench.store.layout import RESULTS
-from edgebench.trust import allow, is_own
+from edgebench.trust import allow
 
 if TYPE_CHECKING:
+    from edgebench.data._survey import Survey
     from edgebench.device.inspect import Probed
     from edgebench.device.setup import Outcome, Plan
     from edgebench.diagnose.diagnose import Diagnosis
@@ -56,7 +57,17 @@ NO_GOALS = dict.fromkeys(ACCURACY_GOALS)
 STANDARD = MeasureOptions(mode="standard")
 
 
-# ---------------------------------------------------------------- train
+# ---------------------------------------------------------------- data, train
+
+
+def inspect_data(dataset: str, *, sheet: Path | None = None) -> Survey:
+    """Look at a data set: counts, sizes, what was left out, duplicates, warnings; `sheet` gets pictures as PNG."""
+    from edgebench.data import _survey
+
+    data = open_dataset(read_dataset(dataset))
+    if sheet is not None:
+        _survey.write_sheet(data, Path(sheet))
+    return _survey.survey(data)
 
 
 def train(
@@ -265,24 +276,13 @@ def noise(
 
     Without a bundle it takes one of those that were exported or made by a run.
     """
-    from edgebench.run.noise import measure_noise
+    from edgebench.run.noise import any_bundle, measure_noise
 
     [device] = read_devices([target], options.trust)
-    folder = Path(bundle) if bundle else _any_bundle(device, options.work, options.trust)
+    folder = Path(bundle) if bundle else any_bundle(device, options.work, options.trust)
     with Session(measure, options, progress) as session:
         found = measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
         return noise_.save_noise(options.results, found), found
-
-
-def _any_bundle(target: Target, work: Path, trust: bool) -> Path:
-    """Find a bundle that the target runs and that may be loaded, in the folders where exports and runs leave them."""
-    for manifest in sorted([*Path("bundles").glob("*/bundle.json"), *(work / "bundles").glob("*/bundle.json")]):
-        found = read_bundle(manifest.parent)
-        accepts = target.accepted(found.format, found.precision)
-        known = accepts is not None and (trust or is_own(manifest.parent, found, accepts.runtime))
-        if known:
-            return manifest.parent
-    raise InputError(f"no bundle for {target.name} in bundles/ or {work}/bundles; name one, or make one with `edgebench export`")
 
 
 def diagnose(

@@ -17,7 +17,8 @@ EdgebenchError
 ├── TransportError        a device cannot be reached or a transfer broke: the cell fails
 └── MeasureError          the agent failed or its stream ended early: the cell fails
 
-What does not stop the work is a warning: StorageWarning, where a note could not be kept.
+What does not stop the work is a warning: StorageWarning, where a note could not be kept; DataWarning, where a data set was read
+as its user may not expect.
 """
 
 from __future__ import annotations
@@ -89,6 +90,10 @@ class StorageError(EdgebenchError):
 
 class StorageWarning(UserWarning):
     """A note that edgebench can do without could not be kept."""
+
+
+class DataWarning(UserWarning):
+    """A data set was read in a way that its user may not expect: what was left out, split off, or recognised."""
 
 
 class ExportError(EdgebenchError):

@@ -21,6 +21,7 @@ from edgebench import __version__
 from edgebench.cli import (
     compare,
     console,
+    data,
     diagnose,
     doctor,
     export,
@@ -40,7 +41,7 @@ from edgebench.cli import (
     tune,
     verify,
 )
-from edgebench.errors import EdgebenchError, ExportError, MeasureError, StorageWarning, TransportError
+from edgebench.errors import DataWarning, EdgebenchError, ExportError, MeasureError, StorageWarning, TransportError
 
 USAGE_ERROR: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 """Typer brings a Click of its own from 0.16 on, and uses the installed one before."""
@@ -55,6 +56,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
+    data,
     train,
     export,
     quantize,
@@ -108,7 +110,7 @@ def main() -> None:
 
 def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **more: Any) -> None:
     """Print edgebench's own warnings as one line, and those of libraries as Python does."""
-    if issubclass(category, StorageWarning):
+    if issubclass(category, (StorageWarning, DataWarning)):
         console.complain(str(message))
     else:
         console.say_error(warnings.formatwarning(message, category, filename, lineno, more.get("line")))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import plugins, tasks
 from edgebench.data._files import described
-from edgebench.errors import DataError, EdgebenchError
+from edgebench.errors import DataError, DataWarning, EdgebenchError
 from edgebench.schema import DatasetRef
 
 SPLITS = ("train", "val", "test")
@@ -47,6 +50,35 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Geometry:
+    """How images came to their size, and what their library normalises them with; words as in `schema.Preprocessing`."""
+
+    height: int
+    width: int
+    resize: str = "fit"
+    interpolation: str = "bilinear"
+    antialias: bool = True
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+class Opened(NamedTuple):
+    """What a data set's `load(options)` returns; the first three are enough."""
+
+    task: str
+    classes: tuple[str, ...]
+    read: Callable[[str], Split]
+    notes: tuple[str, ...] = ()
+    """What its user may not expect: what was left out, split off, recognised."""
+    files: Callable[[str], Sequence[Path]] | None = None
+    """A split's files, in the order of its samples."""
+    passed: int = 0
+    """How many hidden files and those of tools were passed over."""
+    geometry: Geometry | None = None
+    """How its images were brought to their size, where the user said so."""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """A data set whose splits are read when they are first asked for."""
 
@@ -54,6 +86,10 @@ class Dataset:
     task: str
     classes: tuple[str, ...]
     read: Callable[[str], Split]
+    notes: tuple[str, ...] = ()
+    files: Callable[[str], Sequence[Path]] | None = None
+    passed: int = 0
+    geometry: Geometry | None = None
 
     def hashes(self) -> dict[str, str]:
         """Hash every split."""
@@ -72,10 +108,13 @@ def open_dataset(ref: DatasetRef) -> Dataset:
     if unknown:
         raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
     with _one_line(ref):
-        task, classes, read = plugin.load(ref.options)
-    if not tasks.load(task).HEADLINE:
-        raise DataError(f"{ref}: is of the task {task}, which judges nothing; name another task")
-    return Dataset(ref, task, classes, cache(partial(_read, ref, task, len(classes), read)))
+        opened = Opened(*plugin.load(ref.options))
+    if not tasks.load(opened.task).HEADLINE:
+        raise DataError(f"{ref}: is of the task {opened.task}, which judges nothing; name another task")
+    for note in opened.notes:
+        warnings.warn(f"{ref.name}: {note}", DataWarning, stacklevel=2)
+    read = cache(partial(_read, ref, opened.task, len(opened.classes), opened.read))
+    return Dataset(ref, **{**opened._asdict(), "read": read})
 
 
 def _read(ref: DatasetRef, task: str, classes: int, read: Callable[[str], Split], name: str) -> Split:

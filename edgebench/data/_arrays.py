@@ -6,7 +6,7 @@ import io
 import math
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,13 +61,24 @@ class Archive:
     def __init__(self, path: Path, limit: Limit, opened: zipfile.ZipFile) -> None:
         self.path = path
         self.limit = limit
+        self.names: Mapping[str, str] = {}
+        """What arrays are called here, where it is not what they are asked for by."""
         self._zip = opened
+
+    def keys(self) -> list[str]:
+        """List the arrays' names."""
+        return [entry.filename.removesuffix(".npy") for entry in self._zip.infolist()]
+
+    def named(self, key: str) -> str:
+        """Return what an array is called in the file."""
+        return self.names.get(key, key)
 
     def header(self, key: str, kinds: str, widest: int = 1) -> Header:
         """Read an array's type and shape; `DataError` where it is missing, of other kinds, or would become too large.
 
         `kinds` are numpy's letters; a sample takes `widest` bytes once it is read, if it is packed in less.
         """
+        key = self.named(key)
         member = self._member(key)
         if member.compress_type not in METHODS:
             raise DataError(f"{self.path}: {key} is packed by method {member.compress_type}; write it by numpy.savez_compressed")
@@ -85,6 +96,7 @@ class Archive:
 
     def read(self, key: str) -> NDArray[Any]:
         """Unpack an array whose header was looked at."""
+        key = self.named(key)
         with self._reading(key), self._zip.open(self._member(key)) as stream:
             return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 

@@ -9,19 +9,22 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.data import Geometry
 from edgebench.data._files import described, open_regular
+from edgebench.data._geometry import MAX_SIDE, place
 from edgebench.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
 """What a file may hold, whatever its ending says. Others of Pillow's readers are never tried: EPS would start a program."""
 MAX_PIXELS = 1 << 26
 """64 Mi: 256 MiB of memory as RGB, up to three times that while it is read. WebP takes twice as much, so half as many may be."""
-MAX_SIDE = 65_535
 SECONDS = 10.0
 """Of the processor, for one image."""
 HEADER_READS = 20_000
@@ -78,14 +81,44 @@ def pixel_limit(max_pixels: int) -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = before
 
 
-def read_image(path: Path, real: Path, size: int, channels: int, max_pixels: int) -> NDArray[np.uint8]:
-    """Read one image (the first of several), scale its shorter side to `size`, and cut out the middle; uint8 [h, w, c].
+@dataclass(frozen=True)
+class Reading:
+    """How a file's pixels become an image of 0…255."""
+
+    geometry: Geometry
+    channels: int
+    max_pixels: int
+    exif: bool = True
+    """Whether it is turned as its camera says."""
+    background: tuple[int, int, int] | None = (255, 255, 255)
+    """What lies behind transparent pixels; None: their transparency is dropped, and the colours beneath show."""
+    range: tuple[float, float] | None = None
+    """What becomes 0 and 255 in images of 16 and 32 bits; None: their type's own."""
+
+
+def read_image(path: Path, real: Path, how: Reading) -> NDArray[np.uint8]:
+    """Read one image (the first of several) and bring it to its size; uint8 [h, w, c].
 
     `path` is what messages name, `real` where it lies. Within `pixel_limit(max_pixels)`. `DataError` says what is wrong.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    with _opened(path, real, how.max_pixels) as image:
+        image.load()
+        turned = _turned(image) if how.exif else image
+        return place(_plain(turned, path, how), how.geometry)
 
-    bomb, mode = f"{max_pixels} pixels; make it smaller, or allow it by the option", "L" if channels == 1 else "RGB"
+
+def read_header(path: Path, real: Path, max_pixels: int) -> tuple[str, tuple[int, int], bool]:
+    """Look at a file's beginning: its mode and format, its size (width, height), and whether it has transparent pixels."""
+    with _opened(path, real, max_pixels) as image:
+        return f"{image.mode} {image.format}", image.size, _has_alpha(image)
+
+
+@contextmanager
+def _opened(path: Path, real: Path, max_pixels: int) -> Iterator[Any]:
+    """Open an image within all limits, and turn whatever its reader raises into one line."""
+    from PIL import Image, UnidentifiedImageError
+
+    bomb = f"{max_pixels} pixels; make it smaller, or allow it by the option"
     try:
         with _Reader(path, real) as file, Image.open(file, formats=FORMATS) as image:
             pixels = image.width * image.height
@@ -98,9 +131,7 @@ def read_image(path: Path, real: Path, size: int, channels: int, max_pixels: int
             file.in_header = False
             if image.format in ("JPEG", "MPO"):
                 file.scans_allowed = max(SCANS, SCANNED_PIXELS // pixels)
-            image.load()
-            converted = image if image.mode == mode else image.convert(mode)
-            fitted = np.asarray(ImageOps.fit(converted, (size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+            yield image
     except DataError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -110,4 +141,51 @@ def read_image(path: Path, real: Path, size: int, channels: int, max_pixels: int
         found = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else described(error)
         found = "it is empty" if real.stat().st_size == 0 else found
         raise DataError(f"{path}: not a readable JPEG or PNG ({found}); replace or remove it") from error
-    return fitted[:, :, None] if channels == 1 else fitted
+
+
+def _turned(image: Any) -> Any:
+    """Turn an image as its EXIF says; as it is where that cannot be read."""
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # notes of a camera that are garbage are no orientation
+        return image
+    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE"}
+    turn = {**turns, 8: "ROTATE_90"}.get(orientation) if isinstance(orientation, int) else None
+    if turn is None or image.format == "TIFF":  # which Pillow turns itself
+        return image
+    return image.transpose(Image.Transpose[turn])
+
+
+def _plain(image: Any, path: Path, how: Reading) -> Any:
+    """Return the image in 8 bits, grey or RGB, without transparency."""
+    from PIL import Image
+
+    mode = "L" if how.channels == 1 else "RGB"
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_scaled(image, path, how))
+    if how.background is not None and _has_alpha(image):
+        colours = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (*how.background, 255)), colours).convert("RGB")
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _has_alpha(image: Any) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info
+
+
+def _scaled(image: Any, path: Path, how: Reading) -> NDArray[np.uint8]:
+    """Scale 16 and 32 bits to 0…255 by their range."""
+    values = np.asarray(image).astype(np.float64)
+    limits = how.range
+    if limits is None and (image.mode.startswith("I;16") or image.format in ("PNG", "PPM")):
+        limits = (0.0, 65535.0)
+    if limits is None:
+        kind = "of 32-bit whole numbers" if image.mode == "I" else "of real numbers"
+        raise DataError(
+            f"{path}: an image {kind}, from {values.min():g} to {values.max():g}, and nothing says what white is; "
+            "give the data set option range=LOW:HIGH, for instance range=0:1"
+        )
+    low, high = limits
+    return np.asarray(((values - low) / (high - low) * 255 + 0.5).clip(0, 255), dtype=np.uint8)

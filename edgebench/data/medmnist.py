@@ -3,8 +3,9 @@
 `medmnist:pathmnist` reads `pathmnist.npz` (or `pathmnist_64.npz`, …) from the
 folder `root`, `~/.medmnist` unless stated, checks its published MD5, and
 fetches it through the `medmnist` package where it is missing.
-`medmnist:/path/own.npz` reads a file of one's own; `task` says how to read its
-labels, `md5` may pin it. An array of it may take half of this computer's memory,
+`medmnist:/path/own.npz` reads a file of one's own, also with arrays called `x_train` or
+alike, channels first, floats of 0…1, one-hot or text labels, labels from 1: what was recognised
+is said. `task` says how to read its labels, `md5` may pin it. An array of it may take half of this computer's memory,
 or `max_gib`. Names, tasks and sums stand in `medmnist.json`.
 """
 
@@ -23,9 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import tasks
-from edgebench.data import MAX_CLASSES, SPLITS, Split, int_option, text_option
+from edgebench.data import MAX_CLASSES, SPLITS, Opened, Split, int_option, text_option
 from edgebench.data._arrays import BY_CHECKSUM, Archive, Header, Limit, open_npz
+from edgebench.data._dealing import deal
 from edgebench.data._files import open_regular
+from edgebench.data._layouts import Layout, aliases, recognised
 from edgebench.errors import DataError, MissingExtra, UnknownName
 
 OPTIONS = ("source", "root", "size", "task", "md5", "max_gib")
@@ -40,7 +43,7 @@ def sets() -> dict[str, dict[str, Any]]:
     return dict(json.loads(table))
 
 
-def load(options: Mapping[str, str | int | bool]) -> Loaded:
+def load(options: Mapping[str, str | int | bool]) -> Loaded | Opened:
     """Find the file and check its sum; `DataError` says what is wrong with it."""
     source = text_option(options, "source")
     if source is None:
@@ -77,22 +80,39 @@ def _official(name: str, options: Mapping[str, str | int | bool]) -> Loaded:
     return facts["task"], tuple(facts["classes"]), partial(_read, path, limit, facts["task"], len(facts["classes"]))
 
 
-def _own(path: Path, options: Mapping[str, str | int | bool]) -> Loaded:
+def _own(path: Path, options: Mapping[str, str | int | bool]) -> Opened:
     if not path.is_file():
         raise DataError(f"medmnist: no file {path}; give a set's name or an .npz in MedMNIST's format")
     if "md5" in options:
         _check(path, str(options["md5"]))
     limit = _limit(options)
+    asked = text_option(options, "task")
+    if asked is not None:
+        tasks.load(asked)
     with open_npz(path, limit) as archive:
-        header = _label_header(archive, "train")
-        inferred = "multi-label" if len(header.shape) == 2 and header.shape[1] > 1 else "multi-class"
-        task = str(options.get("task", inferred))
+        archive.names = aliases(archive.keys())
+        header, shown = _label_header(archive, "train"), _image_header(archive, "train")
+        images = None if shown.dtype == np.uint8 else archive.read("train_images")
+        raw = archive.read("train_labels")
+        layout, notes = recognised(archive, images, shown.shape, shown.dtype, raw, asked)
+        many = len(header.shape) == 2 and header.shape[1] > 1 and not layout.one_hot
+        task = asked or ("multi-label" if many else "multi-class")
         if not tasks.load(task).HEADLINE:
             raise DataError(f"{path}: task={task} judges nothing, so no data set is of it; name another, or leave it out")
-        labels = _labels(archive, "train", task)
-    count = tasks.load(task).classes_in(labels)
-    read = partial(_read, path, limit, task, count)
-    return task, tuple(str(index) for index in range(count)), read
+        labels = _labels(archive, "train", task, layout)
+    count = header.shape[1] if layout.one_hot else tasks.load(task).classes_in(labels)
+    classes = layout.texts or tuple(str(index + layout.first) for index in range(count))
+    return Opened(task, classes, partial(_read_own, path, limit, task, len(classes), layout), tuple(notes))
+
+
+def _read_own(path: Path, limit: Limit, task: str, count: int, layout: Layout, name: str) -> Split:
+    """Read a split; where there is no val, a part of train is it."""
+    if layout.has_val or name == "test":
+        return _read(path, limit, task, count, name, layout)
+    train = _read(path, limit, task, count, "train", layout)
+    labels = train.labels if train.labels.ndim == 1 else np.zeros(len(train), np.int64)
+    chosen = np.sort(deal(labels, val=15)[name])
+    return Split(train.images[chosen], train.labels[chosen])
 
 
 def _limit(options: Mapping[str, str | int | bool]) -> Limit:
@@ -131,9 +151,10 @@ def _check(path: Path, expected: str) -> None:
 
 def _image_header(archive: Archive, name: str) -> Header:
     """Read of what kind the images are; `DataError` unless they are uint8 [n, h, w], [n, h, w, c] or [n, d, h, w(, c)]."""
-    key = f"{name}_images"
-    found = archive.header(key, "biufc")
-    if found.dtype != np.uint8 or len(found.shape) not in (3, 4, 5) or not math.prod(found.shape):
+    key = archive.named(f"{name}_images")
+    found = archive.header(f"{name}_images", "biufc")
+    known = found.dtype == np.uint8 or (found.dtype.kind in "biuf" and found.dtype != np.int8 and bool(archive.names))
+    if not known or len(found.shape) not in (3, 4, 5) or not math.prod(found.shape):
         raise DataError(f"{archive.path}: {key} is {found}; uint8 [n, h, w(, c)] is wanted")
     if max(found.shape[1:]) > MAX_SIDE:
         raise DataError(f"{archive.path}: {key} is {found}; a side has {MAX_SIDE} pixels at most; scale or crop the images")
@@ -142,20 +163,26 @@ def _image_header(archive: Archive, name: str) -> Header:
 
 def _label_header(archive: Archive, name: str) -> Header:
     """Read of what kind the labels are; `DataError` unless there are any, for as many samples as there are images."""
-    key = f"{name}_labels"
-    found, images = archive.header(key, "biufUS", widest=8), _image_header(archive, name)
+    key = archive.named(f"{name}_labels")
+    found, images = archive.header(f"{name}_labels", "biufUS", widest=8), _image_header(archive, name)
     if found.shape[:1] != images.shape[:1] or not math.prod(found.shape):
         raise DataError(f"{archive.path}: {key} is {found} and {name}_images {images}; each image wants its label")
     return found
 
 
-def _labels(archive: Archive, name: str, task: str) -> NDArray[np.int64]:
+def _labels(archive: Archive, name: str, task: str, layout: Layout | None = None) -> NDArray[np.int64]:
     """Read labels whose header was looked at: int64, in the form of the task; `DataError` for others."""
-    key, found, plugin = f"{name}_labels", _label_header(archive, name), tasks.load(task)
+    key, found, plugin = archive.named(f"{name}_labels"), _label_header(archive, name), tasks.load(task)
+    one_hot = layout is not None and layout.one_hot
     many = f"wants {MAX_CLASSES} labels of an image at most" if math.prod(found.shape[1:]) > MAX_CLASSES else ""
-    if lacking := plugin.misshapen(found.shape) or many:
+    if lacking := plugin.misshapen(found.shape[:1] if one_hot else found.shape) or many:
         raise DataError(f"{archive.path}: {key} is {found}; {task} {lacking}")
-    labels = _whole(archive.read(key), f"{archive.path}: {key}")
+    given = archive.read(f"{name}_labels")
+    if layout is not None and (layout.texts is not None or one_hot):
+        given = layout.numbers(given, f"{archive.path}: {key}")
+    labels = _whole(given, f"{archive.path}: {key}")
+    if layout is not None and layout.first:
+        labels = layout.numbers(labels, f"{archive.path}: {key}")
     most = plugin.most(MAX_CLASSES)
     outside = labels[(labels < 0) | (labels > most)]
     if outside.size:
@@ -178,13 +205,19 @@ def _whole(labels: NDArray[Any], place: str) -> NDArray[Any]:
     return labels
 
 
-def _read(path: Path, limit: Limit, task: str, count: int, name: str) -> Split:
+def _read(path: Path, limit: Limit, task: str, count: int, name: str, layout: Layout | None = None) -> Split:
     if name not in SPLITS:
         raise DataError(f"{path}: no split {name!r}; known: {', '.join(SPLITS)}")
     with open_npz(path, limit) as archive:
-        _image_header(archive, name)
-        labels = _labels(archive, name, task)
+        archive.names = {} if layout is None else layout.names
+        if _image_header(archive, name).dtype != np.uint8 and (layout is None or layout.limits is None):
+            raise DataError(
+                f"{path}: {name}_images is {_image_header(archive, name)}; uint8 [n, h, w(, c)] is wanted, as train's are"
+            )
+        labels = _labels(archive, name, task, layout)
         images = archive.read(f"{name}_images")
+    if layout is not None:
+        images = layout.pixels(images, f"{path}: {name}_images")
     if tasks.wrong(task, labels, count):
         raise DataError(f"{path}: {name}_labels has classes beyond the {count} that train_labels has; move or remove them")
     if images.ndim == 3 or images.shape[-1] not in (1, 3):

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from typing import Any
 
 import numpy as np
 
 from edgebench.data import Dataset
+from edgebench.errors import InputError
 from edgebench.schema import InputPlan, Preprocessing
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that torchvision's weights were trained with."""
 
 
+LARGEST = 20.0
+"""Of a network's inputs."""
 TOOLS = ("torch", "torchvision", "lightning", "torchmetrics")
 
 
@@ -32,8 +36,12 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
     """Choose the input: as stated, else ImageNet's statistics for pretrained weights, else the training split's own."""
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    shown = dataset.geometry
     if plan.mean is not None and plan.std is not None:
         mean, std = plan.mean, plan.std
+        check_normalization(mean, std, *_extremes(dataset, plan.channels))
+    elif shown is not None and shown.mean is not None and shown.std is not None and plan.channels == len(shown.mean):
+        mean, std = shown.mean, shown.std
     elif pretrained and plan.channels == 3:
         mean, std = IMAGENET
     else:
@@ -43,4 +51,64 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
         means, deviations = np.atleast_1d(pixels.mean(axis=axes)), np.atleast_1d(pixels.std(axis=axes))
         mean = tuple(round(float(value), 4) for value in np.resize(means, plan.channels))
         std = tuple(round(max(float(value), 0.01), 4) for value in np.resize(deviations, plan.channels))
-    return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
+    colours = dataset.read("train").images.shape[-1]
+    told: dict[str, Any] = {"grey": "luma"} if (plan.channels, colours) == (1, 3) else {}
+    height = width = plan.size
+    if shown is not None:
+        if plan.size not in (shown.height, shown.width):
+            raise InputError(
+                f"{dataset.ref}: its images end at {shown.height} × {shown.width}, and the network would see {plan.size}: they "
+                f"would be resized twice; give --size {shown.height}, or another size to the data set"
+            )
+        height, width = shown.height, shown.width
+        told |= {"resize": shown.resize, "interpolation": shown.interpolation, "antialias": shown.antialias}
+    return Preprocessing(height=height, width=width, channels=plan.channels, mean=mean, std=std, **told)
+
+
+def check_placed(spec: Preprocessing, dataset: Dataset) -> None:
+    """Refuse a folder's images that came to their size otherwise than those that the network was made for."""
+    if spec.resize is None or dataset.files is None:
+        return
+    shown = dataset.geometry
+    seen = None if shown is None else (shown.resize, shown.interpolation, shown.antialias, shown.height, shown.width)
+    if seen != (spec.resize, spec.interpolation or "bilinear", spec.antialias, spec.height, spec.width):
+        size = "" if "crop" in spec.resize else f"size={spec.height}x{spec.width},"
+        wanted = (
+            f"{size}resize={spec.resize},interpolation={spec.interpolation or 'bilinear'},antialias={str(spec.antialias).lower()}"
+        )
+        raise InputError(f"{dataset.ref}: the network's images came to their size otherwise; give the data set options {wanted}")
+
+
+def check_normalization(
+    mean: tuple[float, ...], std: tuple[float, ...], low: tuple[float, ...] = (0.0,), high: tuple[float, ...] = (1.0,)
+) -> None:
+    """Refuse what no network was trained with; `InputError` says the likely remedy.
+
+    low, high: the least and greatest pixels that there are, after scaling to 0…1.
+    """
+    if min(std) <= 0:
+        raise InputError(f"std {list(std)}: a standard deviation of 0 divides by nothing; give what the network was trained with")
+    shown = f"--mean {_comma(mean)} --std {_comma(std)}"
+    divided = f"give them divided by 255: --mean {_comma(mean, 255)} --std {_comma(std, 255)}"
+    if max(mean) > 1 or max(std) > 1:
+        raise InputError(f"{shown}: these are of pixels 0…255, and pixels are scaled to 0…1 before; {divided}")
+    count = len(mean)
+    ends = [(v - m) / s for edge in (low, high) for v, m, s in zip(np.resize(edge, count), mean, std, strict=True)]
+    if min(ends) < -LARGEST or max(ends) > LARGEST:
+        raise InputError(
+            f"{shown}: inputs would go from {min(ends):.0f} to {max(ends):.0f}, which no network sees "
+            f"(−{LARGEST:.0f}…{LARGEST:.0f}); the standard deviation is of pixels scaled to 0…1: "
+            "if it was given of 0…255, divide mean and std by 255"
+        )
+
+
+def _comma(values: tuple[float, ...], divisor: float = 1) -> str:
+    return ",".join(f"{value / divisor:.4g}" for value in values)
+
+
+def _extremes(dataset: Dataset, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    images = dataset.read("train").images
+    axes = (0, 1, 2) if images.shape[-1] == channels else None
+    edges = (np.atleast_1d(images.min(axis=axes)), np.atleast_1d(images.max(axis=axes)))
+    low, high = (tuple(float(value) / 255 for value in np.resize(edge, channels)) for edge in edges)
+    return low, high

@@ -16,7 +16,7 @@ from edgebench import models
 from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
-from edgebench.models.normalization import IMAGENET, TOOLS, preprocessing, tool_versions
+from edgebench.models.normalization import IMAGENET, TOOLS, check_normalization, check_placed, preprocessing, tool_versions
 from edgebench.schema import Input, InputPlan, Lineage, Model, Network, Preprocessing, Role, image_input
 from edgebench.trust import check_program, is_program, remember
 
@@ -61,6 +61,8 @@ def open_source(source: SourceOptions, data: Dataset | None) -> tuple[Model, Cal
                 f"{folder}: has {len(model.classes)} classes, {data.ref} has {len(data.classes)}; "
                 "choose the data set that it was trained on"
             )
+        if data is not None and sum(each.is_image for each in model.inputs) == 1:
+            check_placed(model.preprocessing, data)
         check_program(models.checkpoint_path(folder, model), source.trust)
         return model, lambda: models.load_model(folder, source.trust)
     model, weights = materialize(source, data)
@@ -219,13 +221,17 @@ def _class_names(source: SourceOptions, data: Dataset | None, default: int | Non
 
 
 def _spec(source: SourceOptions, data: Dataset | None) -> Preprocessing:
-    given = {"size": source.size or 224, "channels": source.channels or 3, "mean": source.mean, "std": source.std}
+    shown = data.geometry if data is not None else None
+    size = source.size or (224 if shown is None else shown.height)
+    given = {"size": size, "channels": source.channels or 3, "mean": source.mean, "std": source.std}
     try:
         plan = InputPlan.model_validate(given)
     except ValidationError as error:
         raise InputError(f"{source.text}: {explain(error, InputPlan)}") from error
     if data is not None:
         return preprocessing(data, plan, source.pretrained)
+    if plan.mean is not None and plan.std is not None:
+        check_normalization(plan.mean, plan.std)
     mean, std = IMAGENET if plan.channels == 3 else ((0.5,), (0.5,))
     return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=plan.mean or mean, std=plan.std or std)
 

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     ValidationError,
+    model_serializer,
     model_validator,
 )
 
@@ -26,15 +28,41 @@ class DatasetRef(Frozen):
         return ",".join([self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))])
 
 
+RESIZE = r"^(stretch|fit|pad(:\d{1,3})?|shortest:[1-9]\d{0,4}\+crop(-floor)?:[1-9]\d{0,4}(x[1-9]\d{0,4})?)$"
+"""How an image comes to the input's size; `agent/runtimes/preprocess.py` says what each one does."""
+
+
 class Preprocessing(Frozen):
     """From uint8 images [n, h, w, c] to a network's input; executed by `agent/runtimes/preprocess.py`."""
 
     height: int = Field(gt=0, description="rows after resizing")
     width: int = Field(gt=0, description="columns after resizing")
-    channels: Literal[1, 3] = Field(description="grey is repeated to 3, colour is averaged to 1")
+    channels: Literal[1, 3] = Field(description="grey is repeated to 3, of colour is made grey")
     mean: tuple[float, ...] = Field(description="per channel, after scaling to 0…1")
     std: tuple[float, ...] = Field(description="per channel, after scaling to 0…1")
     layout: Layout = "nchw"
+    grey: Literal["mean", "luma"] = Field("mean", description="of colour: the channels' mean, or ITU-R 601 luma")
+    resize: str | None = Field(
+        None,
+        pattern=RESIZE,
+        description="how an image comes to its size: stretch, fit, pad, pad:114, shortest:256+crop:224; null: stretched",
+    )
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = Field(None, description="null: bilinear")
+    antialias: bool = Field(True, description="the filter is widened where the image shrinks")
+
+    @model_validator(mode="after")
+    def _ends_at_the_size(self) -> Preprocessing:
+        if self.resize is not None and "crop" in self.resize:
+            height, _, width = self.resize.rpartition(":")[2].partition("x")
+            if (int(height), int(width or height)) != (self.height, self.width):
+                raise ValueError(f"resize {self.resize} does not end at the input's {self.height} × {self.width}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing: keys of before stay."""
+        usual = {"grey": "mean", "resize": None, "interpolation": None, "antialias": True}
+        return {name: value for name, value in handler(self).items() if name not in usual or value != usual[name]}
 
     @property
     def shape(self) -> tuple[int, ...]:
