@@ -31,13 +31,6 @@ if WORKER and hasattr(os, "sched_setaffinity"):  # a core for each worker, or th
     mine = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {mine[int(WORKER.removeprefix("gw")) % len(mine)]})
 
-with contextlib.suppress(ImportError):
-    import onnxruntime.transformers  # noqa: F401  it extends sys.path, which monkeypatch would undo
-
-    from edgebench.data._torchvision import load_torchvision
-
-    load_torchvision()
-
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: what tests start must hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -77,6 +70,18 @@ accepts:
 """
 
 _skipped: list[str] = []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Import what must be there before the tests are, where tests run: not where they are only dealt out to workers."""
+    if not WORKER and config.getoption("numprocesses", None):
+        return
+    with contextlib.suppress(ImportError):
+        import onnxruntime.transformers  # noqa: F401  it extends sys.path, which monkeypatch would undo
+
+        from edgebench.data._torchvision import load_torchvision
+
+        load_torchvision()
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

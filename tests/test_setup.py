@@ -446,17 +446,6 @@ def test_a_device_whose_disk_is_small_is_told_what_it_lacks(device: Device, inde
     assert not list(server.home.rglob("*.whl"))
 
 
-def test_an_arm64_system_gets_the_wheels_of_its_own_processor(device: Device, index: Path, arm64: Sshd) -> None:
-    for machine, version in (("x86_64", "1.3"), ("aarch64", "1.2")):
-        tag = f"cp311-cp311-manylinux_2_28_{machine}"
-        make_wheel(index, "onnxruntime", version, WORKS.format(version=version), ["tiny"], tag)
-    board = remote(arm64)
-    assert device.set_up(board).made
-    assert device.runtime(board) == "onnxruntime 1.2"
-    assert not device.set_up(board).made
-    assert device.remove(board) > 0
-
-
 # ---------------------------------------------------------------- which wheels
 
 

@@ -145,6 +145,8 @@ class _MLComputePlanProxy:
         return None if operation.operator_name in ("const", "ios16.classify") else MLComputePlanCost(weight=1.0 / self._count)
 
 
+for each in ("sklearn", "torchao", "transformers"):
+    sys.modules[each] = None  # coremltools converts from them where they are, and a Mac that predicts does without
 native = types.ModuleType("coremltools.libcoremlpython")
 for each in (
     _MLModelProxy,

@@ -16,7 +16,7 @@ import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,12 @@ def bmp_delta() -> bytes:
     return struct.pack("<2sIHHI", b"BM", 54 + 1024 + len(data), 0, 0, 54 + 1024) + info + palette + data
 
 
-BOMB = chunk(b"zTXt", b"c\0\0" + zlib.compress(bytes(100 * MIB)))
+@cache
+def bomb() -> bytes:
+    """Pack 100 MiB, once and only where a test wants them: every worker imports this file."""
+    return b"c\0\0" + zlib.compress(bytes(100 * MIB))
+
+
 BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "it is empty"),
     "text": (lambda: b"hello", "none of PNG, JPEG"),
@@ -148,9 +153,9 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "more-pixels": (lambda: png(60_000, 60_000, pixels=zlib.compress(bytes(9))), f"more than {MAX_PIXELS} pixels"),
     "webp-pixels": (partial(webp, 16_384, 16_384), "bad.png: "),
     "gif-pixels": (lambda: b"GIF89a" + struct.pack("<HHBBB", 65535, 65535, 0, 0, 0) + bytes(20), "bad.png: "),
-    "text-bomb": (lambda: png(8, 8, BOMB), "bad.png: "),
-    "text-after": (lambda: png(8, 8)[:-12] + BOMB + chunk(b"IEND", b""), "bad.png: "),
-    "profile-bomb": (lambda: png(8, 8, chunk(b"iCCP", b"c\0\0" + zlib.compress(bytes(100 * MIB)))), "bad.png: "),
+    "text-bomb": (lambda: png(8, 8, chunk(b"zTXt", bomb())), "bad.png: "),
+    "text-after": (lambda: png(8, 8)[:-12] + chunk(b"zTXt", bomb()) + chunk(b"IEND", b""), "bad.png: "),
+    "profile-bomb": (lambda: png(8, 8, chunk(b"iCCP", bomb())), "bad.png: "),
     "chunks": (lambda: png(8, 8, chunk(b"abCd", b"") * 1_000_000), "its header is longer than that of any photo"),
     "padding": (lambda: b"\xff\xd8" + b"\xff" * 20 * MIB, "its header is longer than that of any photo"),
     "large": (lambda: png(8000, 8000)[:-30_000], "OSError: image file is truncated"),
