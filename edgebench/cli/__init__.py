@@ -25,6 +25,7 @@ from edgebench.cli import (
     doctor,
     export,
     formats,
+    import_,
     leaderboard,
     models,
     noise,
@@ -57,6 +58,7 @@ app = typer.Typer(
 for command in (
     train,
     export,
+    import_,
     quantize,
     run,
     compare,
@@ -72,7 +74,7 @@ for command in (
     formats,
     doctor,
 ):
-    app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
+    app.command(name=command.__name__.rsplit(".", 1)[1].rstrip("_"))(command.command)
 app.add_typer(targets.app, name="targets")
 app.add_typer(results.app, name="results")
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from edgebench.analysis import stats
+from edgebench.bundle.manifest import read_bundle
 from edgebench.device.job import Pass
+from edgebench.errors import InputError
 from edgebench.run.interleave import interleaved, run_passes, whole
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, now, run_job
-from edgebench.schema import Interval, Noise
+from edgebench.schema import Interval, Noise, Target
+from edgebench.trust import is_own
 
 
 def measure_noise(session: Session, subject: CellJob, comparisons: int) -> Noise:
@@ -64,3 +69,14 @@ def _meter_cost(session: Session, subject: CellJob) -> tuple[tuple[str, ...], In
     ratio = stats.compare(off, on, paired=True, floor=None).ratio
     low, high = (None if value is None else value - 1 for value in (ratio.low, ratio.high))
     return tuple(sorted(names)), ratio.model_copy(update={"value": ratio.value - 1, "low": low, "high": high})
+
+
+def any_bundle(target: Target, work: Path, trust: bool) -> Path:
+    """Find a bundle that the target runs and that may be loaded, in the folders where exports and runs leave them."""
+    for manifest in sorted([*Path("bundles").glob("*/bundle.json"), *(work / "bundles").glob("*/bundle.json")]):
+        found = read_bundle(manifest.parent)
+        accepts = target.accepted(found.format, found.precision)
+        known = accepts is not None and (trust or is_own(manifest.parent, found, accepts.runtime))
+        if known:
+            return manifest.parent
+    raise InputError(f"no bundle for {target.name} in bundles/ or {work}/bundles; name one, or make one with `edgebench export`")
