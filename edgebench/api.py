@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,23 +13,23 @@ from edgebench.agent import facts
 from edgebench.analysis.processor import fitted
 from edgebench.bundle.export import Order, accepted, build_bundle, exporter
 from edgebench.bundle.goals import check_goals
+from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import code_in, read_dataset, read_devices, read_profile, read_target, read_values
 from edgebench.data import Dataset, open_dataset, open_images
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.models.source import SourceOptions, open_source
-from edgebench.recipes import Job, make_model
+from edgebench.recipes import Job, input_plan, make_model
+from edgebench.run.bring import bring_file, prepare_brought
 from edgebench.run.options import WORK, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
-from edgebench.run.outcome import RunResult
-from edgebench.run.prepare import prepare_bundles, prepare_profile, tie_bundle
+from edgebench.run.outcome import ExportResult, RunResult
+from edgebench.run.prepare import prepare_profile, tie_bundle
 from edgebench.run.session import Session, measure_all
 from edgebench.schema import (
-    Bundle,
     CalibrationPlan,
     Exporter,
     Goals,
-    InputPlan,
     Link,
     Noise,
     Progress,
@@ -92,7 +92,7 @@ def train(
         architecture=given.text,
         role=given.role or ("student" if teacher else "baseline"),
         dataset=data,
-        input=_input_plan(data, given.size, given.channels),
+        input=input_plan(data, given.size, given.channels),
         options=dict(options or {}),
         teacher=teacher,
         progress=progress,
@@ -105,22 +105,7 @@ def _source(given: str | Path | SourceOptions) -> SourceOptions:
     return given if isinstance(given, SourceOptions) else SourceOptions(str(given))
 
 
-def _input_plan(data: Dataset, size: int | None, channels: int | None) -> InputPlan:
-    """Fill in what the user left open from the images themselves; a network wants 16 pixels at least."""
-    height, width, depth = data.read("test").images.shape[1:]
-    return InputPlan(size=size or max(height, width, 16), channels=channels or depth)
-
-
 # ---------------------------------------------------------------- export
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """A bundle, where it lies, and whether it was there before."""
-
-    folder: Path
-    bundle: Bundle
-    cached: bool
 
 
 def export(
@@ -157,10 +142,27 @@ def export(
     return ExportResult(folder, bundle, cached)
 
 
-def quantize(
-    source: str | Path | SourceOptions,
+def import_file(
+    source: str | Path | FileOptions,
     *,
-    dataset: str,
+    out: Path = Path("bundles"),
+    target: str | Target = "cpu",
+    dataset: str | None = None,
+    trust: bool = False,
+    progress: Progress = no_progress,
+) -> ExportResult:
+    """Make a bundle of a model file as it is; where it can run on this computer, it is tried.
+
+    `FileOptions` instead of a path say what the file does not. Without a data set no accuracy is measured.
+    """
+    [device] = read_devices([target], trust)
+    return bring_file(source, Path(out), device, dataset, trust, progress)
+
+
+def quantize(
+    source: str | Path | SourceOptions | FileOptions,
+    *,
+    dataset: str | None = None,
     format: str = "onnx",
     target: str | Target = "cpu",
     options: QuantizeOptions = QuantizeOptions(),
@@ -173,7 +175,16 @@ def quantize(
     `GoalMissed`, with the result, where the file loses more than `options.max_degradation`.
     """
     from edgebench.quantize import search as search_
+    from edgebench.quantize.file import brought_of, quantize_brought
 
+    brought = brought_of(source)
+    if brought is not None:
+        [device] = read_devices([target], run.trust)
+        with Session(measure, run, progress) as session:
+            return quantize_brought(session, brought, device, dataset, options)
+    assert not isinstance(source, FileOptions)
+    if dataset is None:
+        raise InputError("quantize: INT8 needs samples to calibrate on; give --dataset")
     precision = "mixed" if options.search else "int8"
     if (
         options.search
@@ -205,7 +216,7 @@ def quantize(
 def run(
     profile: str | None = None,
     *,
-    bundle: Sequence[Path] = (),
+    bundle: Sequence[Path | FileOptions] = (),
     target: Sequence[str | Target] = (),
     only: str | None = None,
     dataset: str | None = None,
@@ -213,13 +224,15 @@ def run(
     options: RunOptions = RunOptions(),
     progress: Progress = no_progress,
 ) -> RunResult:
-    """Measure a profile's cells, or those of bundles, that have no result yet.
+    """Measure a profile's cells, or those of bundles and model files, that have no result yet.
+
+    `FileOptions` instead of a file's path say what the file does not.
 
     Every finished cell is on disk when the next one begins. A cell that fails
     is written down with its reason, and the others go on.
     """
     if (profile is None) == (not bundle):
-        raise InputError("run: give a profile or one or more bundle folders, and not both")
+        raise InputError("run: give a profile, or bundle folders and model files, and not both")
     session = Session(measure, options, progress)
     session.progress = session.forecast.beside(progress)
     session.scenario(Scenario())  # refuse what does not fit together before anything long begins
@@ -230,7 +243,7 @@ def run(
         if plan is not None:
             prepared = prepare_profile(session, plan, open_images(plan.dataset), devices, only)
         else:
-            prepared = prepare_bundles(session, [Path(folder) for folder in bundle], devices, only, dataset)
+            prepared = prepare_brought(session, bundle, devices, only, dataset)
         return measure_all(session, prepared)
 
 

@@ -13,11 +13,13 @@ from pydantic import Field
 from edgebench.errors import ExportError
 from edgebench.exporters._coreml import interpreter as interpreter_
 from edgebench.exporters._coreml import package as package_
+from edgebench.exporters._coreml import reader
 from edgebench.exporters._shared import ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached, exported, exported_calls, refusal, silent
 from edgebench.schema import Exported, ExportRequest, Preprocessing
+from edgebench.schema.file import FileDescription
 
 PRECISIONS = ("fp32", "fp16", "int8-weights", "palettized-6bit", "palettized-4bit")
 CALIBRATES: dict[str, tuple[str, ...]] = {}
@@ -39,6 +41,16 @@ class Limits(SharedLimits):
     input: Literal["image", "tensor"] = Field(
         "image", description="an image, or a float32 tensor [1, c, h, w] of pixels 0…255; both are normalised in the model"
     )
+
+
+def recognizes(head: bytes, path: Path) -> bool:
+    """Return whether a folder is a package with a model, by its content."""
+    return reader.recognizes(path)
+
+
+def read(path: Path) -> FileDescription:
+    """Describe a package that somebody brought."""
+    return reader.read(path)
 
 
 def tools() -> dict[str, str]:

@@ -13,11 +13,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from edgebench.errors import ExportError
-from edgebench.exporters._onnx import mixed
+from edgebench.exporters._onnx import mixed, reader, testdata
 from edgebench.exporters._shared import calibration, ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.schema import Exported, ExportRequest, Mixer
+from edgebench.schema.file import FileDescription
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic", "mixed")
 CALIBRATES = {"int8": calibration.METHODS, "mixed": calibration.METHODS}
@@ -38,6 +39,28 @@ class Limits(SharedLimits):
     )
     symmetric: bool = Field(False, description="INT8 activations have zero point 0")
     quantized: tuple[str, ...] = Field((), description="operators that INT8 quantizes; empty: all that the quantizer knows")
+
+
+def recognizes(head: bytes, path: Path) -> bool:
+    """Return whether a file is ONNX, by its content."""
+    return path.is_file() and reader.recognizes(path)
+
+
+def read(path: Path) -> FileDescription:
+    """Describe a file that somebody brought."""
+    return reader.read(path)
+
+
+def read_test_data(folder: Path) -> tuple[list[tuple[str, Any]], list[tuple[str, Any]]]:
+    """Read a folder `test_data_set_0`: inputs and outputs in order, with the names that their files give."""
+    return testdata.read(folder)
+
+
+def beyond(described: FileDescription, limits: Mapping[str, Any]) -> list[str]:
+    """List what of a file is newer than a target says that it reads."""
+    known = ((key, limits.get(key), described.details.get(key, 0)) for key in ("opset", "ir"))
+    words = {"opset": "opset", "ir": "IR version"}
+    return [f"has {words[key]} {value}, the target reads {most}" for key, most, value in known if most and value > most]
 
 
 def tools() -> dict[str, str]:
@@ -167,6 +190,18 @@ def quantize_qdq(request: ExportRequest[Limits], path: Path, excluded: Sequence[
     ranges = mixed.activation_ranges(request, prepared, mixed.quantized_types(request))
     onnx.save(mixed.with_pairs(request, prepared, ranges, excluded=excluded, **options), path)
     prepared.unlink()
+
+
+def quantize_file(request: ExportRequest[Limits], source: Path, folder: Path) -> Path:
+    """Write `model.onnx`, a file that somebody brought in static INT8; `request` has its inputs and calibration samples."""
+    import onnx
+
+    path = folder / "model.onnx"
+    onnx.save(onnx.load(source), path)
+    with quiet():
+        quantize_qdq(request, path)
+        onnx.save(tidy(onnx.load(path)), path)
+    return path
 
 
 def _mix(request: ExportRequest[Limits], path: Path) -> None:

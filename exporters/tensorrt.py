@@ -13,8 +13,9 @@ from edgebench.errors import ExportError
 from edgebench.exporters import onnx as shared
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.calibration import Ranges
-from edgebench.exporters._tensorrt import operators, quantization
+from edgebench.exporters._tensorrt import operators, plan, quantization
 from edgebench.schema import Exported, ExportRequest, Finish
+from edgebench.schema.file import FileDescription
 
 PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATES = {"int8": shared.CALIBRATES["int8"]}
@@ -32,6 +33,16 @@ class Limits(shared.Limits):
 
     version: str | None = Field(None, description="of TensorRT that must build the engine at least, for instance 8.2; needed")
     explicit: bool = Field(True, description="INT8 as Q/DQ nodes; false: a calibration cache beside the file")
+
+
+def recognizes(head: bytes, path: Path) -> bool:
+    """Return whether a file is an engine, by its content."""
+    return plan.recognizes(head)
+
+
+def read(path: Path) -> FileDescription:
+    """Describe a file that somebody brought."""
+    return plan.read(path)
 
 
 def tools() -> dict[str, str]:

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from edgebench.exporters._shared import calibration, ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached
+from edgebench.exporters._tflite import reader
 from edgebench.schema import Exported, ExportRequest, TensorSpec
+from edgebench.schema.file import FileDescription
 
 PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 CALIBRATES = {"int8": calibration.METHODS}
@@ -42,6 +44,25 @@ class Limits(SharedLimits):
         {}, description="highest version of each operator, 0: none; `*` stands for any end of a name; empty: no limit"
     )
     per_channel: bool = Field(True, description="one INT8 weight scale per output channel")
+
+
+def recognizes(head: bytes, path: Path) -> bool:
+    """Return whether a file is TFLite, by its content."""
+    return reader.recognizes(head)
+
+
+def read(path: Path) -> FileDescription:
+    """Describe a file that somebody brought."""
+    return reader.read(path)
+
+
+def beyond(described: FileDescription, limits: Mapping[str, Any]) -> list[str]:
+    """List what of a file is newer than a target says that it reads."""
+    try:
+        check_operators("", described.operators.items(), Limits.model_validate(limits))
+    except ExportError as error:
+        return [str(error).removeprefix(": the file ").partition(";")[0]]
+    return []
 
 
 def tools() -> dict[str, str]:

@@ -11,7 +11,9 @@ from edgebench.exporters._shared import ends
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached, exported
+from edgebench.exporters._torch import reader
 from edgebench.schema import Exported, ExportRequest
+from edgebench.schema.file import FileDescription
 
 PRECISIONS = ("fp32",)
 CALIBRATES: dict[str, tuple[str, ...]] = {}
@@ -21,6 +23,16 @@ REQUIRES = (("torch", "torch"),)
 
 class Limits(SharedLimits):
     """None: what torch writes here, torch reads there."""
+
+
+def recognizes(head: bytes, path: Path) -> bool:
+    """Return whether a file is an exported program or TorchScript, by its content."""
+    return head.startswith(b"PK") and reader.recognizes(path)
+
+
+def read(path: Path) -> FileDescription:
+    """Describe a file that somebody brought."""
+    return reader.read(path)
 
 
 def tools() -> dict[str, str]:

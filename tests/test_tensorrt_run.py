@@ -25,13 +25,17 @@ from tensorrt_board import NANO, ORIN, PC, RELEASES, Board, compiled
 
 from edgebench.agent.cell import worker
 from edgebench.agent.tensorrt import engines
+from edgebench.bundle import import_file as import_
+from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
+from edgebench.bundle.predict import output_specs
 from edgebench.config import read_target
 from edgebench.data import open_dataset
 from edgebench.device import deploy, inspect, measure
 from edgebench.device import job as job_
 from edgebench.device.job import Pass
 from edgebench.errors import MeasureError
+from edgebench.exporters._tensorrt import plan
 from edgebench.schema import Finish, Link, Measurement, ModeSpec, Scenario
 
 BRIEF = ModeSpec(trials=1, min_samples=20, min_seconds=0.2, cap_seconds=0.6, window_seconds=0.05)
@@ -149,6 +153,24 @@ def test_a_whole_cell_runs_on_every_version(here: Path, made: Made, board: Board
     assert set(found.trials[0].stages) == {"host_to_device", "compute", "device_to_host"}
     assert min(found.trials[0].stages["compute"]) > 0
     assert found.memory["device_bytes"] > 1000
+
+
+def test_an_engine_that_somebody_brings_runs_as_it_is(
+    here: Path, made: Made, board: Board, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board.has("10.3")
+    folder, target = made("10.3", "fp32"), write_target(here, "10.3")
+    measured(folder, target, [Pass("finish")])
+    [built] = Path("device").rglob("*.plan")
+    described = json.dumps({"task": "classify"}).encode()
+    Path("net.engine").write_bytes(len(described).to_bytes(4, "little") + described + built.read_bytes())
+    monkeypatch.setattr(plan, "MAGIC", (b"ENGI",))  # the double's engines begin so
+    device = read_target(str(target))
+    brought = import_.read(FileOptions(Path("net.engine"), shapes={"input": "1x1x16x16"}), device, None, False)
+    bundle, _ = import_.bundle_of(brought, Path("brought"), lambda _, draft: draft.outputs)
+    one = np.random.default_rng(0).random((1, 1, 1, 16, 16), np.float32)
+    [spec] = output_specs(Path("brought"), bundle, [one], device)
+    assert (bundle.format, bundle.finish, spec.name, spec.shape) == ("tensorrt", None, "output", (1, 10))
 
 
 def finished(folder: Path, target: Path, **more: Any) -> dict[str, Any]:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from edgebench import api
-from edgebench.api import ExportResult
 from edgebench.diagnose.diagnose import Diagnosis
 from edgebench.models.source import SourceOptions
 from edgebench.quantize.search import Result
 from edgebench.run.compare import Suite
 from edgebench.run.options import ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
-from edgebench.run.outcome import RunResult
+from edgebench.run.outcome import ExportResult, RunResult
 from edgebench.schema import Noise
 
 

@@ -164,13 +164,19 @@ def build_bundle(order: Order, target: Target, folder: Path, progress: Progress)
 
 def find_bundle(order: Order, key: str, folder: Path) -> Bundle | None:
     """Read what an earlier export has left in a folder; None where it is another, damaged, or a program of unknown origin."""
+    bundle = find_written(folder, key)
+    return bundle if bundle is not None and is_own(folder, bundle, order.accepts.runtime) else None
+
+
+def find_written(folder: Path, key: str) -> Bundle | None:
+    """Read a bundle of this key; None where the folder holds another, a damaged one, or none."""
     if not (folder / "bundle.json").exists():
         return None
     try:
         bundle = read_bundle(folder)
     except BundleError:
         return None  # a damaged one is made anew
-    return bundle if bundle.key == key and is_own(folder, bundle, order.accepts.runtime) else None
+    return bundle if bundle.key == key else None
 
 
 def _build(order: Order, key: str, target: Target, staging: Path, progress: Progress) -> Bundle:

@@ -168,6 +168,28 @@ def predict(folder: Path, bundle: Bundle, samples: Sequence[Array], target: Targ
     return outputs
 
 
+def output_specs(folder: Path, bundle: Bundle, samples: Sequence[Array], target: Target) -> tuple[TensorSpec, ...]:
+    """Run a bundle once on this computer, and describe what it returned; `ExportError` where it does not run."""
+    host = target.model_copy(update={"transport": "local", "host": None, "python": None})
+    with tempfile.TemporaryDirectory(prefix="edgebench-") as root:
+        transport = deploy.connect(host, Link(Path(root)))
+        deployed = deploy.deploy(host, transport, folder, bundle, samples)
+        cell = job_.cell_job(bundle, bundle.runtime, deployed, samples, Scenario(), known=True)
+        job = job_.job([cell], [job_.Pass("outputs")], MODES["quick"], Scenario())
+        [measured] = measure.measure(transport, deployed.agent, job, lambda _: None)
+    failure = measured.failure
+    if failure is not None or measured.outputs is None:
+        reason = f"{failure.stage}: {failure.reason}" if failure else "it said nothing"
+        raise ExportError(f"{bundle.name}: the file does not run here: {reason}")
+    known = {each.name: each for each in bundle.outputs}
+    return tuple(_seen(each, known.get(each["output"])) for each in measured.outputs)
+
+
+def _seen(found: Mapping[str, Any], known: TensorSpec | None) -> TensorSpec:
+    spec = known or TensorSpec(name=found["output"], shape=(), dtype=found["dtype"], scale=None, zero_point=None)
+    return spec.model_copy(update={"shape": tuple(found["shape"])})
+
+
 def split(rows: Array, outputs: Sequence[TensorSpec]) -> list[Array]:
     """Cut samples' values [n, all of them] into an array for each output: [n, …], without a first dimension of 1."""
     ends = np.cumsum([math.prod(each.shape) for each in outputs])[:-1]

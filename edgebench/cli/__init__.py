@@ -26,6 +26,7 @@ from edgebench.cli import (
     doctor,
     export,
     formats,
+    import_,
     leaderboard,
     models,
     noise,
@@ -59,6 +60,7 @@ for command in (
     data,
     train,
     export,
+    import_,
     quantize,
     run,
     compare,
@@ -74,7 +76,7 @@ for command in (
     formats,
     doctor,
 ):
-    app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
+    app.command(name=command.__name__.rsplit(".", 1)[1].rstrip("_"))(command.command)
 app.add_typer(targets.app, name="targets")
 app.add_typer(results.app, name="results")
 

@@ -164,7 +164,7 @@ class SourceGroup:
         """Read what is said of a source; `InputError` where numbers are none."""
         from edgebench.models.source import SourceOptions
 
-        numbers = {option: _real_numbers(f"--{option}", vars(self)[option]) for option in ("mean", "std")}
+        numbers = {option: real_numbers(f"--{option}", vars(self)[option]) for option in ("mean", "std")}
         return SourceOptions(text, **{**vars(self), **numbers}, trust=trust)
 
 
@@ -287,7 +287,8 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         raise InputError(f"{option} {text}: not whole numbers with commas between") from error
 
 
-def _real_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+def real_numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Read 0.485,0.456,0.406; `InputError` where it is none."""
     try:
         return None if text is None else tuple(float(part) for part in text.split(","))
     except ValueError as error:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgebench.cli import console, options
+from edgebench.cli import console, files, options
+from edgebench.errors import InputError
 
 if TYPE_CHECKING:
     from edgebench.quantize.search import Result
@@ -15,13 +16,17 @@ if TYPE_CHECKING:
 
 @options.grouped
 def command(
-    source: Annotated[str, typer.Argument(help="Model folder, checkpoint, .pt2 program, or architecture.")],
-    dataset: Annotated[str, typer.Option(help="For calibration, the search, and accuracy at the end.")],
+    source: Annotated[str, typer.Argument(help="Model folder, checkpoint, .pt2 program, architecture, or a .onnx as it is.")],
     device: options.DeviceGroup,
     network: options.SourceGroup,
     ranges: options.CalibrationGroup,
     cores: options.CoreGroup,
     folders: options.FolderGroup,
+    feed: files.FeedGroup,
+    dataset: Annotated[str | None, typer.Option(help="For calibration, the search, and accuracy at the end.")] = None,
+    samples_file: Annotated[
+        Path | None, typer.Option("--calibration-file", help="A .onnx as it is: calibration samples (.npz, by input).")
+    ] = None,
     format: Annotated[str, typer.Option(help="What to write; the search mixes precisions in onnx alone.")] = "onnx",
     search: Annotated[
         bool, typer.Option("--search", help="Find which nodes should stay in floating point, measuring on the target.")
@@ -43,11 +48,16 @@ def command(
     from edgebench.run.options import MeasureOptions, QuantizeOptions
 
     missed: GoalMissed | None = None
-    wanted = QuantizeOptions(search, by, max_degradation, minutes, samples, out, ranges.read())
+    wanted = QuantizeOptions(search, by, max_degradation, minutes, samples, out, ranges.read(), samples_file)
+    given: Any = network.read(source, device.trust)
+    if source.endswith(".onnx"):
+        given = feed.read(Path(source), mean=given.mean, std=given.std)
+    elif feed.given:
+        raise InputError(f"{feed.given[0]}: belongs to a model file, and {source} is none")
     with console.progress() as progress:
         try:
             result = api.quantize(
-                network.read(source, device.trust),
+                given,
                 format=format,
                 dataset=dataset,
                 target=device.read(),
@@ -112,7 +122,7 @@ def _candidate(row: Any, result: Result) -> dict[str, Any]:
         "p50 ms": f"{row['median_ns'] / 1e6:.3f}",
         "latency": "" if ratio is None else f"{ratio['value']:.3f} [{ratio['low']:.3f}, {ratio['high']:.3f}]",
         "is": "" if against is None else against["word"],
-        "metric": f"{100 * row['metric']:.2f} %",
+        "metric": "" if row["metric"] is None else f"{100 * row['metric']:.2f} %",
         "MiB": f"{row['size_bytes'] / 2**20:.2f}",
         "size": f"{row['size_bytes'] / first['size_bytes']:.3f}",
     }
@@ -125,6 +135,9 @@ def _sentence(result: Result) -> str:
     against = last["against"]
     share = 100 * (against["ratio"]["value"] - 1)
     speed = "as fast as" if against["word"] == "same" else f"{abs(share):.0f} % {against['word']} than"
+    told = f"{last['name']} is {speed} {first['name']} on this target, {smaller:.1f} times smaller"
+    if first["metric"] is None or last["metric"] is None:
+        return f"{told}; no data set says what it loses"
     points = 100 * (first["metric"] - last["metric"])
     lost = f"loses {points:.1f} points" if points > 0 else "loses no accuracy"
-    return f"{last['name']} is {speed} {first['name']} on this target, {smaller:.1f} times smaller, and {lost} on the test split"
+    return f"{told}, and {lost} on the test split"

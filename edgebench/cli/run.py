@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgebench.cli import console, options
+from edgebench.cli import console, files, options
 
 if TYPE_CHECKING:
     from edgebench.run.outcome import CellOutcome, RunResult
@@ -20,7 +20,9 @@ SHOWN = ("target", "model", "format", "precision", "state", "reason", "seconds")
 
 @options.grouped
 def command(
-    what: Annotated[list[str] | None, typer.Argument(help="A profile (digits unless given), or bundle folders.")] = None,
+    what: Annotated[
+        list[str] | None, typer.Argument(help="A profile (digits unless given), bundle folders, or model files as they are.")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="Target name or YAML file; may be repeated.")] = None,
     host: Annotated[list[str] | None, typer.Option(help="Its address as ssh takes it, one for each --target.")] = None,
     fleet: Annotated[Path | None, typer.Option(help="YAML file with many devices, measured side by side.")] = None,
@@ -33,6 +35,7 @@ def command(
     only: Annotated[str | None, typer.Option(help="For instance model=resnet18,format=onnx.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
     scenario: options.ScenarioGroup = options.ScenarioGroup(),
+    file: files.FileGroup = files.FileGroup(),
     meter: options.Meter = None,
     option: options.RuntimeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
@@ -40,17 +43,16 @@ def command(
     work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure a profile's cells, or bundles, that have no result yet."""
+    """Measure a profile's cells, bundles or model files that have no result yet."""
     from edgebench import api
     from edgebench.run.options import MeasureOptions, RunOptions
 
     changes = scenario.scenario()
-    given = what or ["digits"]
-    profile = given[0] if len(given) == 1 and not (Path(given[0]) / "bundle.json").exists() else None
+    profile, sources = files.sources(what or ["digits"], file)
     with console.progress() as progress:
         result = api.run(
             profile,
-            bundle=[] if profile else [Path(item) for item in given],
+            bundle=sources,
             target=options.devices(target, host, fleet, trust),
             only=only,
             dataset=dataset,
@@ -126,8 +128,9 @@ def _numbers(record: Record | None) -> dict[str, Any]:
 
     if record is None or record.latency is None or record.verdict is None:
         return {"metric %": "", "p50 ms": "", "per second": "", "size MiB": "", "verdict": ""}
+    accuracy = record.accuracy
     return {
-        "metric %": percent(record.accuracy.metrics.get(record.accuracy.headline)) if record.accuracy else "",
+        "metric %": "" if accuracy is None else percent(accuracy.metrics.get(accuracy.headline)),
         "p50 ms": milliseconds(record.latency.median_ns.value),
         "per second": f"{record.per_second:.4g}",
         "size MiB": mebibytes(record.size_bytes),

@@ -52,6 +52,9 @@ def of_pass(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> Allowance:
     name, mode, cell = wanted["name"], job["mode"], job["cells"][wanted["cell"]]
     if name == "finish":
         return allow(START_SECONDS + cell["finish"]["timeout_seconds"])
+    if name == "outputs":
+        count = (cell["golden"] or {"samples": 1})["samples"]
+        return allow(START_SECONDS + SAMPLE_SECONDS * count, 1, 4096 * len(cell["outputs"]))
     if name == "accuracy":
         count = cell["samples"]
         return allow(START_SECONDS + SAMPLE_SECONDS * count, count, count * (200 + 8 * columns(cell)))

@@ -19,14 +19,21 @@ from edgebench.schema import Failure, Measurement, Power, PowerTrace, Prediction
 
 LONGER = 1.01
 """Samples may be so many times as long as the window that they were taken in: clocks are rounded."""
-NEEDS = {"finish": ("finish",), "memory": ("memory",), "trial": ("loaded", "warm", "samples"), "loadgen": ("loadgen",)}
+NEEDS = {
+    "finish": ("finish",),
+    "outputs": ("outputs",),
+    "memory": ("memory",),
+    "trial": ("loaded", "warm", "samples"),
+    "loadgen": ("loadgen",),
+}
 """What a pass has sent when it is finished."""
 AFTER = {"warm": "loaded", "samples": "warm", "step": "warm", "rate": "samples", "stopped": "samples", "stages": "samples"}
 """What goes before within a trial."""
-ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing"}
+ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs"}
 PASSES = {
     "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages"},
     "accuracy": {"predictions"},
+    "outputs": {"outputs"},
     "memory": {"memory"},
     "finish": {"progress", "finish"},
     "profile": {"profile"},
@@ -85,6 +92,7 @@ class _Cell:
     affinity: list[int] | None = None
     loadgen: dict[str, Any] | None = None
     finish: dict[str, Any] | None = None
+    outputs: list[dict[str, Any]] | None = None
     profile: list[dict[str, Any]] | None = None
 
     def predictions(self) -> Predictions | None:
@@ -269,6 +277,12 @@ class Collected:
         cell = self._cell(message)
         cell.profile = [*(cell.profile or ()), *(node.values() for node in message.nodes)]
 
+    def _on_outputs(self, message: messages.Outputs) -> None:
+        known = [each["name"] for each in self._job["cells"][message.cell]["outputs"]]
+        if known and [each.output for each in message.outputs] != known[: len(message.outputs)]:
+            raise BadEvent("outputs with other names than were asked for")
+        self._cell(message).outputs = [dict(each) for each in message.outputs]
+
     def _on_predictions(self, message: messages.Predictions) -> None:
         cell, asked = self._cell(message), self._job["cells"][message.cell]
         if message.first != cell.rows:
@@ -354,6 +368,7 @@ class Collected:
             power=power,
             loadgen=cell.loadgen,
             finish=cell.finish,
+            outputs=cell.outputs,
             profile=cell.profile,
         )
 

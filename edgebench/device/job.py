@@ -64,12 +64,22 @@ def cell_job(
         "outputs": [each.model_dump(mode="json") for each in bundle.outputs],
         "scored": [each.name for each in (bundle.judged if scored is None else scored)],
         "samples": count,
+        "golden": _golden(bundle, deployed),
         "dynamic_batch": bundle.dynamic_batch,
         "buffers": random.Random(0).sample(range(count), min(BUFFERS, count)),
         "threads": scenario.threads,
         "affinity": scenario.affinity,
         "scenario": scenario.model_dump(mode="json"),
     }
+
+
+def _golden(bundle: Bundle, deployed: Deployed) -> dict[str, Any] | None:
+    """Say which outputs are right, and where they lie."""
+    if bundle.golden is None:
+        return None
+    sha256 = bundle.files[bundle.golden.file].sha256
+    place = next(path for path, digest in deployed.files if digest == sha256)
+    return {**bundle.golden.model_dump(mode="json"), "file": place}
 
 
 def _data(path: str, samples: NDArray[Any]) -> dict[str, Any]:
@@ -113,12 +123,12 @@ def job(
     }
 
 
-def all_passes(mode: ModeSpec, scenario: Scenario, dynamic_batch: bool, judged: bool = True) -> list[Pass]:
+def all_passes(mode: ModeSpec, scenario: Scenario, dynamic_batch: bool, judged: bool = True, golden: bool = False) -> list[Pass]:
     """List a cell's processes: accuracy where it is judged, memory, then the trials; offline with each batch size in turn."""
     sizes = batches(scenario, dynamic_batch)
     trials = [Pass("trial", index, batch) for index in range(mode.trials) for batch in sizes]
     last = [Pass("loadgen", 0, max(sizes))] if scenario.loadgen else []
-    first = [Pass("accuracy")] if judged else []
+    first = [*([Pass("outputs")] if golden else []), *([Pass("accuracy")] if judged else [])]
     return [*first, Pass("memory", 0, max(sizes)), *trials, *last]
 
 

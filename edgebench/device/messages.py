@@ -234,6 +234,25 @@ class Predictions(Pass):
     values: str
 
 
+class Output(Said):
+    """One output: what it is, and how far it is from a right one, where that is known."""
+
+    output: str
+    shape: Annotated[list[Natural], Field(max_length=64)]
+    dtype: Short
+    finite: bool
+    off: Positive | None
+    largest: Positive | None
+    at: Natural | None = None
+    reason: Line | None
+
+
+class Outputs(Pass):
+    """All outputs."""
+
+    outputs: Annotated[list[Output], FailFast(), Field(max_length=1000)]
+
+
 class LoadGenSaid(Pass):
     """What MLPerf LoadGen said."""
 
@@ -317,6 +336,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "finish": Finish,
     "profile": Profile,
     "predictions": Predictions,
+    "outputs": Outputs,
     "loadgen": LoadGenSaid,
     "finished": Finished,
     "meter": Meter,

@@ -207,7 +207,8 @@ class Candidate:
 
     name: str
     median_ns: float
-    metric: float
+    metric: float | None
+    """None: no data set judges it."""
     size_bytes: int
     against: Comparison | None
     """Latency over that of the first; None for the first."""
@@ -221,7 +222,8 @@ class Candidate:
 def candidates(session: Session, subjects: Mapping[str, CellJob], rounds: int) -> dict[str, Candidate]:
     """Measure files in turn and judge them on their data; the first is what the others are compared with."""
     cells = list(subjects.values())
-    passes = [*(Pass("accuracy", cell=cell) for cell in range(len(cells))), *interleaved(len(cells), rounds)]
+    judged = [Pass("accuracy", cell=cell) for cell, subject in enumerate(cells) if subject.judged]
+    passes = [*judged, *interleaved(len(cells), rounds)]
     label = f"compare {', '.join(subjects)} on {cells[0].cell.target}"
     found = run_passes(session, cells, passes, label, ())
     medians = [stats.medians(each.trials) for each in found]
@@ -229,7 +231,7 @@ def candidates(session: Session, subjects: Mapping[str, CellJob], rounds: int) -
     rows = {}
     for index, (name, subject) in enumerate(subjects.items()):
         against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None
-        assert subject.data is not None
-        metric = headline(subject.bundle.model.task, subject.data, predicted(found[index]))
+        task, data = subject.bundle.model.task, subject.data
+        metric = headline(task, data, predicted(found[index])) if data is not None and subject.judged else None
         rows[name] = Candidate(name, float(np.median(medians[index])), metric, subject.bundle.size_bytes, against)
     return rows

@@ -148,3 +148,9 @@ def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha25
         lineage=lineage,
         metrics=metrics,
     )
+
+
+def input_plan(data: Dataset, size: int | None, channels: int | None) -> InputPlan:
+    """Fill in what the user left open from the images themselves; a network wants 16 pixels at least."""
+    height, width, depth = data.read("test").images.shape[1:]
+    return InputPlan(size=size or max(height, width, 16), channels=channels or depth)

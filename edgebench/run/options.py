@@ -86,3 +86,5 @@ class QuantizeOptions:
     """The folder that the bundle's folder is written into."""
     calibration: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `schema.CalibrationPlan`."""
+    calibration_file: Path | None = None
+    """A file as it is: its calibration samples, a `.npz` by the inputs' names; without, the training split."""

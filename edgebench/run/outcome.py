@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from edgebench.schema import Cell, Record
+from edgebench.schema import Bundle, Cell, Record
 
 Name = tuple[str, str, str, str]
 """Target, model, format, precision."""
@@ -63,3 +64,12 @@ class RunResult:
 def name_of(cell: Cell) -> Name:
     """Return what tells a cell from the others of a run."""
     return cell.target, cell.model, cell.format, cell.precision
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A bundle, where it lies, and whether it was there before."""
+
+    folder: Path
+    bundle: Bundle
+    cached: bool

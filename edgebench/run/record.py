@@ -12,6 +12,7 @@ from edgebench import __version__
 from edgebench.analysis import energy, metrics, stats
 from edgebench.analysis.metrics import Labels, hits, scores_of
 from edgebench.analysis.summary import counted, derived
+from edgebench.analysis.verdict import with_outputs
 from edgebench.data._arrays import Limit, open_npz
 from edgebench.errors import DataError
 from edgebench.run.plan import CellJob
@@ -74,6 +75,8 @@ def make_record(
         found = derived(subject.cell, measurement, spec.min_samples, agreement, bundle.details)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
+    if measurement.outputs is not None:
+        found["verdict"] = with_outputs(found["verdict"], measurement.outputs)
     trials = counted(subject.cell, measurement.trials)
     windows = [window for trial in trials for window in trial.windows]
     headline, rails = energy.energies(measurement.power, windows, meters, meter_cost)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgebench.analysis.processor import fitted
 from edgebench.bundle.export import accepted
+from edgebench.bundle.import_file import IMPORTED
+from edgebench.bundle.import_file import accepted as accepted_file
 from edgebench.config import read_values
 from edgebench.device import deploy, measure
 from edgebench.device import job as job_
@@ -179,7 +181,8 @@ def subject_of(
 
     `UntrustedFile`, before anything of it goes there, where it could run code and nobody vouches for it.
     """
-    accepts = accepted(target, bundle.format, bundle.precision)
+    brought = bundle.model.lineage.recipe == IMPORTED
+    accepts = (accepted_file if brought else accepted)(target, bundle.format, bundle.precision)
     runtime = accepts.runtime
     check_bundle(folder, bundle, runtime, session.options.trust)
     device = session.device(target)
@@ -282,7 +285,9 @@ def _done(session: Session, results: Path, job: CellJob) -> Record | None:
 def _measure_one(session: Session, subject: CellJob, before: float, total: float) -> Record:
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
     scenario = subject.cell.scenario
-    passes = job_.all_passes(session.spec, scenario, subject.bundle.dynamic_batch, subject.judged)
+    passes = job_.all_passes(
+        session.spec, scenario, subject.bundle.dynamic_batch, subject.judged, subject.bundle.golden is not None
+    )
     lane, begin, idle = subject.cell.target, time.monotonic(), 0.0
     session.report(label, before, total, lane)
 

@@ -121,6 +121,16 @@ class Finish(Frozen):
     timeout_seconds: float = Field(3600, gt=0)
 
 
+class Golden(Frozen):
+    """Right outputs that came with a file: a device's own must be so near, |other − right| ≤ atol + rtol × |right|."""
+
+    file: str = Field(description="an .npz of the bundle")
+    outputs: dict[str, str] = Field(description="by an output's name, its array there: [samples, …]")
+    samples: int = Field(gt=0, description="of how many samples, from the first on")
+    rtol: float = Field(ge=0)
+    atol: float = Field(ge=0)
+
+
 class Bundle(Frozen):
     """A folder with a model file and everything needed to run it: `bundle.json`."""
 
@@ -135,6 +145,7 @@ class Bundle(Frozen):
     outputs: tuple[TensorSpec, ...] = Field(description="what the file gives")
     scored: str | None = Field(None, description="the output that holds the scores; null: none is judged")
     calibration: Calibration | None = None
+    golden: Golden | None = Field(None, description="null: nothing is known of what the outputs should be")
     parity: Parity | None = Field(None, description="null: a file that was brought, with nothing to compare it with")
     parity_samples: tuple[int, ...] = Field((), description="indices into the test split of the parity samples")
     macs: int | None = Field(None, description="multiply-accumulates of one inference, counted by torch")

@@ -117,5 +117,7 @@ class Measurement:
     loadgen: Mapping[str, Any] | None = None
     finish: Mapping[str, Any] | None = None
     """What the device said of the bundle's last step, which it did itself or had done before."""
+    outputs: Sequence[Mapping[str, Any]] | None = None
+    """What the device said of each output, where a pass asked for it: `output`, `shape`, `finite`, `off`, `largest`, `reason`."""
     profile: Sequence[Mapping[str, Any]] | None = None
     """Time by node, where a pass asked for it."""

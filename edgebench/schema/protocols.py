@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from edgebench.schema import bundle
 from edgebench.schema.bundle import Finish, Limits, Placement
+from edgebench.schema.file import FileDescription
 from edgebench.schema.model import Input, Model, TensorSpec, Values
 from edgebench.schema.task import Separated, Worst
 
@@ -149,6 +150,16 @@ class Exporter(Protocol):
     """What a target may say of this format under `limits`; without it: nothing."""
     mixer: Callable[[ExportRequest[Any], Path], Mixer] | None = None
     """Makes what writes mixtures of precision; without it `edgebench quantize --search` has nothing to search."""
+    recognizes: Callable[[bytes, Path], bool] | None = None
+    """Tells from a file's beginning (empty: a folder) and its path whether it is of this format; without it none is brought."""
+    read: Callable[[Path], FileDescription] | None = None
+    """Describes a file that `recognizes` knows, running nothing of it; `Unreadable` says what is wrong with it."""
+    beyond: Callable[[FileDescription, Mapping[str, Any]], list[str]] | None = None
+    """Lists what of a file is newer than a target's limits."""
+    quantize_file: Callable[[ExportRequest[Any], Path, Path], Path] | None = None
+    """Writes a brought file into a folder in static INT8, with ranges from the request's calibration samples."""
+    read_test_data: Callable[[Path], tuple[list[tuple[str, Any]], list[tuple[str, Any]]]] | None = None
+    """Reads a folder of the format's own test data: inputs and outputs in order, each with its name or none."""
 
     def preflight(self, request: ExportRequest[Any]) -> None:
         """Raise `ExportError` with the layer's name for what this format cannot express, within seconds."""

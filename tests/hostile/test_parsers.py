@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxfiles
 import pytest
+import tflitefiles
 from factory import make_measurement, make_record
 from hypothesis import given
 from test_datasets import FUZZ, mutations
@@ -22,11 +25,12 @@ from edgebench.agent.runtimes import onnxfile, rt_torch
 from edgebench.agent.runtimes.programs import Refused
 from edgebench.agent.tensorrt import log as tensorrt_log
 from edgebench.agent.tensorrt import trtexec_report
+from edgebench.bundle import kinds, shapes
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_fleet, read_profile, read_target
 from edgebench.device.bounds import BadEvent
 from edgebench.device.events import parsed
-from edgebench.errors import EdgebenchError
+from edgebench.errors import EdgebenchError, InputError
 from edgebench.exporters._edgetpu import log as edgetpu_log
 from edgebench.files import seal
 from edgebench.schema import Noise, Scenario
@@ -209,3 +213,37 @@ TEXTS: dict[str, tuple[bytes, Callable[[str], Any]]] = {
 def test_texts_of_tensorrt(fuzzed: Fuzzed, kind: str) -> None:
     seed, read = TEXTS[kind]
     run(fuzzed, [seed], lambda content: read(content.decode("utf-8", "replace")), ValueError)
+
+
+SOURCE = b"class Net(Module):\n  def forward(self: __torch__.Net,\n    x: Tensor) -> Tensor:\n    return x\n"
+PROGRAM = json.dumps(
+    {
+        "graph_module": {
+            "graph": {"tensor_values": {"x": {"dtype": 7, "sizes": [{"as_int": 1}]}}, "nodes": []},
+            "signature": {"input_specs": [{"user_input": {"arg": {"as_tensor": {"name": "x"}}}}], "output_specs": []},
+        }
+    }
+).encode()
+
+
+def archive(path: Path, members: dict[str, bytes]) -> bytes:
+    with zipfile.ZipFile(path, "w") as made:
+        for name, content in members.items():
+            made.writestr(name, content)
+    return path.read_bytes()
+
+
+def test_model_files(tmp_path: Path, fuzzed: Fuzzed) -> None:
+    seeds = [
+        onnxfiles.convolution(tmp_path / "a", metadata={"imgsz": "[8, 8]"}).read_bytes(),
+        tflitefiles.linear(tmp_path / "b", "float16", "float32").read_bytes(),
+        archive(tmp_path / "c", {"net/code/__torch__.py": SOURCE, "net/data.pkl": b"\x80\x02c__torch__\nNet\n)\x81}b."}),
+        archive(tmp_path / "d", {"net/models/model.json": PROGRAM}),
+    ]
+    path = tmp_path / "model"
+
+    def read(content: bytes) -> None:
+        path.write_bytes(content)
+        shapes.image_size(kinds.read_file(path))
+
+    run(fuzzed, seeds, read, InputError)

@@ -15,6 +15,7 @@ from ..hangup import when_host_leaves
 from . import memory
 from .heartbeat import Heartbeat
 from .loop import Loop, calls_per_sample, median, sample, warm_up
+from .outputs import outputs
 from .samples import Sample, Samples, joined
 from .server import Server, search
 
@@ -271,6 +272,7 @@ def loadgen(worker: Worker) -> None:
 PASSES = {
     "finish": finish,
     "accuracy": accuracy,
+    "outputs": outputs,
     "memory": resident,
     "trial": trial,
     "loadgen": loadgen,

@@ -117,12 +117,17 @@ class Runtime(object):
         gpu = self._reach().device()
         self._integrated = gpu["integrated"]
         self._free_before = self._cuda.free_bytes()
-        self._file = self._plan(path, gpu)
-        engines.facts_of(self._file)
+        own = self._job["finish"] is not None  # else somebody brought the engine
+        self._file = self._plan(path, gpu) if own else path
+        if own:
+            engines.facts_of(self._file)
         self._trt.init_libnvinfer_plugins(self._journal, "")
         with open(self._file, "rb") as stream:
             self._loader = self._trt.Runtime(self._journal)
-            self._engine = self._loader.deserialize_cuda_engine(stream.read())
+            self._engine = self._loader.deserialize_cuda_engine(stream.read() if own else engines.bare(stream.read()))
+        if self._engine is None and not own:
+            advice = "; engines belong to the GPU and the version that built them: build it on this device"
+            raise ValueError(self._reason("reading the engine") + advice)
         if self._engine is None:
             engines.forget(self._file)
             raise ValueError(self._reason("reading the engine") + "; it was removed: run again to build it")
@@ -153,6 +158,8 @@ class Runtime(object):
 
     def _sides(self, ends: Dict[str, Any], which: str) -> List[Any]:
         """Return the engine's inputs or outputs, in the order of the bundle's; ValueError where they are not the bundle's."""
+        if which == "output" and not self._job["outputs"]:
+            self._job["outputs"] = [self._seen(name, end) for name, end in ends.items() if not end[0]]
         specs = self._job[which + "s"]
         wanted = [spec["name"] for spec in specs]
         found = [name for name, (given, _, _) in ends.items() if given == (which == "input")]
@@ -160,12 +167,20 @@ class Runtime(object):
             raise ValueError("the engine's %s is %s, the bundle's %s" % (which, found, wanted))
         return [self._side(which, spec, ends[spec["name"]]) for spec in specs]
 
+    def _seen(self, name: str, end: Any) -> Dict[str, Any]:
+        """Describe an output that the engine alone knows."""
+        return {"name": name, "shape": list(end[1]), "dtype": self._dtype(end[2]), "scale": None, "zero_point": None}
+
+    def _dtype(self, kind: Any) -> Any:
+        """Return numpy's name of one of TensorRT's types; None where it is not fed."""
+        return {getattr(self._trt.DataType, word): name for word, name in TYPES if hasattr(self._trt.DataType, word)}.get(kind)
+
     def _side(self, which: str, spec: Dict[str, Any], end: Any) -> "Side":
         """Give one of the engine's tensors memory on both sides."""
         _, shape, kind = end
         if shape != tuple(spec["shape"]) or min(shape, default=1) < 1:
             raise ValueError("the engine's %s has the shape %s, the bundle's %s" % (which, shape, tuple(spec["shape"])))
-        dtype = {getattr(self._trt.DataType, word): name for word, name in TYPES if hasattr(self._trt.DataType, word)}.get(kind)
+        dtype = self._dtype(kind)
         if dtype is None or dtype != spec["dtype"]:
             raise ValueError(
                 "the engine's %s %s is %s, the bundle's %s; export it again" % (which, spec["name"], kind, spec["dtype"])

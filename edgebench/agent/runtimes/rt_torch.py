@@ -46,12 +46,18 @@ class Runtime(object):
         torch.set_grad_enabled(False)
 
     def load(self, path: str, threads: int) -> None:
-        """Open the program; what nobody vouches for as `cleaned` writes it, `ValueError` where that refuses it."""
+        """Open the program; what nobody vouches for as `cleaned` writes it, `ValueError` where that refuses it.
+
+        TorchScript, which nothing here takes apart, is opened where somebody vouches for it.
+        """
         content = None
         if not self._job.get("known"):
             with open(path, "rb") as stream:
                 content = cleaned(stream.read())
         self._torch.set_num_threads(threads)
+        if content is None and is_script(path):
+            self._module: Any = self._torch.jit.load(path, map_location="cpu").eval()  # type: ignore[no-untyped-call]
+            return
         self._module = open_program(self._torch, path, content).module()
 
     def prepare(self, raws: Sequence[bytes], count: int) -> Any:
@@ -104,6 +110,13 @@ def flat(outputs: Any) -> List[Any]:
 
 
 # ---------------------------------------------------------------- programs of others
+
+
+def is_script(path: str) -> bool:
+    """Return whether a file is TorchScript: it holds source, and no exported program."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return any("/code/" in name and name.endswith(".py") for name in names) and not any("/models/" in name for name in names)
 
 
 def cleaned(content: bytes) -> bytes:

@@ -130,9 +130,16 @@ def summary(layers: List[Dict[str, str]]) -> Optional[Dict[str, Any]]:
     return {"count": len(layers), "by_precision": dict(sorted(counts.items())), "listed": listed}
 
 
+def bare(content: bytes) -> bytes:
+    """Take off the description that ultralytics puts before an engine: its length in four bytes, then JSON."""
+    size = int.from_bytes(content[:4], "little")
+    return content[4 + size :] if content[4:5] == b"{" and 4 + size < len(content) else content
+
+
 def timed(plan: str, times: Iterable[Tuple[str, int]]) -> List[Dict[str, Any]]:
     """Write the profile of an engine: its layers' names and nanoseconds, with what the inspector said of each."""
-    known = {layer["name"]: layer for layer in facts_of(plan).get("layers", [])}
+    layers = facts_of(plan).get("layers", []) if os.path.exists(beside(plan)) else []
+    known = {layer["name"]: layer for layer in layers}
     unknown = {"type": "", "precision": ""}
     found = [(name, ns, known.get(name, unknown)) for name, ns in times]
     return [{"name": name, "op": it["type"], "where": "GPU", "ns": ns, "dtype": it["precision"]} for name, ns, it in found]

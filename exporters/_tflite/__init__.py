@@ -1,0 +1,1 @@
+"""TFLite: what a file says of itself."""

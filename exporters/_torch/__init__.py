@@ -1,0 +1,1 @@
+"""torch: what a file says of itself."""
