@@ -16,7 +16,7 @@ from edgebench.bundle.goals import check_goals
 from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import code_in, read_dataset, read_devices, read_profile, read_target, read_values
-from edgebench.data import Dataset, open_dataset, open_images
+from edgebench.data import open_dataset, open_images
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.models.source import SourceOptions, open_source

@@ -24,7 +24,7 @@ from edgebench.agent.plugins import PREFIXES
 from edgebench.errors import InputError, ProfileError, UnknownName
 from edgebench.files import write_atomic
 from edgebench.schema import Accepts, DatasetRef, Limits, Profile, RuntimeModule, Target
-from edgebench.trust import Check, accept, allow, checking
+from edgebench.trust import Check, accept, allow, checking, names_code
 
 T = TypeVar("T", bound=BaseModel)
 MOST_BYTES, MOST_DEPTH, MOST_ALIASES = 1 << 20, 50, 100
@@ -41,7 +41,7 @@ def read_profile(name_or_path: str, trust: bool = False) -> Profile:
 
 def _profile(name_or_path: str, check: Check) -> Profile:
     profile = _read(name_or_path, "edgebench.profiles", "profile", Profile)
-    factories = [f"the network {model.architecture}" for model in profile.models if ":" in model.architecture]
+    factories = [f"the network {model.architecture}" for model in profile.models if names_code(model.architecture)]
     if factories and name_or_path not in plugins.names("edgebench.profiles", ".yaml"):
         check(Path(name_or_path), factories, ())
     known = [model.name for model in profile.models]

@@ -36,6 +36,9 @@ PROGRAM = ".pt2"
 MEMBER = re.compile(r"/models/.*\.json$|/data/aotinductor/|^/serialized_exported_program\.json$")
 """What only an exported program has in it; the last until torch 2.7."""
 
+LIBRARIES = ("timm:", "hf:")
+"""Beginnings of architectures that an installed library builds; of the folder that one may name nothing runs."""
+
 CAN_RUN = "exported programs can run code when they are loaded"
 VOUCH = "give --trust (in Python trust=True) if you know who made it"
 LARGEST = 4 << 30
@@ -84,6 +87,11 @@ def check_written(path: Path, names: str, trust: bool) -> None:
     """Raise `UntrustedFile` for a file that names code, unless edgebench wrote it or the user vouches for it."""
     if not trust and _doubt(sha256_file(path)) is not None:
         refuse_foreign(path, [names], ())
+
+
+def names_code(architecture: str) -> bool:
+    """Return whether an architecture is a factory of the user's, `package.module:factory`, rather than a name of a library's."""
+    return ":" in architecture and not architecture.startswith(LIBRARIES)
 
 
 def is_own(folder: Path, bundle: Bundle, runtime: str) -> bool:

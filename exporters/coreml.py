@@ -24,6 +24,7 @@ from edgebench.schema.file import FileDescription
 PRECISIONS = ("fp32", "fp16", "int8-weights", "palettized-6bit", "palettized-4bit")
 CALIBRATES: dict[str, tuple[str, ...]] = {}
 DYNAMIC_BATCH = False
+ROUNDS_BETWEEN = True
 REQUIRES = (("torch", "torch"), ("coremltools", "coreml"))
 PACKAGE, DEBUG = "model.mlpackage", "executorch_debug_handle_mapping.json"
 DEFAULT_VERSION = "iOS16"

@@ -208,7 +208,7 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
     parity = parity_.compare(model, [reference], [outputs], None, "synthetic")
     assert parity.top1_agreement == pytest.approx(0.99)
     with pytest.raises(ExportError, match=r"1\.0 % of 200 samples"):
-        parity_.check_agreement("tiny", model, parity)
+        parity_.check_agreement("tiny", model, parity, "fp32")
     reference[:2, 9] = reference[:2, 0] * 0.999 + reference[:2, 1] * 0.999
     tied = parity_.compare(model, [reference], [outputs], None, "synthetic")
     assert tied.top1_agreement == pytest.approx(0.99)
@@ -216,9 +216,9 @@ def test_the_gate_counts_decisions_and_refuses_what_is_not_finite(here: Path) ->
     trained = model.model_copy(update={"lineage": model.lineage.model_copy(update={"recipe": "train"})})
     assert parity_.gate(model, tied) == pytest.approx(0.995)
     assert parity_.gate(trained, tied) == pytest.approx(0.99)
-    parity_.check_agreement("tiny", model, tied)
+    parity_.check_agreement("tiny", model, tied, "fp32")
     with pytest.raises(ExportError, match="parity gate"):
-        parity_.check_agreement("tiny", trained, tied)
+        parity_.check_agreement("tiny", trained, tied, "fp32")
     outputs[0, 0] = np.nan
     with pytest.raises(ExportError, match="not finite"):
         parity_.compare(model, [reference], [outputs], None, "synthetic")

@@ -14,6 +14,7 @@ import numpy as np
 
 from edgebench import plugins, tasks
 from edgebench.agent.runtimes import preprocess
+from edgebench.bundle.closeness import judge
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.bundle.parity import check_agreement, compare, compare_run, parity_samples, torch_outputs
 from edgebench.bundle.predict import predictions
@@ -21,6 +22,7 @@ from edgebench.bundle.samples import Array, given
 from edgebench.config import with_limits
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
+from edgebench.models import source_digest
 from edgebench.schema import (
     BUNDLE_SCHEMA,
     PLACEMENT,
@@ -101,9 +103,10 @@ def _written_limits(order: Order) -> dict[str, Any]:
 def order_key(order: Order) -> str:
     """Hash all that decides what the bundle holds."""
     plugin = exporter(order.format, order.precision)
-    dataset = order.dataset
+    dataset, source = order.dataset, source_digest(order.model.architecture)
     return sha256_json(
         {
+            **({"source": source} if source else {}),
             **({"dynamic_batch": True} if order.dynamic_batch else {}),
             **({"recipe": order.recipe} if order.recipe else {}),
             "schema": 1,  # as it was when bundles had one input: that they have several now makes no other file
@@ -198,11 +201,15 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     outputs, as_run, runtime = _host_outputs(staging, bundle, made, samples, target)
     progress(label, 3, 4)
     reference = list(torch_outputs(network, samples).values())
-    parity = compare(order.model, reference, outputs, labels, source).model_copy(update={"runtime": runtime})
+    parity = compare(order.model, reference, outputs, labels, source)
+    between = plugins.declared(
+        plugins.load("edgebench.exporters", order.format, "format"), "ROUNDS_BETWEEN", Exporter.ROUNDS_BETWEEN
+    )
+    close = judge(network, order.precision, samples, reference, outputs, between)
+    parity = parity.model_copy(update={"runtime": runtime, **dataclasses.asdict(close)})
     if as_run is not None:
         parity = parity.model_copy(update={"as_run": compare_run(order.model, reference, outputs, as_run, labels)})
-    if order.precision in ("fp32", "fp16"):
-        check_agreement(bundle.name, order.model, parity)
+    check_agreement(bundle.name, order.model, parity, order.precision)
     with (staging / "parity.npz").open("wb") as stream:
         np.savez(stream, indices=np.array(chosen, np.int64), reference=reference[0], outputs=outputs[0])
     update = {"parity": parity, "parity_samples": chosen, "files": list_files(staging)}

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PARITY_SAMPLES, SYNTHETIC_SAMPLES = 256, 64
 MIN_AGREEMENT = 0.995
+FLOATS = ("fp32", "fp16")
+RELATED = 0.5
+"""Least correlation of an output's values in any precision: unrelated ones have none."""
 
 
 def parity_samples(model: Model, dataset: Dataset | None) -> tuple[tuple[Array, ...], Array | None, tuple[int, ...], str]:
@@ -44,17 +47,19 @@ def torch_outputs(network: Network, samples: Sequence[Array]) -> dict[str, Array
     samples: for each of the model's inputs [n, …], or [1, …] where it is the same in each. The last network's outputs
     are kept: a model is exported in several precisions in a row.
     """
-    key = (network.model.model_dump_json(), digest(samples))
+    key = (network.model.model_dump_json() + network.source, digest(samples))
     if key not in _last_reference:
         _last_reference.clear()
-        _last_reference[key] = _torch_outputs(network, samples)
+        _last_reference[key] = outputs_of(network, samples)
     return _last_reference[key]
 
 
-def _torch_outputs(network: Network, samples: Sequence[Array]) -> dict[str, Array]:
+def outputs_of(network: Network, samples: Sequence[Array], dtype: Any = None) -> dict[str, Array]:
+    """Run a network on samples one by one, as `torch_outputs` does; real inputs in a dtype of torch's where one is given."""
     found: dict[str, list[Array]] = {}
     for index in range(counted(samples)):
         feed = [tensor(each, array, index) for each, array in zip(network.model.inputs, samples, strict=True)]
+        feed = [each.to(dtype) if dtype is not None and each.is_floating_point() else each for each in feed]
         for name, value in network.run(*feed).items():
             found.setdefault(name, []).append(value.float().numpy())
     return {name: np.stack([row[0] if row.shape[:1] == (1,) else row for row in rows]) for name, rows in found.items()}
@@ -135,14 +140,35 @@ def gate(model: Model, parity: Parity) -> float:
     return parity.top1_agreement + forgiven / parity.samples
 
 
-def check_agreement(name: str, model: Model, parity: Parity) -> None:
-    """Refuse a float file that decides otherwise than the torch model."""
-    if gate(model, parity) < MIN_AGREEMENT - 1e-9:
-        if parity.top1_agreement is None:
-            numbers = f"max |Δ| {parity.max_abs:.3g}, cosine {parity.cosine:.5f}"
-            raise ExportError(f"{name}: parity gate: computes otherwise than the torch model ({numbers}); use a wider precision")
+def check_agreement(name: str, model: Model, parity: Parity, precision: str) -> None:
+    """Refuse a file whose values are not the torch model's as far as its precision goes, or, of floats, its decisions."""
+    numbers = f"max |Δ| {parity.max_abs:.3g}, cosine {parity.cosine:.5f}"
+    other, off, allowed = "computes otherwise than the torch model", parity.unexplained_error, parity.allowed_error
+    if off is not None and allowed is not None and off > allowed:
         raise ExportError(
-            f"{name}: parity gate: decides {100 * (1 - parity.top1_agreement):.1f} % of {parity.samples} samples otherwise than "
-            f"the torch model ({100 * (1 - MIN_AGREEMENT):.1f} % are allowed; max |Δ| {parity.max_abs:.3g}, "
-            f"cosine {parity.cosine:.5f}); use a wider precision"
+            f"{name}: parity gate: {other}: values differ by {_percent(off)} of their span, "
+            f"{_percent(allowed)} are allowed in {precision} ({numbers}); {_remedy(precision)}"
         )
+    if parity.correlation is not None and parity.correlation < RELATED:
+        raise ExportError(
+            f"{name}: parity gate: {other}: the correlation of their values is "
+            f"{parity.correlation:.2f}, {RELATED} is wanted in {precision} ({numbers}); {_remedy(precision)}"
+        )
+    if precision not in FLOATS or gate(model, parity) >= MIN_AGREEMENT - 1e-9:
+        return
+    if parity.top1_agreement is None:
+        raise ExportError(f"{name}: parity gate: {other} ({numbers}); use a wider precision")
+    raise ExportError(
+        f"{name}: parity gate: decides {100 * (1 - parity.top1_agreement):.1f} % of {parity.samples} samples otherwise than "
+        f"the torch model ({100 * (1 - MIN_AGREEMENT):.1f} % are allowed; {numbers}); use a wider precision"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
+
+
+def _remedy(precision: str) -> str:
+    if precision == "fp32":
+        return "look for what the converter changed, or choose another format"
+    return "use a wider precision"

@@ -32,6 +32,6 @@ def command(
     if json:
         console.print_json({"architectures": list(models.ARCHITECTURES), "models": made})
         return
-    console.say("Architectures: " + ", ".join(models.ARCHITECTURES) + ", and package.module:factory")
+    console.say("Architectures: " + ", ".join(models.ARCHITECTURES) + ", " + ", ".join(models.OTHERS))
     console.say()
     console.print_table(f"Models in {work}", made, right=("parameters",))

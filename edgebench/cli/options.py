@@ -158,7 +158,10 @@ class SourceGroup:
     channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None
     mean: Annotated[str | None, typer.Option(help="What it was trained with, for instance 0.485,0.456,0.406.")] = None
     std: Annotated[str | None, typer.Option(help="Likewise; the training split's own unless given.")] = None
-    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights.")] = False
+    pretrained: Annotated[bool, typer.Option("--pretrained", help="Fetch torchvision's weights, or timm's.")] = False
+    output: Annotated[str | None, typer.Option(help="Which output holds the scores, by name or index, if there are several.")] = (
+        None
+    )
 
     def read(self, text: str, trust: bool) -> SourceOptions:
         """Read what is said of a source; `InputError` where numbers are none."""

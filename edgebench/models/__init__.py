@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import importlib
+import contextlib
 import importlib.util
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.errors import CheckpointError, InputError, MissingExtra, UnknownName
+from edgebench.errors import CheckpointError, MissingExtra, UnknownName
 from edgebench.files import sha256_file, write_json
+from edgebench.models import factory, hugging_face, timm_zoo
 from edgebench.schema import Model, Network
-from edgebench.trust import check_written, remember
+from edgebench.trust import LIBRARIES, check_written, names_code, remember
 
-FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 PROGRAM = "exported-program"
 ARCHITECTURES = (
+    "alexnet",
+    *(f"convnext_{size}" for size in ("base", "large", "small", "tiny")),
     *("densenet121", "densenet161", "densenet169", "densenet201"),
     *(f"efficientnet_b{number}" for number in range(8)),
     *("efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_s"),
+    *("googlenet", "inception_v3", "maxvit_t"),
+    *(f"mnasnet{width}" for width in ("0_5", "0_75", "1_0", "1_3")),
     *("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
+    *(f"regnet_x_{size}" for size in ("16gf", "1_6gf", "32gf", "3_2gf", "400mf", "800mf", "8gf")),
+    *(f"regnet_y_{size}" for size in ("128gf", "16gf", "1_6gf", "32gf", "3_2gf", "400mf", "800mf", "8gf")),
     *("resnet101", "resnet152", "resnet18", "resnet34", "resnet50"),
     *("resnext101_32x8d", "resnext101_64x4d", "resnext50_32x4d"),
+    *(f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0")),
+    *("squeezenet1_0", "squeezenet1_1"),
+    *(f"swin{version}_{size}" for version in ("", "_v2") for size in ("b", "s", "t")),
     *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
     *("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32"),
     *("wide_resnet101_2", "wide_resnet50_2"),
@@ -31,6 +40,10 @@ ARCHITECTURES = (
 """Torchvision's classifiers that can be built; a list, so that printing it imports no torch."""
 PLAIN = ("cnn", "cnn_large")
 """Networks of our own."""
+OUTPUT = "output"
+"""Under which of a lineage's options stands which output holds the scores, where somebody said it."""
+OTHERS = ("timm:NAME", "hf:DIR", "package.module:factory")
+"""What else `build` takes."""
 
 
 def require_torch(what: str) -> None:
@@ -40,36 +53,51 @@ def require_torch(what: str) -> None:
             raise MissingExtra(what, "torch", module)
 
 
-def build(architecture: str, classes: int, channels: int, size: int, pretrained: bool = False) -> Any:
-    """Build a torchvision classifier, or call the user's own `package.module:factory(classes=, channels=, size=)`."""
-    if architecture not in (*PLAIN, *ARCHITECTURES) and not FACTORY.match(architecture):
-        raise UnknownName("model", architecture, [*PLAIN, *ARCHITECTURES, "package.module:factory"])
+def build(architecture: str, classes: int, channels: int, size: int, pretrained: bool = False, output: str | None = None) -> Any:
+    """Build a classifier for images [n, channels, size, size] that returns scores [n, classes].
+
+    By torchvision's name, `timm:NAME`, `hf:DIR` (as a folder of Hugging Face's
+    describes it), or by the user's own `package.module:factory`. Of several tensors
+    that a network returns, `output` names the scores. `InputError` where it cannot
+    be built, or returns something else; an input that does not fit it is no error here.
+    """
+    if not (architecture in (*PLAIN, *ARCHITECTURES) or architecture.startswith(LIBRARIES) or FACTORY.match(architecture)):
+        raise UnknownName("model", architecture, [*PLAIN, *ARCHITECTURES, *OTHERS])
     require_torch(f"building {architecture}")
+    from edgebench.data._torchvision import load_torchvision
+    from edgebench.models import outputs
+
+    load_torchvision()  # before a user's module, timm or transformers does it
+    module = _built(architecture, classes, channels, size, pretrained)
+    if architecture not in (*PLAIN, *ARCHITECTURES):
+        import torch
+
+        with contextlib.suppress(*outputs.FAILURES):  # the check before an export names the layer
+            outputs.fit(module, (torch.zeros(1, channels, size, size),), classes, output, architecture)
+    return module
+
+
+def _built(architecture: str, classes: int, channels: int, size: int, pretrained: bool) -> Any:
     if architecture in PLAIN:
         from edgebench.models import plain_zoo
 
         return plain_zoo.build(architecture, classes, channels)
-    if FACTORY.match(architecture):
-        return _own(architecture, classes, channels, size)
-    from edgebench.models import torchvision_zoo
+    if architecture in ARCHITECTURES:
+        from edgebench.models import torchvision_zoo
 
-    return torchvision_zoo.build(architecture, classes, channels, size, pretrained)
+        return torchvision_zoo.build(architecture, classes, channels, size, pretrained)
+    if architecture.startswith(timm_zoo.PREFIX):
+        return timm_zoo.build(architecture, classes, channels, size, pretrained)
+    if architecture.startswith(hugging_face.PREFIX):
+        return hugging_face.build(architecture, classes, channels, size)
+    return factory.call(architecture, classes, channels, size)
 
 
-def _own(architecture: str, classes: int, channels: int, size: int) -> Any:
-    import torch
-
-    module_name, _, function = architecture.partition(":")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` would: what lies in the current folder can be imported
-    try:
-        factory = getattr(importlib.import_module(module_name), function)
-    except (ImportError, AttributeError) as error:
-        raise InputError(f"{architecture}: {error}; give package.module:factory that Python can import from here") from error
-    network = factory(classes=classes, channels=channels, size=size)
-    if not isinstance(network, torch.nn.Module):
-        raise InputError(f"{architecture}: returned {type(network).__name__}; a factory returns a torch.nn.Module")
-    return network
+def source_digest(architecture: str) -> str | None:
+    """Hash what a network is built by where that is the user's: a factory's source, a folder's `config.json`; None: neither."""
+    if architecture.startswith(hugging_face.PREFIX):
+        return hugging_face.digest(architecture)
+    return factory.digest(architecture) if names_code(architecture) else None
 
 
 def checkpoint_path(folder: Path, model: Model) -> Path:
@@ -92,7 +120,7 @@ def read_model(folder: Path) -> Model:
 def write_model(folder: Path, model: Model) -> None:
     """Write `model.json`; a factory that it names is the user's own, and runs without further asking."""
     write_json(folder / "model.json", model.model_dump(mode="json"))
-    if FACTORY.match(model.architecture):
+    if names_code(model.architecture):
         remember(sha256_file(folder / "model.json"))
 
 
@@ -101,35 +129,43 @@ def load_model(folder: Path, trust: bool = False) -> Network:
     from edgebench.models import checkpoint
 
     model = read_model(folder)
-    if FACTORY.match(model.architecture):
+    if names_code(model.architecture):
         check_written(folder / "model.json", f"the network {model.architecture}", trust)
     return load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
 
 
 def load_network(model: Model, weights: Any, where: str) -> Network:
     """Put weights into the network that a model names; counts multiply-accumulates too."""
-    from edgebench.models import checkpoint
+    from edgebench.models import checkpoint, outputs
 
+    source, output = source_digest(model.architecture) or "", model.lineage.options.get(OUTPUT)
     if model.architecture == PROGRAM:
         from edgebench.models.program import Program
 
-        module = Program(weights.module())
+        network = Network(model, Program(weights.module()), None)
+        with contextlib.suppress(*outputs.FAILURES):
+            if model.classes:
+                outputs.fit(network.module, network.example(), len(model.classes), output, where)
     else:
         spec = model.preprocessing
-        module = build(model.architecture, len(model.classes), spec.channels, spec.height)
+        module = build(model.architecture, len(model.classes), spec.channels, spec.height, output=output)
         checkpoint.fill(module, weights, where)
-        module.eval()
-    network = Network(model, module, None)
+        network = Network(model, module.eval(), None, source)
     return replace(network, macs=count_macs(network))
 
 
 def count_macs(network: Network) -> int | None:
-    """Count the multiply-accumulates of one inference with torch's own counter."""
+    """Count the multiply-accumulates of one inference with torch's own counter; None where there are none, or it does not run."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network.module(*network.example())
+    from edgebench.models.outputs import FAILURES
+
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            network.module(*network.example())
+    except FAILURES:  # the check before an export names the layer
+        return None
     return int(counter.get_total_flops() // 2) or None
 
 

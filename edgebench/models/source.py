@@ -16,13 +16,17 @@ from edgebench import models
 from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
+from edgebench.models import factory, hugging_face, outputs
 from edgebench.models.normalization import IMAGENET, TOOLS, check_normalization, check_placed, preprocessing, tool_versions
+from edgebench.models.outputs import FAILURES
 from edgebench.schema import Input, InputPlan, Lineage, Model, Network, Preprocessing, Role, image_input
-from edgebench.trust import check_program, is_program, remember
+from edgebench.trust import LIBRARIES, check_program, is_program, remember
 
 if TYPE_CHECKING:
     from edgebench.data import Dataset
 
+LIBRARY = {"timm": ("timm",), "hf": ("transformers",)}
+"""What else builds a network, by the beginning of its name."""
 ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin"}
 
 
@@ -43,11 +47,15 @@ class SourceOptions:
     std: tuple[float, ...] | None = None
     trust: bool = False
     """Whether the user vouches for a file that can run code."""
+    output: str | None = None
+    """Name or index of the output that holds the scores, where a network returns several."""
 
     @property
     def is_file(self) -> bool:
         """Return whether it names a checkpoint file rather than an architecture."""
         path = Path(self.text)
+        if self.text.startswith(LIBRARIES):
+            return False
         return path.suffix in ENDINGS or (path.exists() and not path.is_dir())
 
 
@@ -84,6 +92,8 @@ def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
         source.std,
         str(data.ref),
     ]
+    digest = models.source_digest(source.architecture or "")
+    stated += [digest] if digest else []
     return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
@@ -119,6 +129,8 @@ def import_checkpoint(source: SourceOptions, data: Dataset, root: Path) -> Path:
 def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     """Read or make the weights, and describe the model that they belong to."""
     models.require_torch(f"reading {source.text}")
+    if source.text.startswith(hugging_face.PREFIX):
+        return _hugging_face(source, data)
     if not source.is_file:
         return _named(source, data)
     from edgebench.models import checkpoint
@@ -133,14 +145,14 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
         if data is None and source.classes is None and not program.is_classifier(weights):
             model = _model(source, models.PROGRAM, (), data, program.tensors(weights, path), digest, parameters)
             return model.model_copy(update={"task": "none"}), weights
-        inputs = (image_input(_program_input(source, weights, data)),)
-        classes = _class_names(source, data, _program_classes(weights, path))
-        return _model(source, models.PROGRAM, classes, data, inputs, digest, parameters), weights
+        spec = _program_input(source, weights, data)
+        classes = _class_names(source, data, _program_classes(source, weights, spec, data))
+        return _model(source, models.PROGRAM, classes, data, (image_input(spec),), digest, parameters), weights
     if source.architecture is None:
         raise InputError(f"{path}: holds weights alone; name its network with --architecture, for instance resnet18")
     names = _class_names(source, data, None)
     spec = _spec(source, data)
-    module = models.build(source.architecture, len(names), spec.channels, spec.height)
+    module = models.build(source.architecture, len(names), spec.channels, spec.height, output=source.output)
     checkpoint.fill(module, weights, str(path))
     parameters = models.count_parameters(module)
     return _model(source, source.architecture, names, data, (image_input(spec),), sha256_file(path), parameters), weights
@@ -153,10 +165,10 @@ def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     names, spec = _class_names(source, data, 1000), _spec(source, data)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = models.build(source.text, len(names), spec.channels, spec.height, source.pretrained)
+        module = models.build(source.text, len(names), spec.channels, spec.height, source.pretrained, source.output)
         if not source.pretrained:
             _fill(module)
-            _settle(module, spec, data)
+            _settle(source, module, spec, data)
     module.eval()
     weights = {key: value.detach().clone() for key, value in module.state_dict().items()}
     digest = hashlib.sha256()
@@ -165,6 +177,27 @@ def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     return _model(
         source, source.text, names, data, (image_input(spec),), digest.hexdigest(), models.count_parameters(module)
     ), weights
+
+
+def _hugging_face(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
+    """Take weights, classes and input from a folder of Hugging Face's; what the user gives goes first."""
+    from edgebench.models import checkpoint
+
+    said = hugging_face.stated(source.text)
+    names = said["classes"]
+    wanted = len(data.classes) if data else source.classes or len(names)
+    if {wanted, source.classes or wanted} != {len(names)}:
+        raise CheckpointError(
+            f"{source.text}: has {len(names)} classes, {wanted} are wanted; choose the data set it was trained on"
+        )
+    stated = {name: getattr(source, name) or said.get(name) for name in ("size", "channels", "mean", "std")}
+    source = replace(source, **stated)
+    spec = _spec(source, data)
+    weights, digest = hugging_face.weights(source.text)
+    module = models.build(source.text, len(names), spec.channels, spec.height, output=source.output)
+    checkpoint.fill(module, weights, source.text)
+    inputs, parameters = (image_input(spec),), models.count_parameters(module)
+    return _model(source, source.text, data.classes if data else names, data, inputs, digest, parameters), weights
 
 
 def _fill(module: Any) -> None:
@@ -176,7 +209,7 @@ def _fill(module: Any) -> None:
             torch.nn.init.trunc_normal_(weights, std=0.02)
 
 
-def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:
+def _settle(source: SourceOptions, module: Any, spec: Preprocessing, data: Dataset | None) -> None:
     """Scale random networks' batch norms so that activations stay near 1.
 
     Without, those of deep random networks fade to subnormal numbers, which no
@@ -201,10 +234,15 @@ def _settle(module: Any, spec: Preprocessing, data: Dataset | None) -> None:
 
     norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
     hooks = [layer.register_forward_pre_hook(scale) for layer in norms]
-    with torch.no_grad():
-        module.eval()(torch.from_numpy(preprocess.apply(images, spec.model_dump())))
-    for hook in hooks:
-        hook.remove()
+    try:
+        with torch.no_grad():
+            module.eval()(torch.from_numpy(preprocess.apply(images, spec.model_dump())))
+    except FAILURES as error:
+        what = f"an input of {spec.channels} × {spec.height} × {spec.width} does not fit it: {factory.told(error)}"
+        raise InputError(f"{source.text}: {what}; choose another --size or --channels, or mend the layer") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _class_names(source: SourceOptions, data: Dataset | None, default: int | None) -> tuple[str, ...]:
@@ -249,12 +287,19 @@ def _program_input(source: SourceOptions, program: Any, data: Dataset | None) ->
     return base.model_copy(update={"height": height, "width": width})
 
 
-def _program_classes(program: Any, path: Path) -> int:
-    output = next(node for node in program.graph.nodes if node.op == "output").args[0][0]
-    shape = tuple(output.meta["val"].shape)
-    if len(shape) != 2:
-        raise CheckpointError(f"{path}: returns {list(shape)}; a classifier returns [1, classes]")
-    return int(shape[1])
+def _program_classes(source: SourceOptions, program: Any, spec: Preprocessing, data: Dataset | None) -> int:
+    import torch
+
+    from edgebench.models.program import Program
+
+    example = (torch.zeros(1, spec.channels, spec.height, spec.width),)
+    wanted = len(data.classes) if data else source.classes
+    try:
+        return outputs.fit(Program(program.module()), example, wanted, source.output, source.text)
+    except FAILURES as error:
+        raise CheckpointError(f"{source.text}: does not run: {factory.told(error)}; export the program again") from error
+    except InputError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def _model(
@@ -266,11 +311,12 @@ def _model(
     sha256: str,
     parameters: int,
 ) -> Model:
-    if source.is_file:
+    named = re.sub("^hf:", "", source.text)
+    if source.is_file or named != source.text:
         recipe = "checkpoint"
     else:
         recipe = "pretrained" if source.pretrained else "random-weights"
-    given = source.name or (Path(source.text).stem if source.is_file else source.text)
+    given = source.name or (Path(named).stem if recipe == "checkpoint" else source.text)
     return Model(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", given).strip("-._")[:64] or "model",
         architecture=architecture,
@@ -282,8 +328,9 @@ def _model(
         parameters=parameters,
         lineage=Lineage(
             recipe=recipe,
+            options={} if source.output is None else {models.OUTPUT: source.output},
             dataset=data.ref if data else None,
             splits=data.hashes() if data else {},
-            tools=tool_versions(TOOLS),
+            tools=tool_versions((*TOOLS, *LIBRARY.get(source.text.partition(":")[0], ()))),
         ),
     )

@@ -8,6 +8,7 @@ from torch import nn
 
 from edgebench.data._torchvision import load_torchvision
 from edgebench.errors import InputError
+from edgebench.models.outputs import ONLY, Pick
 
 SMALL = 64
 """Below this many pixels a network gets a stem that does not shrink at once."""
@@ -16,8 +17,10 @@ SMALL = 64
 def build(name: str, classes: int, channels: int, size: int, pretrained: bool) -> nn.Module:
     """Build a network for images [n, channels, size, size] that returns logits [n, classes]."""
     tv = load_torchvision()
-    family = next(family for family in FITS if name.startswith(family))
-    network: nn.Module = FITS[family](tv, name, classes, size)
+    fit = next((FITS[family] for family in FITS if name.startswith(family)), _any)
+    network: nn.Module = fit(tv, name, classes, size)
+    if getattr(network, "aux_logits", False):
+        network.register_forward_hook(Pick(ONLY))  # scores alone in training too
     first, layer = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
     if channels != layer.in_channels:
         _replace(network, first, _convolution(layer, in_channels=channels))
@@ -28,6 +31,27 @@ def build(name: str, classes: int, channels: int, size: int, pretrained: bool) -
 
 def _plain(tv: Any, name: str, classes: int) -> Any:
     return tv.models.get_model(name, weights=None, num_classes=classes)
+
+
+def _any(tv: Any, name: str, classes: int, size: int) -> Any:
+    """Take a network as torchvision builds it."""
+    return _plain(tv, name, classes)
+
+
+def _auxiliary(tv: Any, name: str, classes: int, size: int) -> Any:
+    """Say how weights are drawn, which torchvision warns about where nobody does."""
+    return tv.models.get_model(name, weights=None, num_classes=classes, init_weights=True)
+
+
+def _maxvit(tv: Any, name: str, classes: int, size: int) -> Any:
+    """Build for this image size, which is part of the network."""
+    try:
+        return tv.models.get_model(name, weights=None, num_classes=classes, input_size=(size, size))
+    except ValueError as error:
+        what = str(error).splitlines()[0].rstrip(". ")
+        raise InputError(
+            f"{name}: an image size of {size} does not fit it: {what}; choose another size, for instance 224"
+        ) from error
 
 
 def _resnet(tv: Any, name: str, classes: int, size: int) -> Any:
@@ -87,6 +111,9 @@ def _vit(tv: Any, name: str, classes: int, size: int) -> Any:
 
 
 FITS = {
+    "googlenet": _auxiliary,
+    "inception": _auxiliary,
+    "maxvit": _maxvit,
     "resnet": _resnet,
     "resnext": _resnet,
     "wide_resnet": _resnet,

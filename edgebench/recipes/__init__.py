@@ -17,7 +17,7 @@ from edgebench.config import explain
 from edgebench.data import Dataset
 from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
-from edgebench.models import read_model
+from edgebench.models import read_model, source_digest
 from edgebench.models.normalization import TOOLS, tool_versions
 from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role, image_input
 
@@ -65,7 +65,7 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     """Make a model in a folder below `root`, or return the folder where it was made before.
 
     The folder's name carries the hash of everything that went in: recipe,
-    options, data, teacher. An interrupted training goes on where it stopped.
+    options, data, teacher, and the source of a factory. An interrupted training goes on where it stopped.
     """
     plugin, options, lineage = _plan(recipe, job)
     folder = model_folder(recipe, job, root)
@@ -86,7 +86,9 @@ def model_folder(recipe: str, job: Job, root: Path) -> Path:
     """Name the folder that `make_model` would return; makes nothing."""
     _, _, lineage = _plan(recipe, job)
     inputs, made_from = job.input.model_dump(exclude_none=True), lineage.model_dump(exclude={"tools"})
-    key = sha256_json([job.name, job.architecture, job.role, inputs, made_from])
+    built = [job.architecture, *([read_model(job.teacher).architecture] if job.teacher else [])]
+    sources = [digest for digest in map(source_digest, built) if digest]
+    key = sha256_json([job.name, job.architecture, job.role, inputs, made_from, *sources])
     return root / f"{job.name}-{key[:12]}"
 
 

@@ -58,6 +58,14 @@ class Parity(Frozen):
     metric: float | None = Field(None, description="headline metric of the file on these samples")
     runtime: str = Field("", description="what ran the file on the exporting host; empty: the bundle's own runtime")
     metric_drop: float | None = Field(None, description="metric of the torch model minus that of the file")
+    relative_error: float | None = Field(
+        None, description="largest difference of any value, as a share of its output's span in torch over these samples"
+    )
+    unexplained_error: float | None = Field(
+        None, description="the same against torch with its weights rounded as the precision rounds them; see `bundle.closeness`"
+    )
+    allowed_error: float | None = Field(None, description="most that `unexplained_error` may be in this precision and network")
+    correlation: float | None = Field(None, description="least correlation of any output's values with torch's")
     as_run: AsRun | None = Field(None, description="null: the runtime has one way of running it, or the target is elsewhere")
 
 

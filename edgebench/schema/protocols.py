@@ -24,6 +24,8 @@ class Network:
     model: Model
     module: Any
     macs: int | None
+    source: str = ""
+    """Hash of the user's own source that built it; empty: there is none."""
 
     def example(self, batch: int = 1) -> tuple[Any, ...]:
         """Make a torch tensor for each of the model's inputs: zeros for images, else as their values say, by a fixed seed."""
@@ -146,6 +148,8 @@ class Exporter(Protocol):
     """Precisions that want calibration samples, and the methods that choose their ranges, the usual one first."""
     DYNAMIC_BATCH: bool
     """Whether its files can take any batch size."""
+    ROUNDS_BETWEEN: bool = False
+    """Whether what runs its float16 files here rounds results between layers, not weights alone."""
     Limits: type[bundle.Limits] = bundle.Limits
     """What a target may say of this format under `limits`; without it: nothing."""
     mixer: Callable[[ExportRequest[Any], Path], Mixer] | None = None

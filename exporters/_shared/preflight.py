@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.errors import ExportError
 from edgebench.exporters._shared import ends
 from edgebench.exporters._shared.batch import check_batch
+from edgebench.exporters._shared.forward import check_forward, check_numbers
 from edgebench.exporters._shared.tracing import (
     Cached,
     Call,
@@ -80,11 +81,12 @@ def _first_run(cached: Cached) -> Exception | None:
 
 
 def check_runs(request: ExportRequest[Limits]) -> None:
-    """Refuse an input that the network itself cannot take, for instance one too small for its pooling."""
+    """Refuse an input that the network cannot take, for instance one too small for its pooling, and what no file can hold."""
     error = _first_run(Cached(request.network))
     if error is not None:
         what = f"an input of {spec_text(request)} does not fit it: {reason(error)}"
         raise refusal(request, place_of(error, request.network), what, "choose another input size, or mend the layer") from error
+    check_forward(request)
 
 
 # ---------------------------------------------------------------- torch
@@ -107,7 +109,7 @@ def _exported(request: ExportRequest[Limits], dynamic_batch: bool = False) -> An
         return exported(Cached(network), dynamic_batch)
     except GuardOnDataDependentSymNode as error:
         place = place_of(error, network)
-        what = f"what it does next depends on the data{_code(error, place)}, and torch.export follows one way alone"
+        what = f"what it does next depends on the data{_code(error, place)}, and a file follows one way alone"
         raise refusal(request, place, what, "compute both ways and choose with torch.where") from error
     except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError, torch._dynamo.exc.UserError) as error:
         what = f"torch.export cannot follow it: {reason(error)}"
@@ -131,6 +133,7 @@ def check_onnx(request: ExportRequest[OnnxLimits], opset: int) -> None:
     """Refuse what torch's TorchScript exporter has no ONNX for, in this opset."""
     check_opset(request, opset)
     check_runs(request)
+    check_numbers(request)
     if request.dynamic_batch:
         check_batch(request)
     error, doubles = _convert(Cached(request.network), opset, request.dynamic_batch)

@@ -49,7 +49,7 @@ class Call:
 
 
 class Cached:
-    """A network that compares by its model, so that it is traced once for all formats and precisions."""
+    """A network that compares by its model and its source, so that it is traced once for all formats and precisions."""
 
     def __init__(self, network: Network) -> None:
         self.network = network
@@ -58,7 +58,9 @@ class Cached:
         return hash(self.network.model.sha256)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Cached) and other.network.model == self.network.model
+        if not isinstance(other, Cached):
+            return False
+        return (other.network.model, other.network.source) == (self.network.model, self.network.source)
 
 
 @contextlib.contextmanager
@@ -171,7 +173,7 @@ def place_of(error: BaseException, network: Network) -> Place:
             if id(owner) in names:
                 inside, found = True, Place(names[id(owner)], type(owner).__name__, found.line)
             file = frame.f_code.co_filename
-            if inside and _is_own(file):
+            if inside and is_own(file):
                 found = Place(found.layer, found.kind, f"{Path(file).name}:{number}")
         if inside:
             break
@@ -180,7 +182,7 @@ def place_of(error: BaseException, network: Network) -> Place:
 
 def _own_line(pattern: re.Pattern[str], stack: str, first: bool = False) -> str:
     """Find the innermost line of a stack that is the user's; torch writes the innermost first or last."""
-    lines = [f"{Path(frame['file']).name}:{frame['line']}" for frame in pattern.finditer(stack) if _is_own(frame["file"])]
+    lines = [f"{Path(frame['file']).name}:{frame['line']}" for frame in pattern.finditer(stack) if is_own(frame["file"])]
     return (lines[0] if first else lines[-1]) if lines else ""
 
 
@@ -194,7 +196,7 @@ def _foreign_folders() -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1024)
-def _is_own(file: str) -> bool:
+def is_own(file: str) -> bool:
     """Return whether source is the user's (or torchvision's), not torch's, Python's or edgebench's, and a file at all."""
     if not file.endswith(".py") or file.startswith(_foreign_folders()):
         return False
