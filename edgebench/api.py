@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgebench import plugins
 from edgebench.agent import facts
 from edgebench.analysis.processor import fitted
 from edgebench.bundle.export import Order, accepted, build_bundle, exporter
@@ -28,7 +26,6 @@ from edgebench.run.prepare import prepare_profile, tie_bundle
 from edgebench.run.session import Session, measure_all
 from edgebench.schema import (
     CalibrationPlan,
-    Exporter,
     Goals,
     Link,
     Noise,
@@ -174,8 +171,8 @@ def quantize(
 
     `GoalMissed`, with the result, where the file loses more than `options.max_degradation`.
     """
-    from edgebench.quantize import search as search_
     from edgebench.quantize.file import brought_of, quantize_brought
+    from edgebench.quantize.network import quantize_network
 
     brought = brought_of(source)
     if brought is not None:
@@ -183,31 +180,7 @@ def quantize(
         with Session(measure, run, progress) as session:
             return quantize_brought(session, brought, device, dataset, options)
     assert not isinstance(source, FileOptions)
-    if dataset is None:
-        raise InputError("quantize: INT8 needs samples to calibrate on; give --dataset")
-    precision = "mixed" if options.search else "int8"
-    if (
-        options.search
-        and plugins.declared(plugins.load("edgebench.exporters", format, "format"), "mixer", Exporter.mixer) is None
-    ):
-        raise InputError(f"quantize --search mixes precisions within onnx files, not within {format}; give --format onnx")
-    exporter(format, precision)
-    if options.by not in ("block", "node"):
-        raise InputError(f"quantize searches by block or by node, not by {options.by}")
-    plan = read_values(CalibrationPlan, options.calibration, "calibration")
-    [device] = read_devices([target], run.trust or _source(source).trust)
-    accepts = accepted(device, format, precision)
-    data = open_images(read_dataset(dataset))
-    given = _source(source)
-    model, network = open_source(given, data)
-    order = Order(model, network, format, precision, accepts, data, plan)
-    folder = Path(options.out) / f"{model.name}.{format}.{precision}"
-    with Session(measure, replace(run, trust=run.trust or given.trust), progress) as session:
-        if not options.search:
-            return search_.judge(search_.compare_plain(session, order, device, folder), options.max_degradation)
-        least = search_.SearchOptions.max_degradation if options.max_degradation is None else options.max_degradation
-        wanted = search_.SearchOptions(options.by, least, options.minutes, options.samples)
-        return search_.judge(search_.search(session, order, device, wanted, folder), least)
+    return quantize_network(_source(source), dataset, format, target, options, measure, run, progress)
 
 
 # ---------------------------------------------------------------- run

@@ -190,8 +190,13 @@ def _hugging_face(source: SourceOptions, data: Dataset | None) -> tuple[Model, A
         raise CheckpointError(
             f"{source.text}: has {len(names)} classes, {wanted} are wanted; choose the data set it was trained on"
         )
-    stated = {name: getattr(source, name) or said.get(name) for name in ("size", "channels", "mean", "std")}
-    source = replace(source, **stated)
+    source = replace(
+        source,
+        size=source.size or said.get("size"),
+        channels=source.channels or said.get("channels"),
+        mean=source.mean or said.get("mean"),
+        std=source.std or said.get("std"),
+    )
     spec = _spec(source, data)
     weights, digest = hugging_face.weights(source.text)
     module = models.build(source.text, len(names), spec.channels, spec.height, output=source.output)

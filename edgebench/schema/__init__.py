@@ -55,11 +55,9 @@ from edgebench.schema.protocols import (
     Link,
     Mixer,
     Network,
-    OptionalTask,
     Progress,
     RuntimeModule,
     Stream,
-    Task,
     Transport,
     named_tensors,
     no_progress,
@@ -83,7 +81,7 @@ from edgebench.schema.record import (
     Verdict,
 )
 from edgebench.schema.target import HOST, PYTHON, USB, Accepts, Cache, Expected, Install, MeterSpec, Target, split_host
-from edgebench.schema.task import Separated, Worst
+from edgebench.schema.task import OptionalTask, Separated, Task, Worst
 
 __all__ = [
     "BUNDLE_SCHEMA",
