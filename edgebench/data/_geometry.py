@@ -118,10 +118,10 @@ def _timm(name: str) -> Geometry:
         config = content.get("pretrained_cfg", content)
     else:
         try:
-            import timm  # type: ignore[import-not-found, unused-ignore]
+            import timm
         except ImportError as error:
-            raise MissingExtra(f"preset=timm:{name}", "torch", "timm") from error
-        found = timm.get_pretrained_cfg(name)
+            raise MissingExtra(f"preset=timm:{name}", "timm", "timm") from error
+        found: Any = timm.get_pretrained_cfg(name)
         if found is None:
             raise DataError(f"image-folder: preset=timm:{name}: timm knows no such model; give its name, or a JSON file")
         config = found.to_dict()

@@ -21,7 +21,7 @@ def build(architecture: str, classes: int, channels: int, size: int, pretrained:
     if not timm.is_model(name):
         raise UnknownName("timm model", name, timm.list_models())
     config: Any = timm.get_pretrained_cfg(name)
-    sized = {"img_size": size} if config is not None and config.fixed_input_size else {}
+    sized: dict[str, Any] = {"img_size": size} if config is not None and config.fixed_input_size else {}
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=classes, in_chans=channels, **sized)
     except Exception as error:  # whatever its layers make of the size
