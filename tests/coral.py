@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import verbs
 
-from edgebench import api
 from edgebench.exporters._edgetpu import compiler
+from edgebench.run.outcome import ExportResult
 
 DOUBLES = Path(__file__).parent / "doubles"
 CORAL = DOUBLES / "coral"
@@ -101,7 +101,7 @@ def compiler_on_path(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here / "bin" / "edgetpu_compiler"
 
 
-def export(network: str, **changes: Any) -> api.ExportResult:
+def export(network: str, **changes: Any) -> ExportResult:
     """Export one of NETS, named like it."""
     Path("coralnets.py").write_text(NETS)
     return verbs.export(f"coralnets:{network}", **{**GIVEN, "name": network, **changes})

@@ -15,7 +15,6 @@ import pytest
 import verbs
 from coral import compiler_on_path, export, exporting, library, modules
 
-from edgebench import api
 from edgebench.agent.runtimes import rt_edgetpu, rt_tflite
 from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.manifest import read_bundle
@@ -27,6 +26,7 @@ from edgebench.device.job import Pass
 from edgebench.errors import ExportError
 from edgebench.exporters._edgetpu.graph import read
 from edgebench.exporters._edgetpu.versions import HIGHEST
+from edgebench.run.outcome import ExportResult
 from edgebench.schema import MODES, Bundle, Link, Measurement, Scenario
 
 ROOT = Path(__file__).parent.parent
@@ -185,7 +185,7 @@ def test_pycoral_is_used_where_it_is_the_right_one(
 REAL: dict[str, Any] = {"format": "edgetpu", "precision": "int8", "dataset": "digits", "target": "coral-dev-board"}
 
 
-def real(here: Path, monkeypatch: pytest.MonkeyPatch, network: str, size: int) -> api.ExportResult:
+def real(here: Path, monkeypatch: pytest.MonkeyPatch, network: str, size: int) -> ExportResult:
     compiler_on_path(here, monkeypatch)
     return verbs.export(network, size=size, channels=3, calibration={"samples": 16}, **REAL)
 
@@ -239,7 +239,7 @@ def assert_inline(content: bytes) -> None:
     assert sum(len(buffer.data) for buffer in model.buffers if buffer.data is not None) > 2_000_000
 
 
-def digits(result: api.ExportResult, indices: Sequence[int] | None = None) -> tuple[Any, Any]:
+def digits(result: ExportResult, indices: Sequence[int] | None = None) -> tuple[Any, Any]:
     """Quantize samples of the test split, those of the parity check if none are named; their outputs on the host besides."""
     bundle = result.bundle
     images = open_images(read_dataset("digits")).read("test").images[list(indices or bundle.parity_samples)]

@@ -10,7 +10,7 @@ import pytest
 import verbs
 from factory import parity_of
 
-from edgebench import api, models
+from edgebench import models
 from edgebench.bundle import parity as parity_
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.manifest import read_bundle
@@ -18,6 +18,7 @@ from edgebench.config import read_dataset
 from edgebench.data import open_images
 from edgebench.errors import BundleError, ExportError, InputError, UnknownName
 from edgebench.models.source import SourceOptions, open_source
+from edgebench.run.outcome import ExportResult
 from edgebench.schema import Goals, Parity
 
 EIGHT = [(format, precision) for format in ("onnx", "tflite") for precision in ("fp32", "fp16", "int8", "int8-dynamic")]
@@ -33,7 +34,7 @@ accepts:
 """
 
 
-def export(format: str, precision: str, **changes: Any) -> api.ExportResult:
+def export(format: str, precision: str, **changes: Any) -> ExportResult:
     given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "calibration": {"samples": 64}}
     return verbs.export("tinynet:net", format=format, precision=precision, **{**given, **changes})
 

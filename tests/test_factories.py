@@ -224,6 +224,7 @@ def test_an_edited_stride_is_not_served_from_the_cache(strided: Path) -> None:
     after = verbs.export("strided:net", **given)
     assert not after.cached
     assert after.bundle.model.sha256 == before.bundle.model.sha256
+    assert after.bundle.macs is not None and before.bundle.macs is not None
     assert after.bundle.macs < before.bundle.macs / 3
 
 
@@ -234,8 +235,9 @@ def test_a_models_folder_is_keyed_by_its_factorys_source(strided: Path) -> None:
     from edgebench.schema import InputPlan, no_progress
 
     def folder(architecture: str) -> Path:
-        given = (architecture, "baseline", open_images(read_dataset("digits")), InputPlan(size=16, channels=1), {}, None)
-        return model_folder("train", Job("net", *given, no_progress), Path())  # type: ignore[arg-type]
+        inputs = InputPlan(size=16, channels=1)
+        given: Any = ("net", architecture, "baseline", open_images(read_dataset("digits")), inputs, {}, None, no_progress)
+        return model_folder("train", Job(*given), Path())
 
     before, plain = folder("strided:net"), folder("cnn")
     edit(strided / "unrelated.py", "x = 1\n")
@@ -350,11 +352,12 @@ def test_a_hugging_face_folder_is_a_model(here: Path, vit: Path) -> None:
     spec = model.preprocessing
     assert (spec.height, spec.channels, spec.mean, spec.std) == (16, 1, (0.25,), (0.5,))
     image = torch.rand(1, 1, 16, 16)
-    wanted = transformers.ViTForImageClassification.from_pretrained(vit).eval()(image).logits
+    reference: Any = transformers.ViTForImageClassification.from_pretrained(vit)
+    wanted = reference.eval()(image).logits
     assert torch.allclose(network().module(image), wanted, atol=1e-6)
     bundle = verbs.export(f"hf:{vit}", format="onnx", dataset="digits").bundle
     assert bundle.model.lineage.recipe == "checkpoint"
-    assert bundle.parity.cosine > 0.999
+    assert bundle.parity is not None and bundle.parity.cosine > 0.999
 
 
 def test_of_a_hugging_face_folder_nothing_runs_and_nothing_is_guessed(here: Path, vit: Path, tmp_path: Path) -> None:

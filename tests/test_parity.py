@@ -107,6 +107,7 @@ def test_weights_rounded_to_float16_are_expected_and_others_are_not(tiny: Networ
     folded = nn.Conv2d(1, 8, 3, stride=2, padding=1)
     with torch.no_grad():
         folded.weight.copy_(twin[0].weight * factor[:, None, None, None])
+        assert folded.bias is not None
         folded.bias.copy_(norm.bias - norm.running_mean * factor)
     rounded = nn.Sequential(folded, *twin[2:])
     with torch.no_grad():

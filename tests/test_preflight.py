@@ -58,6 +58,8 @@ class Counts(nn.Module):
 
 
 class Replaces(nn.Module):
+    last: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("last", torch.zeros(1))
@@ -274,6 +276,8 @@ def test_what_no_file_can_hold_is_refused_with_its_line(format: str) -> None:
 
 def test_ways_that_follow_from_shapes_weights_and_modes_alone_are_no_branches_on_the_data() -> None:
     class Calm(nn.Module):
+        scale: Tensor
+
         def __init__(self, weighs: bool) -> None:
             super().__init__()
             self.weighs = weighs

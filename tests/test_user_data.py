@@ -306,7 +306,7 @@ def test_classes_that_are_numbers_keep_torchvisions_order_and_that_is_said(tmp_p
     given = opened(f"image-folder:{tmp_path},size=20,classes=order.txt")
     assert given.classes == names[::-1]
     assert [given.classes[label] for label in given.read("test").labels] == [
-        str(p.parent.name) for p in (given.files or list)("test")
+        Path(p).parent.name for p in (given.files or list)("test")
     ]
     (tmp_path / "order.txt").write_text("one\ntwo")
     with pytest.raises(DataError, match="the class '1' has images and does not stand in it"):
@@ -345,7 +345,8 @@ def arrays(**changes: Any) -> dict[str, Any]:
 
 def each(change: Callable[[str, Any, Any], Mapping[str, Any]]) -> dict[str, Any]:
     """Change every split's images and labels."""
-    made, found = arrays(), {}
+    made = arrays()
+    found: dict[str, Any] = {}
     for name in SPLITS:
         found.update(change(name, made[f"{name}_images"], made[f"{name}_labels"]))
     return found

@@ -252,7 +252,7 @@ def test_odd_but_whole_images_are_read_by_what_they_hold(tmp_path: Path, name: s
     found = opened(f"image-folder:{tmp_path},size=16").read("test").images[-1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(io.BytesIO(content))
+        image: Image.Image = Image.open(io.BytesIO(content))
         image = Image.fromarray((np.asarray(image) / 257).astype(np.uint8)) if image.mode == "I;16" else image
         right = image.convert("RGB").resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     assert np.abs(found.mean(axis=(0, 1)) - np.array(right)).max() < 30
