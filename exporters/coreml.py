@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 from pathlib import Path
 from typing import Any, Literal
 
@@ -153,7 +154,15 @@ def exported_from_pixels(request: ExportRequest[Limits]) -> Any:
     """
     import torch
 
-    return torch.export.export(_with_preprocessing(request), request.network.example()).run_decompositions({})
+    program = torch.export.export(_with_preprocessing(request), request.network.example())
+    return program.run_decompositions({torch.ops.aten.gelu.default: _gelu})
+
+
+def _gelu(x: Any, *, approximate: str = "none") -> Any:
+    """Write out the approximation by tanh: coremltools 9.0 does not see that it is asked for, and takes the exact form."""
+    if approximate == "none":
+        return NotImplemented
+    return 0.5 * x * (1 + (math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)).tanh())
 
 
 def _with_preprocessing(request: ExportRequest[Limits]) -> Any:

@@ -97,7 +97,7 @@ def series(explained: bool = True) -> Spec:
         },
     }
     onset: Spec = {"data": {"name": "onset"}, "encoding": {"x": t}}
-    rule = {**onset, "mark": {"type": "rule", "style": "onset"}}
+    rule = {**onset, "mark": {"type": "rule", "style": "onset", "aria": False}}
     word = {
         **onset,
         "transform": calculated(text="format(100 * datum.slowdown, '+.1f') + ' % at the end'"),
