@@ -144,6 +144,15 @@ def test_weights_rounded_to_float16_are_expected_and_others_are_not(tiny: Networ
     assert "in fp16" in refused(tiny, (outputs + noise).astype(np.float32), "fp16")
 
 
+def test_what_random_weights_decide_is_not_judged_beside_their_values(tiny: Network) -> None:
+    right = parity_.torch_outputs(tiny, (images(),))["output"]
+    found = judged(tiny, right).model_copy(update={"top1_agreement": 0.9})
+    trained = tiny.model.model_copy(update={"lineage": tiny.model.lineage.model_copy(update={"recipe": "train"})})
+    parity_.check_agreement("net", tiny.model, found, "fp32")
+    with pytest.raises(ExportError, match=r"decides 10\.0 % of 64 samples otherwise"):
+        parity_.check_agreement("net", trained, found, "fp32")
+
+
 def test_a_constant_output_is_judged_by_its_size(tiny: Network) -> None:
     ones = np.ones((8, 3), np.float32)
     assert closeness.errors([ones], [ones * 1.01]) == pytest.approx(0.01)
@@ -279,7 +288,12 @@ def one_of_a_hundred(values: Any) -> None:
 
 
 FOUND = [
-    *((format, precision, layer) for format in ("onnx", "tflite") for precision in ("fp32", "fp16") for layer in ("first", "last")),
+    *(
+        (format, precision, layer)
+        for format in ("onnx", "tflite")
+        for precision in ("fp32", "fp16")
+        for layer in ("first", "last")
+    ),
     ("torch", "fp32", "first"),
     ("torch", "fp32", "last"),
     *(("tensorrt", precision, layer) for precision in ("fp32", "fp16") for layer in ("first", "last")),

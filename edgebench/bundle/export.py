@@ -202,8 +202,8 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     progress(label, 3, 4)
     check_agreement(bundle.name, order.model, found.parity, order.precision)
     with (staging / "parity.npz").open("wb") as stream:
-        arrays = {"reference": found.reference[0], "outputs": found.outputs[0]}
-        np.savez(stream, indices=np.array(found.chosen, np.int64), **arrays)
+        indices = np.array(found.chosen, np.int64)
+        np.savez(stream, indices=indices, reference=found.reference[0], outputs=found.outputs[0])
     update = {"parity": found.parity, "parity_samples": found.chosen, "files": list_files(staging)}
     return write_manifest(staging, bundle.model_copy(update=update))
 

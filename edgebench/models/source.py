@@ -187,9 +187,7 @@ def _built(
     from_factory = models.FACTORY.match(architecture) is not None
     if data is not None or source.classes is not None or not from_factory:
         names = _class_names(source, data, default)
-        return models.build(
-            architecture, len(names), spec.channels, spec.height, source.pretrained, source.output
-        ), names
+        return models.build(architecture, len(names), spec.channels, spec.height, source.pretrained, source.output), names
     module = models.build(architecture, None, spec.channels, spec.height, output=source.output)
     example = (torch.zeros(1, spec.channels, spec.height, spec.width),)
     if not outputs.may_hold_scores(module, example):
