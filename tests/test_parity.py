@@ -236,10 +236,12 @@ class File:
 
     def of_coreml(self, package: Path, layer: str, change: Change) -> Exported:
         from edgebench.exporters import coreml
+        from edgebench.exporters._coreml import interpreter as interpreter_
+        from edgebench.exporters._coreml import package as package_
 
         path = package / "Data/com.apple.CoreML/weights/weight.bin"
         path.write_bytes(of_bytes(path.read_bytes(), self.weights(layer), change))
-        interpreter, spec = coreml.interpreter_.Interpreter(coreml.package_.read(package)), self.order.model.preprocessing
+        interpreter, spec = interpreter_.Interpreter(package_.read(package)), self.order.model.preprocessing
         return dataclasses.replace(
             self.made, evaluate=lambda given: interpreter(coreml.pixels(given, spec, whole=True), "scores").numpy()
         )
