@@ -167,6 +167,36 @@ def half(request: ExportRequest[Limits], path: Path) -> None:
     onnx.save(model.model, path)
 
 
+def widen(path: Path, copy: Path) -> None:
+    """Write a copy of a float16 file that computes in float32, with the weights as they are rounded."""
+    import numpy as np
+    import onnx
+    from onnx import numpy_helper
+
+    half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
+
+    def wide(tensor: Any) -> None:
+        if tensor.data_type == half:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+
+    def visit(graph: Any) -> None:
+        del graph.value_info[:]
+        for tensor in graph.initializer:
+            wide(tensor)
+        for node in graph.node:
+            for attribute in node.attribute:
+                if node.op_type == "Cast" and attribute.name == "to" and attribute.i == half:
+                    attribute.i = single
+                if attribute.HasField("t"):
+                    wide(attribute.t)
+                if attribute.HasField("g"):
+                    visit(attribute.g)
+
+    model = onnx.load(path)
+    visit(model.graph)
+    onnx.save(model, copy)
+
+
 def prepare(path: Path) -> Path:
     """Infer shapes and fold what can be folded, as both quantizers want it.
 

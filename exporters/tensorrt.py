@@ -21,6 +21,7 @@ PRECISIONS = ("fp32", "fp16", "int8")
 CALIBRATES = {"int8": shared.CALIBRATES["int8"]}
 DYNAMIC_BATCH = False
 REQUIRES = shared.REQUIRES
+widen = shared.widen
 FLAGS = {"fp32": [], "fp16": ["FP16"], "int8": ["INT8", "FP16"]}
 TYPED = (11,)
 """From here on networks are strongly typed: no flags, and the file says what runs in which precision."""

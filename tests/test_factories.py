@@ -54,6 +54,13 @@ def inner(size):
 def wide(classes, channels, size):
     return Net(classes + 1, channels)
 
+def pixels():
+    return torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(8, 5, 1))
+
+def lraspp(classes):
+    from torchvision.models.segmentation import lraspp_mobilenet_v3_large
+    return lraspp_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=21)
+
 number = 3
 """
 
@@ -399,3 +406,27 @@ def test_of_a_hugging_face_folder_nothing_runs_and_nothing_is_guessed(here: Path
     assert not Path("was-executed").exists()
     with pytest.raises(CheckpointError, match="has 10 classes, 4 are wanted"):
         open_source(SourceOptions(f"hf:{vit}", classes=4), None)
+
+
+@pytest.mark.parametrize(
+    ("name", "format", "output", "shape"),
+    [
+        ("lraspp", "onnx", "out", (1, 21, 64, 64)),
+        ("pixels", "tflite", None, (1, 5, 64, 64)),
+    ],
+)
+def test_a_factorys_network_without_class_scores_has_the_task_none(
+    every: Path, name: str, format: str, output: str | None, shape: tuple[int, ...]
+) -> None:
+    bundle = verbs.export(f"every:{name}", format=format, size=64, channels=3, output=output, name="net").bundle
+    assert (bundle.model.task, bundle.model.classes, bundle.scored) == ("none", (), None)
+    assert [each.shape for each in bundle.outputs] == [shape]
+    assert bundle.parity is not None
+    assert bundle.parity.relative_error is not None
+    assert bundle.parity.relative_error < 1e-5
+    assert bundle.parity.top1_agreement is None
+
+
+def test_who_says_a_class_count_is_told_that_a_network_gives_no_scores(every: Path) -> None:
+    with pytest.raises(InputError, match=r"returns \[1, 5, 64, 64\] for one image; a classifier returns \[1, classes\]"):
+        verbs.export("every:pixels", format="onnx", size=64, channels=3, classes=5)

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import dataclasses
+import shutil
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import coral
 import numpy as np
 import pytest
 import torch
-import verbs
+from conftest import TINY
 from torch import nn
 
 from edgebench.bundle import closeness
 from edgebench.bundle import parity as parity_
-from edgebench.config import read_dataset
+from edgebench.bundle.export import Order, accepted, build_bundle, judge_file
+from edgebench.bundle.parity import check_agreement
+from edgebench.config import read_dataset, read_target
 from edgebench.data import open_images
 from edgebench.errors import ExportError
 from edgebench.models.source import SourceOptions, open_source
-from edgebench.schema import Network, Parity
+from edgebench.schema import Bundle, Exported, Network, Parity, Target
 
 Change = Callable[[Any], None]
 
@@ -28,9 +35,23 @@ def images(count: int = 64) -> Any:
     return open_images(read_dataset("digits")).read("test").images[:count]
 
 
-@pytest.fixture
-def tiny(here: Path) -> Network:
-    _, network = open_source(SourceOptions("tinynet:net", size=16, channels=1), open_images(read_dataset("digits")))
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Work in a folder that holds the tiny network and the Edge TPU's compiler, in one thread: small layers only wait for two."""
+    folder, threads = tmp_path_factory.mktemp("home"), torch.get_num_threads()
+    (folder / "tinynet.py").write_text(TINY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        coral.compiler_on_path(folder, patch)
+        torch.set_num_threads(1)
+        yield folder
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def tiny(home: Path) -> Network:
+    _, network = open_source(SourceOptions("tinynet:net", name="tiny", size=16, channels=1), open_images(read_dataset("digits")))
     return network()
 
 
@@ -123,6 +144,15 @@ def test_weights_rounded_to_float16_are_expected_and_others_are_not(tiny: Networ
     assert "in fp16" in refused(tiny, (outputs + noise).astype(np.float32), "fp16")
 
 
+def test_what_random_weights_decide_is_not_judged_beside_their_values(tiny: Network) -> None:
+    right = parity_.torch_outputs(tiny, (images(),))["output"]
+    found = judged(tiny, right).model_copy(update={"top1_agreement": 0.9})
+    trained = tiny.model.model_copy(update={"lineage": tiny.model.lineage.model_copy(update={"recipe": "train"})})
+    parity_.check_agreement("net", tiny.model, found, "fp32")
+    with pytest.raises(ExportError, match=r"decides 10\.0 % of 64 samples otherwise"):
+        parity_.check_agreement("net", trained, found, "fp32")
+
+
 def test_a_constant_output_is_judged_by_its_size(tiny: Network) -> None:
     ones = np.ones((8, 3), np.float32)
     assert closeness.errors([ones], [ones * 1.01]) == pytest.approx(0.01)
@@ -134,27 +164,28 @@ def test_a_constant_output_is_judged_by_its_size(tiny: Network) -> None:
 # ---------------------------------------------------------------- in a file
 
 
-def weights_of_onnx(folder: Path, name: str, change: Change) -> None:
+def of_onnx(folder: Path, layer: str, change: Change) -> None:
     import onnx
     from onnx import numpy_helper
 
     model = onnx.load(folder / "model.onnx")
-    found = next(each for each in model.graph.initializer if list(each.dims) == {"first": [8, 1, 3, 3], "last": [10, 16]}[name])
+    found = next(each for each in model.graph.initializer if list(each.dims) == {"first": [8, 1, 3, 3], "last": [10, 16]}[layer])
     values = numpy_helper.to_array(found).copy()
     change(values)
     found.CopyFrom(numpy_helper.from_array(values, found.name))
     onnx.save(model, folder / "model.onnx")
 
 
-def weights_of_tflite(folder: Path, name: str, change: Change) -> None:
+def of_tflite(folder: Path, layer: str, change: Change) -> None:
     import flatbuffers
     from ai_edge_litert import schema_py_generated as schema
 
-    path, size = folder / "model.tflite", {"first": 72, "last": 160}[name]
+    path, size = folder / "model.tflite", {"first": 72, "last": 160}[layer]
+    kinds: dict[int, Any] = {0: np.float32, 1: np.float16, 9: np.int8}
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes(), 0)
     held = [each for each in model.subgraphs[0].tensors if model.buffers[each.buffer].data is not None]
-    tensor = next(each for each in held if np.prod(each.shape) == size and each.type in (0, 1))
-    values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), np.float16 if tensor.type == 1 else np.float32).copy()
+    tensor = next(each for each in held if np.prod(each.shape) == size and each.type in kinds)
+    values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), kinds[tensor.type]).copy()
     change(values)
     model.buffers[tensor.buffer].data = np.frombuffer(values.tobytes(), np.uint8)
     builder = flatbuffers.Builder(1 << 16)
@@ -162,34 +193,133 @@ def weights_of_tflite(folder: Path, name: str, change: Change) -> None:
     path.write_bytes(bytes(builder.Output()))
 
 
-CHANGES = {"onnx": weights_of_onnx, "tflite": weights_of_tflite}
+def of_bytes(content: bytes, weights: Any, change: Change) -> bytes:
+    """Change weights where they lie one after the other in a file."""
+    values = weights.copy()
+    change(values)
+    assert content.count(weights.tobytes()) == 1
+    return content.replace(weights.tobytes(), values.tobytes())
+
+
+@dataclass(frozen=True)
+class File:
+    """An exported file, with all that the gate wants to know."""
+
+    order: Order
+    network: Network
+    folder: Path
+    bundle: Bundle
+    made: Exported
+    target: Target
+
+    def weights(self, layer: str) -> Any:
+        found = self.network.module[{"first": 0, "last": -1}[layer]].weight.detach().numpy()
+        return found.astype(np.float16) if self.order.precision == "fp16" else found
+
+    def changed(self, folder: Path, layer: str, change: Change) -> File:
+        """Return a copy, some of whose weights are others."""
+        shutil.copytree(self.folder, folder)
+        made = self.made
+        if self.order.format in ("onnx", "tensorrt"):
+            of_onnx(folder, layer, change)
+        elif self.order.format in ("tflite", "edgetpu"):
+            of_tflite(folder, layer, change)
+        elif self.order.format == "torch":
+            with zipfile.ZipFile(self.folder / "model.pt2") as before, zipfile.ZipFile(folder / "model.pt2", "w") as after:
+                [place] = [name for name in before.namelist() if self.weights(layer).tobytes() in before.read(name)]
+                for each in before.infolist():
+                    content = before.read(each)
+                    after.writestr(each, of_bytes(content, self.weights(layer), change) if each.filename == place else content)
+        else:
+            made = self.of_coreml(folder / "model.mlpackage", layer, change)
+        return dataclasses.replace(self, folder=folder, made=made)
+
+    def of_coreml(self, package: Path, layer: str, change: Change) -> Exported:
+        from edgebench.exporters import coreml
+        from edgebench.exporters._coreml import interpreter as interpreter_
+        from edgebench.exporters._coreml import package as package_
+
+        path = package / "Data/com.apple.CoreML/weights/weight.bin"
+        path.write_bytes(of_bytes(path.read_bytes(), self.weights(layer), change))
+        interpreter, spec = interpreter_.Interpreter(package_.read(package)), self.order.model.preprocessing
+        return dataclasses.replace(
+            self.made, evaluate=lambda given: interpreter(coreml.pixels(given, spec, whole=True), "scores").numpy()
+        )
+
+    def gate(self) -> None:
+        found = judge_file(self.order, self.network, self.folder, self.bundle, self.made, self.target)
+        check_agreement("tiny", self.order.model, found.parity, self.order.precision)
+
+
+TARGETS = {"coreml": "mac", "tensorrt": "jetson-nano", "edgetpu": "coral-usb"}
+
+
+@pytest.fixture(scope="module")
+def exported(home: Path, tiny: Network) -> Callable[[str, str], File]:
+    """Export the tiny network once in each format and precision that is asked for."""
+    from edgebench import plugins
+
+    data, made = open_images(read_dataset("digits")), dict[tuple[str, str], File]()
+
+    def export(format: str, precision: str) -> File:
+        if (format, precision) not in made:
+            kept: list[Exported] = []
+            target = read_target(TARGETS.get(format, "cpu"))
+            order = Order(tiny.model, lambda: tiny, format, precision, accepted(target, format, precision), data)
+            plugin: Any = plugins.load("edgebench.exporters", format, "format")
+            whole = plugin.export
+
+            def keep(request: Any, staging: Path) -> Exported:
+                kept.append(whole(request, staging))
+                return kept[0]
+
+            folder = home / f"{format}.{precision}"
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(plugin, "export", keep)
+                bundle, _ = build_bundle(order, target, folder, lambda *_: None)
+            made[format, precision] = File(order, tiny, folder, bundle, kept[0], target)
+        return made[format, precision]
+
+    return export
+
+
+def one_of_a_hundred(values: Any) -> None:
+    """Change one weight by a hundredth of its layer's span."""
+    span = np.ptp(values.astype(np.float64))
+    values.flat[values.size // 2] += np.asarray(span / 100).astype(values.dtype)
 
 
 FOUND = [
-    *(("onnx", precision, layer) for precision in ("fp32", "fp16") for layer in ("first", "last")),
-    ("tflite", "fp32", "first"),
-    ("tflite", "fp16", "last"),
+    *(
+        (format, precision, layer)
+        for format in ("onnx", "tflite")
+        for precision in ("fp32", "fp16")
+        for layer in ("first", "last")
+    ),
+    ("torch", "fp32", "first"),
+    ("torch", "fp32", "last"),
+    *(("tensorrt", precision, layer) for precision in ("fp32", "fp16") for layer in ("first", "last")),
+    ("coreml", "fp32", "last"),
+    ("coreml", "fp16", "last"),
 ]
 
 
 @pytest.mark.parametrize(("format", "precision", "layer"), FOUND)
 def test_one_weight_changed_by_a_hundredth_of_its_layers_span_is_found(
-    here: Path, monkeypatch: pytest.MonkeyPatch, format: str, precision: str, layer: str
+    exported: Callable[[str, str], File], tmp_path: Path, format: str, precision: str, layer: str
 ) -> None:
-    from edgebench import plugins
-
-    plugin: Any = plugins.load("edgebench.exporters", format, "format")
-    whole = plugin.export
-
-    def spoilt(request: Any, folder: Path) -> Any:
-        made = whole(request, folder)
-
-        def change(values: Any) -> None:
-            values.flat[values.size // 2] += np.ptp(values) / 100
-
-        CHANGES[format](folder, layer, change)
-        return made
-
-    monkeypatch.setattr(plugin, "export", spoilt)
+    file = exported(format, precision)
     with pytest.raises(ExportError, match=f"values differ by .* of their span, .* allowed in {precision}"):
-        verbs.export("tinynet:net", format=format, precision=precision, dataset="digits", size=16, channels=1, name="tiny")
+        file.changed(tmp_path / "changed", layer, one_of_a_hundred).gate()
+
+
+def test_in_int8_such_a_weight_is_not_found_and_another_network_is(exported: Callable[[str, str], File], tmp_path: Path) -> None:
+    """A hundredth of the span is two or three of the 255 steps that every weight may be off by half of."""
+    file = exported("edgetpu", "int8")
+
+    def other(values: Any) -> None:
+        values[:] = np.random.default_rng(0).choice([-127, 127], values.shape)
+
+    file.changed(tmp_path / "one", "last", one_of_a_hundred).gate()
+    with pytest.raises(ExportError, match="computes otherwise than the torch model"):
+        file.changed(tmp_path / "all", "last", other).gate()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,7 @@ from edgebench.schema import (
     Limits,
     Model,
     Network,
+    Parity,
     Progress,
     RuntimeModule,
     Target,
@@ -194,26 +196,53 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     progress(label, 1, 4)
     made = plugin.export(dataclasses.replace(request, calibration=inputs), staging)
     progress(label, 2, 4)
-    samples, labels, chosen, source = parity_samples(order.model, order.dataset)
-    samples = tuple(map(_as_the_file_takes, samples, made.inputs))
     bundle = _draft(order, key, network, made, plugin.tools())
     bundle = bundle.model_copy(update={"calibration": calibration, "files": list_files(staging)})
-    outputs, as_run, runtime = _host_outputs(staging, bundle, made, samples, target)
+    found = judge_file(order, network, staging, bundle, made, target)
     progress(label, 3, 4)
+    check_agreement(bundle.name, order.model, found.parity, order.precision)
+    with (staging / "parity.npz").open("wb") as stream:
+        indices = np.array(found.chosen, np.int64)
+        np.savez(stream, indices=indices, reference=found.reference[0], outputs=found.outputs[0])
+    update = {"parity": found.parity, "parity_samples": found.chosen, "files": list_files(staging)}
+    return write_manifest(staging, bundle.model_copy(update=update))
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A file beside the torch network, on the same samples."""
+
+    parity: Parity
+    reference: list[Array]
+    outputs: list[Array]
+    """Of each output [n, …], as of the reference."""
+    chosen: tuple[int, ...]
+    """Which samples of the test split."""
+
+
+def judge_file(order: Order, network: Network, folder: Path, bundle: Bundle, made: Exported, target: Target) -> Judged:
+    """Run a fresh bundle on this computer, and compare it with the torch network; `ExportError` where it does not run."""
+    samples, labels, chosen, source = parity_samples(order.model, order.dataset)
+    samples = tuple(map(_as_the_file_takes, samples, made.inputs))
+    outputs, as_run, runtime = _host_outputs(folder, bundle, made, samples, target)
     reference = list(torch_outputs(network, samples).values())
     parity = compare(order.model, reference, outputs, labels, source)
-    between = plugins.declared(
-        plugins.load("edgebench.exporters", order.format, "format"), "ROUNDS_BETWEEN", Exporter.ROUNDS_BETWEEN
-    )
+    plugin: Any = plugins.load("edgebench.exporters", order.format, "format")
+    between = plugins.declared(plugin, "ROUNDS_BETWEEN", Exporter.ROUNDS_BETWEEN)
     close = judge(network, order.precision, samples, reference, outputs, between)
+    widen = plugins.declared(plugin, "widen", Exporter.widen) if order.precision == "fp16" else None
+    if widen is not None and close.unexplained_error > close.allowed_error:
+        close = judge(network, order.precision, samples, reference, outputs, rounds_between=True)
+        with tempfile.TemporaryDirectory() as wide:
+            widen(folder / bundle.entry, Path(wide) / bundle.entry)
+            computed, _, _ = _host_outputs(Path(wide), bundle, made, samples, target)
+        weights = judge(network, order.precision, samples, reference, computed)
+        if close.unexplained_error <= close.allowed_error:
+            close = dataclasses.replace(weights, relative_error=close.relative_error, correlation=close.correlation)
     parity = parity.model_copy(update={"runtime": runtime, **dataclasses.asdict(close)})
     if as_run is not None:
         parity = parity.model_copy(update={"as_run": compare_run(order.model, reference, outputs, as_run, labels)})
-    check_agreement(bundle.name, order.model, parity, order.precision)
-    with (staging / "parity.npz").open("wb") as stream:
-        np.savez(stream, indices=np.array(chosen, np.int64), reference=reference[0], outputs=outputs[0])
-    update = {"parity": parity, "parity_samples": chosen, "files": list_files(staging)}
-    return write_manifest(staging, bundle.model_copy(update=update))
+    return Judged(parity, reference, outputs, chosen)
 
 
 def request_of(order: Order, network: Network) -> ExportRequest[Limits]:

@@ -156,6 +156,8 @@ def check_agreement(name: str, model: Model, parity: Parity, precision: str) -> 
         )
     if precision not in FLOATS or gate(model, parity) >= MIN_AGREEMENT - 1e-9:
         return
+    if off is not None and model.lineage.recipe == "random-weights":
+        return  # rounding alone swaps what random weights decide, and the values are those that rounding gives
     if parity.top1_agreement is None:
         raise ExportError(f"{name}: parity gate: {other} ({numbers}); use a wider precision")
     raise ExportError(

@@ -40,6 +40,8 @@ ARCHITECTURES = (
 """Torchvision's classifiers that can be built; a list, so that printing it imports no torch."""
 PLAIN = ("cnn", "cnn_large")
 """Networks of our own."""
+CLASSES = 1000
+"""Class count where neither a data set nor the user says one, as ImageNet has."""
 OUTPUT = "output"
 """Under which of a lineage's options stands which output holds the scores, where somebody said it."""
 OTHERS = ("timm:NAME", "hf:DIR", "package.module:factory")
@@ -53,8 +55,12 @@ def require_torch(what: str) -> None:
             raise MissingExtra(what, "torch", module)
 
 
-def build(architecture: str, classes: int, channels: int, size: int, pretrained: bool = False, output: str | None = None) -> Any:
+def build(
+    architecture: str, classes: int | None, channels: int, size: int, pretrained: bool = False, output: str | None = None
+) -> Any:
     """Build a classifier for images [n, channels, size, size] that returns scores [n, classes].
+
+    classes None: a network that may return anything else; a factory that asks is told `CLASSES`.
 
     By torchvision's name, `timm:NAME`, `hf:DIR` (as a folder of Hugging Face's
     describes it), or by the user's own `package.module:factory`. Of several tensors
@@ -68,12 +74,16 @@ def build(architecture: str, classes: int, channels: int, size: int, pretrained:
     from edgebench.models import outputs
 
     load_torchvision()  # before a user's module, timm or transformers does it
-    module = _built(architecture, classes, channels, size, pretrained)
+    module = _built(architecture, CLASSES if classes is None else classes, channels, size, pretrained)
     if architecture not in (*PLAIN, *ARCHITECTURES):
         import torch
 
+        example = (torch.zeros(1, channels, size, size),)
         with contextlib.suppress(*outputs.FAILURES):  # the check before an export names the layer
-            outputs.fit(module, (torch.zeros(1, channels, size, size),), classes, output, architecture)
+            if classes is not None:
+                outputs.fit(module, example, classes, output, architecture)
+            elif output is not None:
+                outputs.pick(module, example, output, architecture)
     return module
 
 
@@ -148,7 +158,7 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
                 outputs.fit(network.module, network.example(), len(model.classes), output, where)
     else:
         spec = model.preprocessing
-        module = build(model.architecture, len(model.classes), spec.channels, spec.height, output=output)
+        module = build(model.architecture, len(model.classes) or None, spec.channels, spec.height, output=output)
         checkpoint.fill(module, weights, where)
         network = Network(model, module.eval(), None, source)
     return replace(network, macs=count_macs(network))

@@ -63,6 +63,22 @@ def fit(module: Any, example: tuple[Any, ...], classes: int | None, wanted: str 
     return int(shape[1])
 
 
+def pick(module: Any, example: tuple[Any, ...], wanted: str, where: str) -> None:
+    """Let a network return one of its tensors alone, whatever its shape; raises as `fit` does."""
+    name = _named(flat(_run(module, example)), wanted, where)
+    if name != ONLY:
+        module.register_forward_hook(Pick(name))
+
+
+def may_hold_scores(module: Any, example: tuple[Any, ...]) -> bool:
+    """Return whether any output is [n, classes]; True too of a network that does not run or returns no tensor."""
+    try:
+        found = flat(_run(module, example))
+    except FAILURES:  # the check before an export names the layer
+        return True
+    return not found or any(value.dim() == 2 for value in found.values())
+
+
 def _run(module: Any, example: tuple[Any, ...]) -> Any:
     import torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import re
@@ -143,16 +144,14 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
         parameters = sum(value.numel() for value in dict(weights.named_parameters()).values())
         digest = sha256_file(path)
         if data is None and source.classes is None and not program.is_classifier(weights):
-            model = _model(source, models.PROGRAM, (), data, program.tensors(weights, path), digest, parameters)
-            return model.model_copy(update={"task": "none"}), weights
+            return _model(source, models.PROGRAM, (), data, program.tensors(weights, path), digest, parameters), weights
         spec = _program_input(source, weights, data)
         classes = _class_names(source, data, _program_classes(source, weights, spec, data))
         return _model(source, models.PROGRAM, classes, data, (image_input(spec),), digest, parameters), weights
     if source.architecture is None:
         raise InputError(f"{path}: holds weights alone; name its network with --architecture, for instance resnet18")
-    names = _class_names(source, data, None)
     spec = _spec(source, data)
-    module = models.build(source.architecture, len(names), spec.channels, spec.height, output=source.output)
+    module, names = _built(source, source.architecture, spec, data, None)
     checkpoint.fill(module, weights, str(path))
     parameters = models.count_parameters(module)
     return _model(source, source.architecture, names, data, (image_input(spec),), sha256_file(path), parameters), weights
@@ -162,10 +161,10 @@ def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     """Build an architecture: pretrained, or with random weights that a seed fixes."""
     import torch
 
-    names, spec = _class_names(source, data, 1000), _spec(source, data)
+    spec = _spec(source, data)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = models.build(source.text, len(names), spec.channels, spec.height, source.pretrained, source.output)
+        module, names = _built(source, source.text, spec, data, models.CLASSES)
         if not source.pretrained:
             _fill(module)
             _settle(source, module, spec, data)
@@ -177,6 +176,26 @@ def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
     return _model(
         source, source.text, names, data, (image_input(spec),), digest.hexdigest(), models.count_parameters(module)
     ), weights
+
+
+def _built(
+    source: SourceOptions, architecture: str, spec: Preprocessing, data: Dataset | None, default: int | None
+) -> tuple[Any, tuple[str, ...]]:
+    """Build a network, and name its classes: none of a factory's that returns no scores, where nobody says how many."""
+    import torch
+
+    from_factory = models.FACTORY.match(architecture) is not None
+    if data is not None or source.classes is not None or not from_factory:
+        names = _class_names(source, data, default)
+        return models.build(architecture, len(names), spec.channels, spec.height, source.pretrained, source.output), names
+    module = models.build(architecture, None, spec.channels, spec.height, output=source.output)
+    example = (torch.zeros(1, spec.channels, spec.height, spec.width),)
+    if not outputs.may_hold_scores(module, example):
+        return module, ()
+    names = _class_names(source, data, default)
+    with contextlib.suppress(*FAILURES):
+        outputs.fit(module, example, len(names), None, architecture)
+    return module, names
 
 
 def _hugging_face(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
@@ -326,7 +345,7 @@ def _model(
         name=re.sub(r"[^A-Za-z0-9._-]+", "-", given).strip("-._")[:64] or "model",
         architecture=architecture,
         role=source.role or "baseline",
-        task=data.task if data else "multi-class",
+        task=data.task if data else "multi-class" if classes else "none",
         classes=classes,
         inputs=inputs,
         sha256=sha256,

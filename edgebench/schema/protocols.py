@@ -148,7 +148,12 @@ class Exporter(Protocol):
     DYNAMIC_BATCH: bool
     """Whether its files can take any batch size."""
     ROUNDS_BETWEEN: bool = False
-    """Whether what runs its float16 files here rounds results between layers, not weights alone."""
+    """Whether what runs its float16 files here always rounds results between layers, not weights alone."""
+    widen: Callable[[Path, Path], None] | None = None
+    """Writes a copy of a float16 file that computes in float32 with the same weights.
+
+    For what rounds results in some networks alone: there the file is judged as with `ROUNDS_BETWEEN`, its weights in the copy.
+    """
     Limits: type[bundle.Limits] = bundle.Limits
     """What a target may say of this format under `limits`; without it: nothing."""
     mixer: Callable[[ExportRequest[Any], Path], Mixer] | None = None
