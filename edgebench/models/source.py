@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from edgebench import models
+from edgebench.architectures import is_listed
 from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 LIBRARY = {"timm": ("timm",), "hf": ("transformers",)}
 """What else builds a network, by the beginning of its name."""
-ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin"}
+ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin", ".safetensors"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class SourceOptions:
     std: tuple[float, ...] | None = None
     trust: bool = False
     """Whether the user vouches for a file that can run code."""
+    weights: str | None = None
+    """`ema` or `raw`, where a checkpoint holds both."""
+    expect_accuracy: float | None = None
+    """In percent, on the test split: an export is refused where the network's is another."""
     output: str | None = None
     """Name or index of the output that holds the scores, where a network returns several."""
 
@@ -94,6 +99,7 @@ def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
     ]
     digest = models.source_digest(source.architecture or "")
     stated += [digest] if digest else []
+    stated += [source.weights] if source.weights else []
     return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
@@ -133,10 +139,11 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
         return _hugging_face(source, data)
     if not source.is_file:
         return _named(source, data)
-    from edgebench.models import checkpoint
+    from edgebench.models import checkpoint, stems
 
     path = Path(source.text)
-    weights = checkpoint.read(path, source.trust)
+    found = checkpoint.open_file(path, source.trust, source.weights)
+    weights = found.weights
     if path.suffix == ".pt2":
         from edgebench.models import program
 
@@ -149,13 +156,19 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
         classes = _class_names(source, data, _program_classes(source, weights, spec, data))
         return _model(source, models.PROGRAM, classes, data, (image_input(spec),), digest, parameters), weights
     if source.architecture is None:
-        raise InputError(f"{path}: holds weights alone; name its network with --architecture, for instance resnet18")
-    names = _class_names(source, data, None)
+        known = [str(value) for value in found.said.values() if isinstance(value, str) and is_listed(value)]
+        told = f"its hyper_parameters say {known[0]}" if known else "for instance resnet18"
+        raise InputError(f"{path}: holds weights alone; name its network with --architecture, {told}")
+    names = _class_names(source, data, len(found.classes) or None)
+    names = found.classes if data is None and len(found.classes) == len(names) else names
+    if data is not None:
+        stems.agree(found.classes, names, str(path), str(data.ref))
     spec = _spec(source, data)
-    module = models.build(source.architecture, len(names), spec.channels, spec.height, output=source.output)
-    checkpoint.fill(module, weights, str(path))
+    architecture, module = stems.filled(source.architecture, weights, len(names), spec, str(path), source.output)
     parameters = models.count_parameters(module)
-    return _model(source, source.architecture, names, data, (image_input(spec),), sha256_file(path), parameters), weights
+    weights = {key: value.detach() for key, value in module.state_dict().items()}
+    model = _model(source, architecture, names, data, (image_input(spec),), sha256_file(path), parameters)
+    return model, weights
 
 
 def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
@@ -333,7 +346,10 @@ def _model(
         parameters=parameters,
         lineage=Lineage(
             recipe=recipe,
-            options={} if source.output is None else {models.OUTPUT: source.output},
+            options={
+                **({} if source.output is None else {models.OUTPUT: source.output}),
+                **({} if source.weights is None else {"weights": source.weights}),
+            },
             dataset=data.ref if data else None,
             splits=data.hashes() if data else {},
             tools=tool_versions((*TOOLS, *LIBRARY.get(source.text.partition(":")[0], ()))),
