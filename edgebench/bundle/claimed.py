@@ -37,7 +37,7 @@ def check_accuracy(network: Network, data: Dataset | None, percent: float) -> fl
         raise InputError("--expect-accuracy: is judged on a data set's test split; give --dataset")
     test = data.read("test")
     scores = next(iter(outputs_of(network, given(network.model.inputs, Path(), test.images)).values()))
-    found = 100 * metrics.evaluate(network.model.task, test.labels, scores)["accuracy"]
+    found = 100 * metrics.evaluate(network.model.task, test.labels, scores, network.model.head)["accuracy"]
     if abs(found - percent) > ROUNDED + 100 / len(test):
         raise CheckpointError(
             f"{network.model.name}: accuracy {found:.1f} % on {len(test)} test samples, {percent:g} % is claimed; "

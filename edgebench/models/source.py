@@ -52,6 +52,8 @@ class SourceOptions:
     """`ema` or `raw`, where a checkpoint holds both."""
     expect_accuracy: float | None = None
     """In percent, on the test split: an export is refused where the network's is another."""
+    head: str | None = None
+    """What its scores are: logits, softmax or sigmoid; looked at on its outputs unless given."""
     output: str | None = None
     """Name or index of the output that holds the scores, where a network returns several."""
 
@@ -313,7 +315,8 @@ def _program_classes(source: SourceOptions, program: Any, spec: Preprocessing, d
     example = (torch.zeros(1, spec.channels, spec.height, spec.width),)
     wanted = len(data.classes) if data else source.classes
     try:
-        return outputs.fit(Program(program.module()), example, wanted, source.output, source.text)
+        found = outputs.fit(Program(program.module()), example, wanted, source.output, source.text)
+        return wanted if found == 1 and wanted == 2 else found
     except FAILURES as error:
         raise CheckpointError(f"{source.text}: does not run: {factory.told(error)}; export the program again") from error
     except InputError as error:
@@ -348,6 +351,7 @@ def _model(
             recipe=recipe,
             options={
                 **({} if source.output is None else {models.OUTPUT: source.output}),
+                **({} if source.head is None else {"head": source.head}),
                 **({} if source.weights is None else {"weights": source.weights}),
             },
             dataset=data.ref if data else None,
