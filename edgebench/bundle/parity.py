@@ -88,9 +88,9 @@ def compare(model: Model, reference: Sequence[Array], outputs: Sequence[Array], 
     metric = drop = None
     if labels is not None and decided:
         headline = metrics.headline(model.task)
-        first, then = (
-            metrics.evaluate(model.task, labels, scores[0], model.head).get(headline) for scores in (reference, outputs)
-        )
+        say_head(model, reference[0])
+        both = [metrics.evaluate(model.task, labels, scores[0], model.head) for scores in (reference, outputs)]
+        first, then = (each.get(headline) for each in both)
         metric = then
         drop = first - then if first is not None and then is not None else None
     return Parity(
