@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgebench.agent import facts
 from edgebench.analysis.processor import fitted
+from edgebench.bundle.claimed import claimed
 from edgebench.bundle.export import Order, accepted, build_bundle, exporter
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.import_file import FileOptions
@@ -132,6 +133,7 @@ def export(
     if asked and data is None:
         raise InputError(f"export: {asked[0]} is judged on a data set; give --dataset, or leave it out")
     model, network = open_source(_source(source), data)
+    network = claimed(network, data, _source(source).expect_accuracy)
     order = Order(model, network, format, precision, accepts, data, plan, options.dynamic_batch)
     folder = Path(options.out) / f"{model.name}.{format}.{precision}"
     bundle, cached = build_bundle(order, device, folder, progress)

@@ -17,8 +17,8 @@ EdgebenchError
 ├── TransportError        a device cannot be reached or a transfer broke: the cell fails
 └── MeasureError          the agent failed or its stream ended early: the cell fails
 
-What does not stop the work is a warning: StorageWarning, where a note could not be kept; DataWarning, where a data set was read
-as its user may not expect.
+What does not stop the work is a warning: StorageWarning, where a note could not be kept; DataWarning and ModelWarning,
+where a data set or a checkpoint was read as its user may not expect.
 """
 
 from __future__ import annotations
@@ -94,6 +94,10 @@ class StorageWarning(UserWarning):
 
 class DataWarning(UserWarning):
     """A data set was read in a way that its user may not expect: what was left out, split off, or recognised."""
+
+
+class ModelWarning(UserWarning):
+    """A model was read in a way that its user may not expect: a prefix stripped, a stem found by its shapes."""
 
 
 class ExportError(EdgebenchError):

@@ -27,6 +27,7 @@ from pathlib import Path
 
 from edgebench.agent.runtimes.programs import Refused
 from edgebench.agent.runtimes.rt_torch import cleaned
+from edgebench.architectures import is_listed
 from edgebench.errors import StorageWarning, UntrustedFile
 from edgebench.files import sha256_file, storage
 from edgebench.sandbox import trial
@@ -91,7 +92,7 @@ def check_written(path: Path, names: str, trust: bool) -> None:
 
 def names_code(architecture: str) -> bool:
     """Return whether an architecture is a factory of the user's, `package.module:factory`, rather than a name of a library's."""
-    return ":" in architecture and not architecture.startswith(LIBRARIES)
+    return ":" in architecture and not architecture.startswith(LIBRARIES) and not is_listed(architecture)
 
 
 def is_own(folder: Path, bundle: Bundle, runtime: str) -> bool:

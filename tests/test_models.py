@@ -92,8 +92,7 @@ def test_checkpoints_as_people_save_them(tmp_path: Path, weights: dict[str, Any]
     saved: Any = {prefix + key: value for key, value in weights.items()}
     torch.save({wrapper: saved, "epoch": 3} if wrapper else saved, tmp_path / "a.pt")
     found = checkpoint.read(tmp_path / "a.pt")
-    assert set(found) == set(weights)
-    checkpoint.fill(models.build("resnet18", 3, 1, 16), found, "a.pt")
+    assert checkpoint.fill(models.build("resnet18", 3, 1, 16), found, "a.pt") == prefix
 
 
 class Evil:

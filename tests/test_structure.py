@@ -25,7 +25,7 @@ tasks
 trust plugins
 files sandbox
 schema agent leftovers sandboxed __version__
-errors
+errors architectures
 """
 """The rooms of `edgebench/`, each level above those that it may use."""
 ALONE = {

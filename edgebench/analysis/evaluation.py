@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edgebench import tasks
 from edgebench.analysis import curves
 from edgebench.analysis.curves import Curve
+from edgebench.analysis.heads import logits
 from edgebench.analysis.metrics import Scores
 from edgebench.schema import Separated
 
@@ -51,8 +52,12 @@ class Evaluation:
         return {field.name: getattr(self, field.name) for field in fields(self)} | {"notes": list(self.notes)}
 
 
-def evaluate(task: str, classes: Sequence[str], labels: NDArray[Any], scores: Scores) -> Evaluation:
+def evaluate(
+    task: str, classes: Sequence[str], labels: NDArray[Any], scores: NDArray[Any], head: str | None = None
+) -> Evaluation:
     """Evaluate scores [n, classes] against a task's labels; ValueError where they do not fit."""
+    if np.isfinite(scores).all():
+        scores = logits(task, scores, head)
     _check(task, classes, labels, scores)
     names = distinct(classes)
     notes: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +12,10 @@ import numpy as np
 from edgebench.agent import facts
 from edgebench.agent.runtimes import preprocess
 from edgebench.analysis import metrics, processor
+from edgebench.analysis.heads import head_of
 from edgebench.bundle.samples import Array, digest, given, made
 from edgebench.device.job import counted
-from edgebench.errors import ExportError
+from edgebench.errors import ExportError, ModelWarning
 from edgebench.schema import AsRun, Input, Model, Network, Parity
 
 if TYPE_CHECKING:
@@ -86,7 +88,9 @@ def compare(model: Model, reference: Sequence[Array], outputs: Sequence[Array], 
     metric = drop = None
     if labels is not None and decided:
         headline = metrics.headline(model.task)
-        first, then = (metrics.evaluate(model.task, labels, scores[0]).get(headline) for scores in (reference, outputs))
+        say_head(model, reference[0])
+        both = [metrics.evaluate(model.task, labels, scores[0], model.head) for scores in (reference, outputs)]
+        first, then = (each.get(headline) for each in both)
         metric = then
         drop = first - then if first is not None and then is not None else None
     return Parity(
@@ -94,11 +98,19 @@ def compare(model: Model, reference: Sequence[Array], outputs: Sequence[Array], 
         source=source,
         max_abs=max(float(np.abs(before - after).max(initial=0)) for before, after in zip(reference, outputs, strict=True)),
         cosine=min(_cosine(before, after) for before, after in zip(reference, outputs, strict=True)),
-        top1_agreement=metrics.agreement(model.task, reference[0], outputs[0]) if decided else None,
-        near_ties=metrics.near_ties(model.task, reference[0], outputs[0]) if decided else None,
+        top1_agreement=metrics.agreement(model.task, reference[0], outputs[0], model.head) if decided else None,
+        near_ties=metrics.near_ties(model.task, reference[0], outputs[0], model.head) if decided else None,
         metric=metric,
         metric_drop=drop,
     )
+
+
+def say_head(model: Model, scores: Array) -> None:
+    """Warn that scores are read as probabilities, where nobody said so and they look it."""
+    seen = head_of(model.task, scores) if model.head is None else "logits"
+    if seen != "logits":
+        what = f"{model.name}: its outputs are probabilities ({seen}), and are judged as such; if they are not: --head logits"
+        warnings.warn(what, ModelWarning, stacklevel=2)
 
 
 def _check_form(model: Model, reference: Array, outputs: Array) -> None:
@@ -120,7 +132,7 @@ def compare_run(
     """Compare what the runtime makes of a file with what the file says, and with the labels; outputs [n, …]."""
     compared = compare(model, reference, run, labels, "")
     return AsRun(
-        top1_agreement=metrics.agreement(model.task, written[0], run[0]) if metrics.headline(model.task) else None,
+        top1_agreement=metrics.agreement(model.task, written[0], run[0], model.head) if metrics.headline(model.task) else None,
         max_abs=max(float(np.abs(before - after).max(initial=0)) for before, after in zip(written, run, strict=True)),
         metric=compared.metric,
         metric_drop=compared.metric_drop,

@@ -42,7 +42,7 @@ from edgebench.cli import (
     tune,
     verify,
 )
-from edgebench.errors import DataWarning, EdgebenchError, ExportError, MeasureError, StorageWarning, TransportError
+from edgebench.errors import DataWarning, EdgebenchError, ExportError, MeasureError, ModelWarning, StorageWarning, TransportError
 
 USAGE_ERROR: type[Any] = next(cls for cls in typer.BadParameter.__mro__ if cls.__name__ == "ClickException")
 """Typer brings a Click of its own from 0.16 on, and uses the installed one before."""
@@ -112,7 +112,7 @@ def main() -> None:
 
 def _show(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **more: Any) -> None:
     """Print edgebench's own warnings as one line, and those of libraries as Python does."""
-    if issubclass(category, (StorageWarning, DataWarning)):
+    if issubclass(category, (StorageWarning, DataWarning, ModelWarning)):
         console.complain(str(message))
     else:
         console.say_error(warnings.formatwarning(message, category, filename, lineno, more.get("line")))

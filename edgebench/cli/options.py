@@ -162,11 +162,20 @@ class SourceGroup:
     output: Annotated[str | None, typer.Option(help="Which output holds the scores, by name or index, if there are several.")] = (
         None
     )
+    head: Annotated[str | None, typer.Option(help="What it returns: logits, softmax or sigmoid; looked at unless given.")] = None
+    weights: Annotated[str | None, typer.Option(help="ema or raw, where a checkpoint holds averaged weights too.")] = None
+    expect_accuracy: Annotated[
+        float | None, typer.Option(help="Percent that a network must have on the test split, for instance 94.5.")
+    ] = None
 
     def read(self, text: str, trust: bool) -> SourceOptions:
         """Read what is said of a source; `InputError` where numbers are none."""
         from edgebench.models.source import SourceOptions
 
+        if self.head not in (None, "logits", "softmax", "sigmoid"):
+            raise InputError(f"--head {self.head}: is logits, softmax or sigmoid")
+        if self.weights not in (None, "ema", "raw"):
+            raise InputError(f"--weights {self.weights}: is ema or raw")
         numbers = {option: real_numbers(f"--{option}", vars(self)[option]) for option in ("mean", "std")}
         return SourceOptions(text, **{**vars(self), **numbers}, trust=trust)
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from edgebench.architectures import ARCHITECTURES, is_listed, split_stem
 from edgebench.errors import CheckpointError, MissingExtra, UnknownName
 from edgebench.files import sha256_file, write_json
 from edgebench.models import factory, hugging_face, timm_zoo
@@ -17,27 +18,6 @@ from edgebench.trust import LIBRARIES, check_written, names_code, remember
 
 FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 PROGRAM = "exported-program"
-ARCHITECTURES = (
-    "alexnet",
-    *(f"convnext_{size}" for size in ("base", "large", "small", "tiny")),
-    *("densenet121", "densenet161", "densenet169", "densenet201"),
-    *(f"efficientnet_b{number}" for number in range(8)),
-    *("efficientnet_v2_l", "efficientnet_v2_m", "efficientnet_v2_s"),
-    *("googlenet", "inception_v3", "maxvit_t"),
-    *(f"mnasnet{width}" for width in ("0_5", "0_75", "1_0", "1_3")),
-    *("mobilenet_v2", "mobilenet_v3_large", "mobilenet_v3_small"),
-    *(f"regnet_x_{size}" for size in ("16gf", "1_6gf", "32gf", "3_2gf", "400mf", "800mf", "8gf")),
-    *(f"regnet_y_{size}" for size in ("128gf", "16gf", "1_6gf", "32gf", "3_2gf", "400mf", "800mf", "8gf")),
-    *("resnet101", "resnet152", "resnet18", "resnet34", "resnet50"),
-    *("resnext101_32x8d", "resnext101_64x4d", "resnext50_32x4d"),
-    *(f"shufflenet_v2_x{width}" for width in ("0_5", "1_0", "1_5", "2_0")),
-    *("squeezenet1_0", "squeezenet1_1"),
-    *(f"swin{version}_{size}" for version in ("", "_v2") for size in ("b", "s", "t")),
-    *(f"vgg{depth}{norm}" for depth in (11, 13, 16, 19) for norm in ("", "_bn")),
-    *("vit_b_16", "vit_b_32", "vit_h_14", "vit_l_16", "vit_l_32"),
-    *("wide_resnet101_2", "wide_resnet50_2"),
-)
-"""Torchvision's classifiers that can be built; a list, so that printing it imports no torch."""
 PLAIN = ("cnn", "cnn_large")
 """Networks of our own."""
 CLASSES = 1000
@@ -62,12 +42,14 @@ def build(
 
     classes None: a network that may return anything else; a factory that asks is told `CLASSES`.
 
-    By torchvision's name, `timm:NAME`, `hf:DIR` (as a folder of Hugging Face's
-    describes it), or by the user's own `package.module:factory`. Of several tensors
-    that a network returns, `output` names the scores. `InputError` where it cannot
-    be built, or returns something else; an input that does not fit it is no error here.
+    By torchvision's name, with `:stock` or `:small` where its stem is chosen,
+    `timm:NAME`, `hf:DIR` (as a folder of Hugging Face's describes it), or by the
+    user's own `package.module:factory`. Of several tensors that a network
+    returns, `output` names the scores. `InputError` where it cannot be built, or
+    returns something else; an input that does not fit it is no error here.
     """
-    if not (architecture in (*PLAIN, *ARCHITECTURES) or architecture.startswith(LIBRARIES) or FACTORY.match(architecture)):
+    known = architecture in PLAIN or is_listed(architecture)
+    if not (known or architecture.startswith(LIBRARIES) or FACTORY.match(architecture)):
         raise UnknownName("model", architecture, [*PLAIN, *ARCHITECTURES, *OTHERS])
     require_torch(f"building {architecture}")
     from edgebench.data._torchvision import load_torchvision
@@ -75,7 +57,7 @@ def build(
 
     load_torchvision()  # before a user's module, timm or transformers does it
     module = _built(architecture, CLASSES if classes is None else classes, channels, size, pretrained)
-    if architecture not in (*PLAIN, *ARCHITECTURES):
+    if not known:
         import torch
 
         example = (torch.zeros(1, channels, size, size),)
@@ -92,10 +74,11 @@ def _built(architecture: str, classes: int, channels: int, size: int, pretrained
         from edgebench.models import plain_zoo
 
         return plain_zoo.build(architecture, classes, channels)
-    if architecture in ARCHITECTURES:
+    if is_listed(architecture):
         from edgebench.models import torchvision_zoo
 
-        return torchvision_zoo.build(architecture, classes, channels, size, pretrained)
+        name, stem = split_stem(architecture)
+        return torchvision_zoo.build(name, classes, channels, size, pretrained, stem)
     if architecture.startswith(timm_zoo.PREFIX):
         return timm_zoo.build(architecture, classes, channels, size, pretrained)
     if architecture.startswith(hugging_face.PREFIX):

@@ -2,57 +2,187 @@
 
 from __future__ import annotations
 
+import argparse
 import pickle
+import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from edgebench.agent.runtimes.rt_torch import open_program
-from edgebench.errors import CheckpointError
+from edgebench.errors import CheckpointError, MissingExtra, ModelWarning
 from edgebench.trust import check_program
 
-WRAPPERS = ("state_dict", "model_state_dict", "model")
+RAW = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "current_model_state")
+EMA = ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", "ema_model", "ema", "params_ema")
+INSIDE = ("module", "shadow", "shadow_params")
+"""Where wrappers hold weights: as they were trained, averaged over training, and within one of these."""
+PREFIXES = ("module.", "model.", "net.", "network.", "backbone.", "_orig_mod.")
+COUNTS = re.compile(r"(^|\.)num_batches_tracked$")
+"""What nothing computes with in evaluation: it may be missing, or too much."""
+STRAY = re.compile(r"(^|\.)(total_ops|total_params|n_averaged)$|^(criterion|loss|loss_fn)\.(weight|pos_weight)$")
+"""What profilers, averaging and losses leave behind in a state dict."""
+CLASSES, SAID = "class_to_idx", "hyper_parameters"
+SAVE = "save model.state_dict() and give that file"
+
+
+class _Settings(dict[str, Any]):
+    """What stands in for Lightning's dict of settings, so that a checkpoint is read without Lightning's code."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a file holds: weights by name, or an exported program, and what it says beside."""
+
+    weights: Any
+    chosen: str | None = None
+    """`ema` or `raw`, where it has both."""
+    classes: tuple[str, ...] = ()
+    """In the order of its scores, where it says them."""
+    said: Mapping[str, Any] = field(default_factory=dict)
+    """Lightning's `hyper_parameters`."""
 
 
 def read(path: Path, trust: bool = False) -> Any:
-    """Read a state dict (also inside a dict, also from DataParallel), or an exported program (`.pt2`).
+    """Read the weights of `open_file`, or its exported program."""
+    return open_file(path, trust).weights
+
+
+def open_file(path: Path, trust: bool = False, wanted: str | None = None) -> Found:
+    """Read a state dict (also inside a dict, also `.safetensors`), or an exported program (`.pt2`).
 
     State dicts always with `weights_only=True`; `CheckpointError` where the file is
-    truncated, is no checkpoint, or holds code, which is never run. A program can run
+    truncated, is no checkpoint, or holds code, which is never run, or where it has
+    raw and averaged weights and `wanted` (`raw`, `ema`) says not which. A program can run
     code: it is loaded as it is where edgebench wrote it or the user vouches for it
     (`trust`); else what `trust.check_program` made of it, `UntrustedFile` where that refuses it.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pt, .pth or .pt2 file")
+        raise CheckpointError(f"{path}: no such checkpoint; give the path of a .pt, .pth, .ckpt, .safetensors or .pt2 file")
     if path.suffix == ".pt2":
-        return _program(path, check_program(path, trust))
+        return Found(_program(path, check_program(path, trust)))
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    if path.suffix == ".safetensors" or (head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size):
+        return _chosen(_safetensors(path), path, wanted)
+    other = _other(path, head)
+    if other is not None:
+        raise CheckpointError(f"{path}: {other[0]}; {other[1]}")
+    return _chosen(_unpickled(path), path, wanted)
+
+
+def _unpickled(path: Path) -> Any:
+    import numpy as np
+
+    known = [argparse.Namespace, np.dtype, *(type(np.dtype(name)) for name in ("float32", "float64", "int32", "int64", "bool"))]
+    places = ("pytorch_lightning.utilities.parsing", "lightning.pytorch.utilities.parsing", "lightning_fabric.utilities.data")
+    settings = [(_Settings, f"{place}.AttributeDict") for place in (*places, "lightning.fabric.utilities.data")]
+    scalars = [(np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.serialization.safe_globals([*known, *settings, *scalars]):  # type: ignore[list-item]
             warnings.simplefilter("ignore")  # about the pickle protocols of other people's files
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path}: holds more than weights, or is no checkpoint; nothing in it was run. "
-            "Save model.state_dict() and give that file"
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+        named = _pickled(path)
+        held = f"holds more than weights (pickled: {named})" if named else "holds more than weights, or is no checkpoint"
+        raise CheckpointError(f"{path}: {held}; nothing in it was run. Where its code is at hand, {SAVE}") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: truncated or no checkpoint ({_line(error)}); copy it again") from error
-    return state_dict(content, path)
 
 
-def state_dict(content: Any, path: Path) -> dict[str, Any]:
-    """Find the weights: `state_dict`, `model_state_dict`, `model`, or the dict itself; strip `module.`."""
-    for wrapper in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
-            content = content[wrapper]
-            break
-    if not isinstance(content, Mapping) or not content or not all(torch.is_tensor(v) for v in content.values()):
-        raise CheckpointError(f"{path}: no state dict in it; save model.state_dict() and give that file")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+def _pickled(path: Path) -> str:
+    """Name the foreign classes that a pickle wants, without loading it."""
+    try:
+        names = sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # of a foreign file; the refusal stands without it
+        return ""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise MissingExtra(f"reading {path}", "transformers", "safetensors") from error
+    try:
+        return load_file(path)
+    except Exception as error:  # the library's own class of error
+        raise CheckpointError(f"{path}: truncated or no safetensors file ({_line(error)}); copy it again") from error
+
+
+def _other(path: Path, head: bytes) -> tuple[str, str] | None:
+    """Say by its content what a file is that holds no state dict, and the next step; None where it may hold one."""
+    onnx = "convert it with tf2onnx, then `edgebench import FILE.onnx`"
+    if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "is a Keras file (HDF5), which needs TensorFlow", onnx
+    if head[4:8] == b"TFL3":
+        return "is a TFLite file", f"`edgebench import {path}` takes it as it is"
+    if head.startswith(b"version https://git-lfs"):
+        return "is a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"
+    if head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] in (b"\x12", b"\x3a", b"\x1a", b"\x22", b"\x42"):
+        return "is an ONNX file", f"`edgebench import {path}` takes it as it is"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return None
+    if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
+        return "is a TorchScript program", f"`edgebench import {path}` takes it as it is; or {SAVE}"
+    if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
+        return "is a Keras file, which needs TensorFlow", onnx
+    if names and all(name.endswith(".npy") for name in names):
+        return "holds NumPy arrays (.npz)", "load them into the torch network there, and " + SAVE
+    return None
+
+
+def _chosen(content: Any, path: Path, wanted: str | None) -> Found:
+    """Find the weights in what a file holds, and what it says of classes and settings."""
+    said = content.get(SAID, {}) if isinstance(content, Mapping) else {}
+    said = vars(said) if isinstance(said, argparse.Namespace) else said
+    said = dict(said) if isinstance(said, Mapping) else {}
+    order = content.get(CLASSES, said.get(CLASSES)) if isinstance(content, Mapping) else None
+    raw, ema = _held(content, RAW), _held(content, EMA)
+    if isinstance(content, Mapping) and "current_model_state" in content:  # Lightning's averaging: its state_dict is the average
+        raw, ema = _held(content, ("current_model_state",)), _held(content, ("state_dict",))
+    both = raw is not None and ema is not None
+    if both and wanted is None:
+        raise CheckpointError(f"{path}: holds raw and averaged (EMA) weights; say which: --weights ema or --weights raw")
+    if wanted is not None and not both:
+        raise CheckpointError(f"{path}: holds one set of weights; leave --weights {wanted} out")
+    weights = (ema if wanted == "ema" else raw) if both else raw or ema or _plain(content)
+    if weights is None:
+        raise CheckpointError(f"{path}: no state dict in it; {SAVE}")
+    return Found(weights, wanted if both else None, _in_order(order, path), said)
+
+
+def _held(content: Any, wrappers: tuple[str, ...]) -> dict[str, Any] | None:
+    """Find the weights that a dict holds under one of these names, or within what it holds there."""
+    for wrapper in wrappers:
+        inner = content.get(wrapper) if isinstance(content, Mapping) else None
+        found = _plain(inner) or (None if inner is None else _held(inner, (*RAW, *INSIDE)))
+        if found is not None:
+            return found
+    return None
+
+
+def _plain(content: Any) -> dict[str, Any] | None:
+    """Return a dict of tensors as such; None for anything else, and for an empty one."""
+    if isinstance(content, Mapping) and content and all(torch.is_tensor(value) for value in content.values()):
+        return {str(key): value for key, value in content.items()}
+    return None
+
+
+def _in_order(order: Any, path: Path) -> tuple[str, ...]:
+    if not isinstance(order, Mapping) or not order:
+        return ()
+    if not all(isinstance(value, int) for value in order.values()) or sorted(order.values()) != list(range(len(order))):
+        raise CheckpointError(f"{path}: its {CLASSES} is not numbered 0, 1, 2, … without a gap; mend it where it was trained")
+    return tuple(str(name) for name in sorted(order, key=lambda name: order[name]))
 
 
 def _program(path: Path, content: bytes | None) -> Any:
@@ -64,9 +194,34 @@ def _program(path: Path, content: bytes | None) -> Any:
         ) from error
 
 
-def fill(module: torch.nn.Module, weights: Mapping[str, Any], where: str) -> None:
-    """Load weights strictly; `CheckpointError` names the class count or the keys that do not fit."""
+def fitted(own: Mapping[str, Any], weights: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Strip the prefixes without which all keys fit a network's `own`, and what it does not compute with; returns both.
+
+    Keys that fit no better without a prefix keep it.
+    """
+    kept, stripped = {key: value for key, value in weights.items() if key in own or not STRAY.search(key)}, ""
+    least = {key for key in own if not COUNTS.search(key)}
+    while not least <= set(kept):
+        prefix = next((each for each in PREFIXES if kept and all(key.startswith(each) for key in kept)), None)
+        if prefix is None:
+            kept, stripped = dict(weights), ""
+            break
+        kept, stripped = {key.removeprefix(prefix): value for key, value in kept.items()}, stripped + prefix
+    counts = {key: value for key, value in own.items() if COUNTS.search(key)}
+    return {**counts, **{key: value for key, value in kept.items() if key in own or not COUNTS.search(key)}}, stripped
+
+
+def fits(module: torch.nn.Module, weights: Mapping[str, Any]) -> bool:
+    """Return whether `fill` would take the weights: their keys and shapes."""
     own = module.state_dict()
+    found, _ = fitted(own, weights)
+    return set(found) == set(own) and all(found[key].shape == own[key].shape for key in own)
+
+
+def fill(module: torch.nn.Module, weights: Mapping[str, Any], where: str) -> str:
+    """Load weights; returns the prefix that was stripped. `CheckpointError` names the class count or the keys that do not fit."""
+    own = module.state_dict()
+    weights, stripped = fitted(own, weights)
     missing = sorted(set(own) - set(weights))
     unknown = sorted(set(weights) - set(own))
     other = [key for key in own if key in weights and own[key].shape != weights[key].shape]
@@ -78,6 +233,13 @@ def fill(module: torch.nn.Module, weights: Mapping[str, Any], where: str) -> Non
     if other:
         raise CheckpointError(f"{where}: {_misfit(other, own, weights)}")
     module.load_state_dict(dict(weights), strict=True)
+    return stripped
+
+
+def say_stripped(where: str, stripped: str) -> None:
+    """Warn that keys were read without a prefix, where they were."""
+    if stripped:
+        warnings.warn(f"{where}: its keys fit without the prefix {stripped!r}, and are read so", ModelWarning, stacklevel=3)
 
 
 def _misfit(keys: list[str], own: Mapping[str, Any], weights: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def fit(module: Any, example: tuple[Any, ...], classes: int | None, wanted: str 
     """Run a network once, and let it return its scores alone; returns how many it gives for a sample.
 
     `classes`: how many there must be, None: as many as there are. `InputError`
-    where no output is [n, classes], or several are and none is `wanted`.
+    where no output is [n, classes] (or, of two classes, [n, 1]), or several are and none is `wanted`.
     Whatever the network itself raises is raised.
     """
     found = flat(_run(module, example))
@@ -53,7 +53,7 @@ def fit(module: Any, example: tuple[Any, ...], classes: int | None, wanted: str 
     of = f" (output {name})" if name else ""
     if len(shape) != 2:
         raise InputError(f"{where}: returns {shape} for one image{of}; a classifier returns [1, classes]")
-    if classes not in (None, shape[1]):
+    if classes not in (None, shape[1]) and (classes, shape[1]) != (2, 1):
         raise InputError(
             f"{where}: has {shape[1]} classes{of}, {classes} are wanted; give the network its class count, "
             "or choose another data set, --classes or --output"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from edgebench import models
+from edgebench.architectures import is_listed
 from edgebench.config import explain
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 LIBRARY = {"timm": ("timm",), "hf": ("transformers",)}
 """What else builds a network, by the beginning of its name."""
-ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin"}
+ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin", ".safetensors"}
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,12 @@ class SourceOptions:
     std: tuple[float, ...] | None = None
     trust: bool = False
     """Whether the user vouches for a file that can run code."""
+    weights: str | None = None
+    """`ema` or `raw`, where a checkpoint holds both."""
+    expect_accuracy: float | None = None
+    """In percent, on the test split: an export is refused where the network's is another."""
+    head: str | None = None
+    """What its scores are: logits, softmax or sigmoid; looked at on its outputs unless given."""
     output: str | None = None
     """Name or index of the output that holds the scores, where a network returns several."""
 
@@ -95,6 +102,7 @@ def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
     ]
     digest = models.source_digest(source.architecture or "")
     stated += [digest] if digest else []
+    stated += [source.weights] if source.weights else []
     return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
@@ -134,10 +142,11 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
         return _hugging_face(source, data)
     if not source.is_file:
         return _named(source, data)
-    from edgebench.models import checkpoint
+    from edgebench.models import checkpoint, stems
 
     path = Path(source.text)
-    weights = checkpoint.read(path, source.trust)
+    found = checkpoint.open_file(path, source.trust, source.weights)
+    weights = found.weights
     if path.suffix == ".pt2":
         from edgebench.models import program
 
@@ -149,12 +158,23 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
         classes = _class_names(source, data, _program_classes(source, weights, spec, data))
         return _model(source, models.PROGRAM, classes, data, (image_input(spec),), digest, parameters), weights
     if source.architecture is None:
-        raise InputError(f"{path}: holds weights alone; name its network with --architecture, for instance resnet18")
+        known = [str(value) for value in found.said.values() if isinstance(value, str) and is_listed(value)]
+        told = f"its hyper_parameters say {known[0]}" if known else "for instance resnet18"
+        raise InputError(f"{path}: holds weights alone; name its network with --architecture, {told}")
     spec = _spec(source, data)
-    module, names = _built(source, source.architecture, spec, data, None)
-    checkpoint.fill(module, weights, str(path))
+    if data is None and source.classes is None and not found.classes and models.FACTORY.match(source.architecture):
+        architecture, (module, names) = source.architecture, _built(source, source.architecture, spec, data, None)
+        checkpoint.say_stripped(str(path), checkpoint.fill(module, weights, str(path)))
+    else:
+        names = _class_names(source, data, len(found.classes) or None)
+        names = found.classes if data is None and len(found.classes) == len(names) else names
+        if data is not None:
+            stems.agree(found.classes, names, str(path), str(data.ref))
+        architecture, module = stems.filled(source.architecture, weights, len(names), spec, str(path), source.output)
     parameters = models.count_parameters(module)
-    return _model(source, source.architecture, names, data, (image_input(spec),), sha256_file(path), parameters), weights
+    weights = {key: value.detach() for key, value in module.state_dict().items()}
+    model = _model(source, architecture, names, data, (image_input(spec),), sha256_file(path), parameters)
+    return model, weights
 
 
 def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
@@ -319,7 +339,8 @@ def _program_classes(source: SourceOptions, program: Any, spec: Preprocessing, d
     example = (torch.zeros(1, spec.channels, spec.height, spec.width),)
     wanted = len(data.classes) if data else source.classes
     try:
-        return outputs.fit(Program(program.module()), example, wanted, source.output, source.text)
+        found = outputs.fit(Program(program.module()), example, wanted, source.output, source.text)
+        return wanted if found == 1 and wanted == 2 else found
     except FAILURES as error:
         raise CheckpointError(f"{source.text}: does not run: {factory.told(error)}; export the program again") from error
     except InputError as error:
@@ -352,7 +373,11 @@ def _model(
         parameters=parameters,
         lineage=Lineage(
             recipe=recipe,
-            options={} if source.output is None else {models.OUTPUT: source.output},
+            options={
+                **({} if source.output is None else {models.OUTPUT: source.output}),
+                **({} if source.head is None else {"head": source.head}),
+                **({} if source.weights is None else {"weights": source.weights}),
+            },
             dataset=data.ref if data else None,
             splits=data.hashes() if data else {},
             tools=tool_versions((*TOOLS, *LIBRARY.get(source.text.partition(":")[0], ()))),

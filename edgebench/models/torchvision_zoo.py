@@ -6,19 +6,23 @@ from typing import Any
 
 from torch import nn
 
+from edgebench.architectures import SMALL
 from edgebench.data._torchvision import load_torchvision
 from edgebench.errors import InputError
 from edgebench.models.outputs import ONLY, Pick
 
-SMALL = 64
+BELOW = 64
 """Below this many pixels a network gets a stem that does not shrink at once."""
 
 
-def build(name: str, classes: int, channels: int, size: int, pretrained: bool) -> nn.Module:
-    """Build a network for images [n, channels, size, size] that returns logits [n, classes]."""
+def build(name: str, classes: int, channels: int, size: int, pretrained: bool, stem: str | None = None) -> nn.Module:
+    """Build a network for images [n, channels, size, size] that returns logits [n, classes].
+
+    `stem`: `stock`, torchvision's own, or `small`, that for small images; None: as the size has it.
+    """
     tv = load_torchvision()
     fit = next((FITS[family] for family in FITS if name.startswith(family)), _any)
-    network: nn.Module = fit(tv, name, classes, size)
+    network: nn.Module = fit(tv, name, classes, size, size < BELOW if stem is None else stem == SMALL)
     if getattr(network, "aux_logits", False):
         network.register_forward_hook(Pick(ONLY))  # scores alone in training too
     first, layer = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
@@ -33,17 +37,17 @@ def _plain(tv: Any, name: str, classes: int) -> Any:
     return tv.models.get_model(name, weights=None, num_classes=classes)
 
 
-def _any(tv: Any, name: str, classes: int, size: int) -> Any:
+def _any(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Take a network as torchvision builds it."""
     return _plain(tv, name, classes)
 
 
-def _auxiliary(tv: Any, name: str, classes: int, size: int) -> Any:
+def _auxiliary(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Say how weights are drawn, which torchvision warns about where nobody does."""
     return tv.models.get_model(name, weights=None, num_classes=classes, init_weights=True)
 
 
-def _maxvit(tv: Any, name: str, classes: int, size: int) -> Any:
+def _maxvit(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Build for this image size, which is part of the network."""
     try:
         return tv.models.get_model(name, weights=None, num_classes=classes, input_size=(size, size))
@@ -54,37 +58,37 @@ def _maxvit(tv: Any, name: str, classes: int, size: int) -> Any:
         ) from error
 
 
-def _resnet(tv: Any, name: str, classes: int, size: int) -> Any:
+def _resnet(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Small images: a 3 × 3 stem without stride or pooling (He et al. 2016, section 4.2)."""
     network = _plain(tv, name, classes)
-    if size < SMALL:
+    if small:
         network.conv1 = _convolution(network.conv1, kernel_size=3, stride=1, padding=1)
         network.maxpool = nn.Identity()
     return network
 
 
-def _mobile(tv: Any, name: str, classes: int, size: int) -> Any:
+def _mobile(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Small images: the first convolution keeps its resolution (MobileNet and EfficientNet families)."""
     network = _plain(tv, name, classes)
-    if size < SMALL:
+    if small:
         network.features[0][0] = _convolution(network.features[0][0], stride=1)
     return network
 
 
-def _densenet(tv: Any, name: str, classes: int, size: int) -> Any:
+def _densenet(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Small images: the 3 × 3 stem of the CIFAR networks (Huang et al. 2017, section 3)."""
     network = _plain(tv, name, classes)
-    if size < SMALL:
+    if small:
         network.features.conv0 = _convolution(network.features.conv0, kernel_size=3, stride=1, padding=1)
         network.features.pool0 = nn.Identity()
     return network
 
 
-def _vgg(tv: Any, name: str, classes: int, size: int) -> Any:
+def _vgg(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Small images: the first poolings are left out until one pixel remains for the last."""
     network = _plain(tv, name, classes)
     pools = [index for index, layer in enumerate(network.features) if isinstance(layer, nn.MaxPool2d)]
-    if size < SMALL:
+    if small:
         for index in pools[: max(0, len(pools) - (size.bit_length() - 1))]:
             network.features[index] = nn.Identity()
         network.avgpool = nn.AdaptiveAvgPool2d(1)
@@ -92,10 +96,10 @@ def _vgg(tv: Any, name: str, classes: int, size: int) -> Any:
     return network
 
 
-def _vit(tv: Any, name: str, classes: int, size: int) -> Any:
+def _vit(tv: Any, name: str, classes: int, size: int, small: bool) -> Any:
     """Build for this image size, which is part of the network; small images get patches of 4 pixels."""
     network = tv.models.get_model(name, weights=None, num_classes=classes)
-    patch = 4 if size < SMALL else network.patch_size
+    patch = 4 if small else network.patch_size
     if size % patch:
         raise InputError(f"{name}: an image size of {size} is no multiple of its {patch}-pixel patches; choose another size")
     first = network.encoder.layers[0]
@@ -123,6 +127,12 @@ FITS = {
     "vgg": _vgg,
     "vit": _vit,
 }
+
+
+def has_small_stem(name: str) -> bool:
+    """Return whether there is a network of this name whose stem is made for small images."""
+    fit = next((FITS[family] for family in FITS if name.startswith(family)), _any)
+    return fit in (_resnet, _mobile, _densenet, _vgg, _vit)
 
 
 def _convolution(layer: nn.Conv2d, **changes: Any) -> nn.Conv2d:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edgebench import plugins
+from edgebench.bundle.claimed import claimed
 from edgebench.bundle.export import Order, accepted, exporter
 from edgebench.config import read_dataset, read_devices, read_values
 from edgebench.data import open_images
@@ -44,6 +45,7 @@ def quantize_network(
     accepts = accepted(device, format, precision)
     data = open_images(read_dataset(dataset))
     model, network = open_source(source, data)
+    network = claimed(network, data, source.expect_accuracy)
     order = Order(model, network, format, precision, accepts, data, plan)
     folder = Path(options.out) / f"{model.name}.{format}.{precision}"
     with Session(measure, replace(run, trust=run.trust or source.trust), progress) as session:

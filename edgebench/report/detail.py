@@ -123,7 +123,7 @@ def _evaluation(record: Record, measurement: Measurement, labels: NDArray[Any] |
     if labels is None:
         raise Missing(f"no labels were kept with the predictions, and the data set is not at hand: {why}")
     scores = np.frombuffer(predictions.values, "<f4").reshape(predictions.rows, -1)
-    return evaluation.evaluate(record.model.task, record.model.classes, labels, scores).values()
+    return evaluation.evaluate(record.model.task, record.model.classes, labels, scores, record.model.head).values()
 
 
 class Splits:

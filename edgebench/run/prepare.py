@@ -141,6 +141,7 @@ class Maker:
             role=plan.role,
             mean=inputs.mean,
             std=inputs.std,
+            weights=plan.weights,
             trust=self.session.options.trust,
         )
 

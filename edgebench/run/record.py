@@ -103,7 +103,7 @@ def compared(
     model, predictions = record.model, measurement.predictions
     if labels is None or record.accuracy is None or model is None or predictions is None:
         return record
-    own = hits(model.task, labels, scores_of(predictions.values, predictions.columns))
+    own = hits(model.task, labels, scores_of(predictions.values, predictions.columns), model.head)
     if own is None:
         return record
     found: dict[str, Paired] = {}
@@ -146,16 +146,18 @@ def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
     """Compute the task's metrics from the device's own outputs; ValueError where those, or the host's, are not whole."""
     assert subject.data is not None
     test, model = subject.data.read("test"), subject.bundle.model
-    if predictions is None or predictions.rows != len(test) or predictions.columns != len(model.classes):
+    fitting = (len(model.classes), 1) if len(model.classes) == 2 else (len(model.classes),)
+    if predictions is None or predictions.rows != len(test) or predictions.columns not in fitting:
         got = "nothing" if predictions is None else f"{predictions.rows} × {predictions.columns} scores"
         raise ValueError(f"{got} arrived, {len(test)} × {len(model.classes)} are wanted")
     scores = scores_of(predictions.values, predictions.columns)
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    found = metrics.evaluate(model.task, test.labels, scores, model.head)
     return Accuracy(
         samples=len(test),
         headline=metrics.headline(model.task),
-        metrics={name: round(value, 6) for name, value in metrics.evaluate(model.task, test.labels, scores).items()},
+        metrics={name: round(value, 6) for name, value in found.items()},
         host_agreement=_host_agreement(subject, scores),
     )
 
@@ -171,4 +173,5 @@ def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | N
         header = saved.header("outputs", "f")
         if header.shape != (len(chosen), scores.shape[1]) or not 0 <= min(chosen) <= max(chosen) < len(scores):
             raise ValueError(f"parity.npz of the bundle has {header} for {len(chosen)} of {len(scores)} samples; export it again")
-        return metrics.agreement(subject.bundle.model.task, saved.read("outputs"), scores[chosen])
+        model = subject.bundle.model
+        return metrics.agreement(model.task, saved.read("outputs"), scores[chosen], model.head)

@@ -196,6 +196,11 @@ class Model(Frozen):
         assert spec is not None
         return spec
 
+    @property
+    def head(self) -> str | None:
+        """Return what its scores are, where somebody said it: logits, softmax or sigmoid."""
+        return self.lineage.options.get("head")
+
     def keyed(self) -> dict[str, Any]:
         """Return what keys hold of it; a model of one image as it was written when every model was one."""
         written = self.model_dump(mode="json")

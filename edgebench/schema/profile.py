@@ -33,6 +33,7 @@ class ModelPlan(Frozen):
     recipe: str | None = Field(None, description="null where `checkpoint` names a file")
     teacher: str | None = Field(None, description="name of a model in the same profile")
     checkpoint: str | None = None
+    weights: Literal["ema", "raw"] | None = Field(None, description="which, where a checkpoint holds averaged ones too")
     options: dict[str, Any] = Field({}, description="the recipe's own options")
 
 

@@ -93,7 +93,8 @@ def _pairs(
     judged = cell.dataset is not None and labels is not None and record.model is not None
     if judged and record.model is not None and measurement.predictions is not None:
         scores = scores_of(measurement.predictions.values, measurement.predictions.columns)
-        found["accuracy"] = {name: round(value, 6) for name, value in metrics.evaluate(record.model.task, labels, scores).items()}
+        judged_again = metrics.evaluate(record.model.task, labels, scores, record.model.head)
+        found["accuracy"] = {name: round(value, 6) for name, value in judged_again.items()}
     if record.accuracy is not None and ("accuracy" in found or cell.dataset is None):  # without a data set there can be none
         stored["accuracy"] = record.accuracy.metrics
     flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]

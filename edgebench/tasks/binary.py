@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.schema import Separated
@@ -16,7 +17,7 @@ LIKE = "multi-class"
 def metrics(labels: NDArray[Any], scores: NDArray[Any]) -> dict[str, float]:
     """Compute accuracy, F1, and the AUROC of the positive class."""
     truth = one_hot(labels, scores.shape[1])
-    return {**of_decisions(labels, scores), **auroc(truth[:, 1:], probabilities(scores)[:, 1:])}
+    return {**of_decisions(labels, scores), **auroc(truth[:, 1:], (scores[:, 1:] - scores[:, :1]).astype(np.float64))}
 
 
 def separated(labels: NDArray[Any], scores: NDArray[Any], names: Sequence[str]) -> Separated:

@@ -80,7 +80,10 @@ def of_decisions(labels: Array, scores: Array) -> dict[str, float]:
 
 
 def auroc(truth: Array, likely: Array) -> dict[str, float]:
-    """Average the areas under the ROC curves of the columns [n, classes] that hold both a 0 and a 1; nothing where none does."""
+    """Average the areas under the ROC curves of the columns [n, classes] that hold both a 0 and a 1; nothing where none does.
+
+    `auroc_classes` says how many those are, where they are not all.
+    """
     from sklearn.metrics import roc_auc_score
 
     areas = [
@@ -88,7 +91,8 @@ def auroc(truth: Array, likely: Array) -> dict[str, float]:
         for column in range(truth.shape[1])
         if 0 < truth[:, column].sum() < len(truth)
     ]
-    return {"auroc": float(np.mean(areas))} if areas else {}
+    covered = {} if len(areas) == truth.shape[1] else {"auroc_classes": float(len(areas))}
+    return {"auroc": float(np.mean(areas)), **covered} if areas else {}
 
 
 def metrics(labels: Array, scores: Array) -> dict[str, float]:

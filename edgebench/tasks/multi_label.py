@@ -47,7 +47,7 @@ def probabilities(scores: Array) -> Array:
     """Turn scores into the probability of each label by itself."""
     from scipy.special import expit
 
-    return np.asarray(expit(scores))
+    return np.asarray(expit(scores.astype(np.float64)))
 
 
 def one_hot(labels: Array, classes: int) -> Array:
@@ -63,7 +63,7 @@ def metrics(labels: Array, scores: Array) -> dict[str, float]:
     return {
         "accuracy": float((decided == labels).mean()),
         "f1": float(f1_score(labels, decided, average="macro", zero_division=0.0)),
-        **auroc(labels, probabilities(scores)),
+        **auroc(labels, scores.astype(np.float64)),
     }
 
 
