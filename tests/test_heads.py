@@ -86,7 +86,7 @@ def test_probabilities_are_not_activated_again(task: str) -> None:
 def test_one_output_is_a_head_of_two_classes(task: str) -> None:
     labels, scores = drawn("binary", "plain")
     one = scores[:, 1:] - scores[:, :1]
-    for given in (one, expit(one)):
+    for given in (one, np.asarray(expit(one), np.float32)):
         found = metrics.evaluate(task, labels, given)
         assert found["accuracy"] == accuracy_score(labels, one[:, 0] > 0)
         assert found["auroc"] == pytest.approx(roc_auc_score(labels, one[:, 0]), abs=1e-9)
@@ -117,7 +117,7 @@ def test_an_exported_network_with_one_output_is_judged_as_torch_has_it(here: Any
     optimizer = torch.optim.Adam(network.parameters(), 1e-2)
     for _ in range(60):
         optimizer.zero_grad()
-        torch.nn.functional.binary_cross_entropy_with_logits(network(inputs), truth).backward()
+        torch.nn.functional.binary_cross_entropy_with_logits(network(inputs), truth).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
     with torch.no_grad():
         right = float(((network(pixels(test.images)) > 0).long()[:, 0] == torch.from_numpy(test.labels)).float().mean())
