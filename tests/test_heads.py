@@ -95,7 +95,7 @@ def test_one_output_is_a_head_of_two_classes(task: str) -> None:
 
 
 def test_what_is_said_of_a_head_goes_before_what_is_seen() -> None:
-    labels, scores = np.array([0, 1] * 10), np.full((20, 1), 0.3, np.float32) + np.arange(20)[:, None] / 100
+    labels, scores = np.array([0, 1] * 10), (0.3 + np.arange(20)[:, None] / 100).astype(np.float32)
     assert metrics.evaluate("binary", labels, scores, "logits")["accuracy"] == accuracy_score(labels, np.ones(20))
     assert metrics.evaluate("binary", labels, scores, "sigmoid")["accuracy"] == accuracy_score(labels, np.zeros(20))
 
@@ -127,10 +127,8 @@ def test_an_exported_network_with_one_output_is_judged_as_torch_has_it(here: Any
         torch.export.save(program, f"{name}.pt2")
         given = SourceOptions(f"{name}.pt2", mean=(0.0,), std=(1.0,), trust=True)
         model, built = open_source(given, two)
-        assert (model.classes, check_accuracy(built(), two, 100 * right)) == (
-            ("even", "odd"),
-            pytest.approx(100 * right, abs=1e-3),
-        )
+        assert model.classes == ("even", "odd")
+        assert check_accuracy(built(), two, 100 * right) == pytest.approx(100 * right, abs=1e-3)
 
 
 def halved(split: Split) -> Split:
