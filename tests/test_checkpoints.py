@@ -52,9 +52,9 @@ def trained(digits: Dataset) -> tuple[dict[str, Any], float]:
     optimizer = torch.optim.Adam(network.parameters(), 4e-3)
     pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=4 * -(-len(images) // 64))
     for _ in range(4):
-        for part in torch.randperm(len(images)).split(64):
+        for part in torch.randperm(len(images)).split(64):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
-            functional.cross_entropy(network(images[part]), labels[part]).backward()
+            functional.cross_entropy(network(images[part]), labels[part]).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             pace.step()
     network.eval()
