@@ -19,6 +19,7 @@ from factory import make_measurement, make_record, replace_samples
 from test_measure import Bundles
 
 from edgebench import api, files
+from edgebench.analysis import metrics
 from edgebench.schema import RECORD_SCHEMA, ModeSpec, Power, PowerTrace, Step, cell
 from edgebench.store import records, samples
 
@@ -65,6 +66,14 @@ def test_a_measured_record_holds(measured: Path, cli: Cli) -> None:
     assert checked.numbers > 25
     code, out, _ = cli("verify", "results")
     assert (code, "1 of 1 records hold" in out) == (0, True)
+
+
+def test_a_metric_that_came_later_is_missed_in_no_record(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = metrics.evaluate
+    monkeypatch.setattr(metrics, "evaluate", lambda *given: {**real(*given), "auroc_classes": 9.0})
+    assert api.verify(Path("results"))[0].wrong == ()
+    monkeypatch.setattr(metrics, "evaluate", lambda *given: {**real(*given), "another": 9.0})
+    assert any("another" in wrong for wrong in api.verify(Path("results"))[0].wrong)
 
 
 @pytest.mark.parametrize(

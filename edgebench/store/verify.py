@@ -21,6 +21,8 @@ RESTS = ("environment", "memory", "finish", "loadgen", "tools")
 OF_BUNDLE = ("size_bytes", "parameters", "macs", "calibration", "parity", "bundle_details")
 SINCE_2 = {"median_ns.low", "median_ns.high", "batch", "precise_trials", "verdict"}
 """What method 1 computed otherwise, or not at all."""
+METRICS_SINCE_4 = ("auroc_classes",)
+"""Metrics that records of an older schema do not have."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def _pairs(
     if judged and record.model is not None and measurement.predictions is not None:
         scores = scores_of(measurement.predictions.values, measurement.predictions.columns)
         judged_again = metrics.evaluate(record.model.task, labels, scores, record.model.head)
-        found["accuracy"] = {name: round(value, 6) for name, value in judged_again.items()}
+        written = record.accuracy.metrics if record.accuracy is not None else {}
+        since = {name for name in METRICS_SINCE_4 if name not in written}
+        found["accuracy"] = {name: round(value, 6) for name, value in judged_again.items() if name not in since}
     if record.accuracy is not None and ("accuracy" in found or cell.dataset is None):  # without a data set there can be none
         stored["accuracy"] = record.accuracy.metrics
     flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]
