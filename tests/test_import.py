@@ -194,6 +194,9 @@ def test_outputs_are_compared_on_the_device_and_a_mismatch_is_invalid() -> None:
     assert record.verdict is not None and record.verdict.word == "INVALID"
     reason = record.verdict.reasons[0].reason
     assert reason.startswith("output y is off by 0.5 at most, ") and reason.endswith("(element 1)")
+    [kept] = record.right_outputs
+    assert (kept.output, kept.largest, kept.at, kept.reason) == ("y", pytest.approx(0.5), 1, None)
+    assert edgebench.verify(Path("results"))[0].wrong == ()
 
 
 @pytest.mark.parametrize(("ours", "off"), [(1.0, 0), (1.05, 0.5), (1.2, 2), (float("nan"), 1e30), (float("inf"), 1e30)])
@@ -308,3 +311,26 @@ def test_an_onnx_file_is_quantized_as_it_is() -> None:
         edgebench.quantize(
             str(found.folder / "model.onnx"), options=edgebench.QuantizeOptions(calibration_file=Path("samples.npz"))
         )
+
+
+# ---------------------------------------------------------------- names
+
+
+def test_files_of_one_name_are_named_by_their_folders_too(tmp_path: Path) -> None:
+    paths = [tmp_path / name for name in ("a/model.onnx", "b/model.onnx", "b/model.tflite", "b/other.onnx")]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    found = import_.told_apart([FileOptions(path) for path in [*paths, paths[0]]])
+    assert [each.called for each in found] == ["a-model", "b-model", "model", "other", "a-model"]
+    with pytest.raises(InputError, match=r"would both be called net; name one at a time with --name$"):
+        import_.told_apart([FileOptions(path, name="net") for path in paths[:2]])
+
+
+def test_a_file_is_called_as_the_user_says(here: Path, cli: Cli) -> None:
+    made.linear(here / "model.onnx")
+    given = ("--shape", "x=1x4", "--name", "my net")
+    assert cli("import", "model.onnx", *given)[0] == 0
+    assert read_bundle(here / "bundles" / "my-net.onnx.fp32").model.name == "my-net"
+    code, _, err = cli("import", "model.onnx", "other.onnx", "--name", "net")
+    assert (code, "--name net: names one file's model, and these are several" in err) == (2, True)

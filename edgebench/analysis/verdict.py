@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgebench.analysis.processor import REMEDY, SATURATE
 from edgebench.analysis.stats import Samples, samples_of
-from edgebench.schema import Cell, LatencySummary, Reason, Server, Trial, Verdict, VerdictWord
+from edgebench.schema import Cell, LatencySummary, Reason, RightOutput, Server, Trial, Verdict, VerdictWord
 
 Conditions = Sequence[Mapping[str, Any]]
 STOLEN, WAITED, PRESSED = 0.02, 0.05, 0.10
@@ -59,16 +59,16 @@ def judge(
     return Verdict(word=word, reasons=tuple(invalid + unstable))
 
 
-def with_outputs(verdict: Verdict, outputs: Sequence[Mapping[str, Any]]) -> Verdict:
+def with_outputs(verdict: Verdict, outputs: Sequence[RightOutput]) -> Verdict:
     """Judge besides how far outputs are from right ones: 1 is as far as they may be."""
     wrong: list[Reason] = []
     advice = "compare the runtime's version and options with those that the outputs came from, or allow more: --rtol, --atol"
     for each in outputs:
-        name, off = each["output"], each["off"]
-        if each["reason"] is not None:
-            wrong += _reason(f"output {name} {each['reason']}", "give the right outputs of these inputs")
+        name, off = each.output, each.off
+        if each.reason is not None:
+            wrong += _reason(f"output {name} {each.reason}", "give the right outputs of these inputs")
         elif off is not None and off > 1:
-            far = f"{each['largest']:.3g} at most, {off:.3g} times as far as it may be (element {each['at']})"
+            far = f"{each.largest:.3g} at most, {off:.3g} times as far as it may be (element {each.at})"
             wrong += _reason(f"output {name} is off by {far}", advice)
     return verdict.model_copy(update={"word": "INVALID", "reasons": (*wrong, *verdict.reasons)}) if wrong else verdict
 

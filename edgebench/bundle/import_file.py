@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,35 @@ class FileOptions:
         """Take a path as text too."""
         object.__setattr__(self, "path", Path(self.path))
 
+    @property
+    def called(self) -> str:
+        """Name the model: as was said, or as the file."""
+        stem = self.name or self.path.name.removesuffix(self.path.suffix)
+        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "model"
+
+
+def told_apart(files: Sequence[FileOptions]) -> list[FileOptions]:
+    """Name files of one name and kind by their folders too: else a table would take the newer for the same again.
+
+    `InputError` where that does not do.
+    """
+
+    def kind(options: FileOptions) -> tuple[str, str]:
+        return options.called, options.path.suffix
+
+    found = []
+    for options in files:
+        alike = [each for each in files if kind(each) == kind(options) and each.path.resolve() != options.path.resolve()]
+        if alike and options.name is None:
+            options = replace(options, name=f"{options.path.resolve().parent.name}-{options.called}")
+        found.append(options)
+    seen: dict[tuple[str, str], Path] = {}
+    for options in found:
+        other = seen.setdefault(kind(options), options.path)
+        if other.resolve() != options.path.resolve():
+            raise InputError(f"{options.path} and {other} would both be called {options.called}; name one at a time with --name")
+    return found
+
 
 @dataclass(frozen=True)
 class Brought:
@@ -78,8 +107,7 @@ class Brought:
     @property
     def name(self) -> str:
         """Name its model."""
-        stem = self.options.name or self.options.path.name.removesuffix(self.options.path.suffix)
-        return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "model"
+        return self.options.called
 
 
 def read(options: FileOptions, target: Target, data: Dataset | None, trust: bool) -> Brought:

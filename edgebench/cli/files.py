@@ -61,6 +61,7 @@ class FeedGroup:
 class FileGroup(FeedGroup):
     """What a model file does not say of itself."""
 
+    name: Annotated[str | None, typer.Option(help="Files: what to call the only one's model; as the file unless given.")] = None
     golden: Annotated[
         Path | None, typer.Option(help="Files: right outputs (.npz, or ONNX's test_data_set_0) to be found on the device.")
     ] = None
@@ -73,9 +74,11 @@ class FileGroup(FeedGroup):
 
     def read(self, path: Path, several: bool = False, **image: Any) -> FileOptions:
         """Collect what is said of a file; `InputError` where something cannot be read."""
+        if self.name is not None and several:
+            raise InputError(f"--name {self.name}: names one file's model, and these are several")
         mean, std = real_numbers("--mean", self.mean), real_numbers("--std", self.std)
         found = super().read(path, several, task=self.task, mean=mean, std=std, output=self.output, **image)
-        return dataclasses.replace(found, golden=self.golden, rtol=self.rtol, atol=self.atol)
+        return dataclasses.replace(found, name=self.name, golden=self.golden, rtol=self.rtol, atol=self.atol)
 
 
 def named(option: str, texts: list[str] | None, example: str, read: Callable[[str], T]) -> Mapping[str, T]:

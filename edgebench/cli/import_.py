@@ -21,12 +21,12 @@ def command(
 ) -> None:
     """Make bundles of model files as they are, and try whether they load."""
     from edgebench import api
+    from edgebench.bundle.import_file import told_apart
     from edgebench.bundle.kinds import expanded
 
     paths = [Path(text) for text in expanded(what)]
     made = []
-    for path in paths:
-        given = file.read(path, len(paths) > 1)
+    for given in told_apart([file.read(path, len(paths) > 1) for path in paths]):
         with console.progress() as progress:
             made.append(
                 api.import_file(given, out=out, target=device.read(), dataset=dataset, trust=device.trust, progress=progress)

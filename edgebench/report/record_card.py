@@ -43,6 +43,7 @@ def sections(record: Record) -> list[Section]:
         ("cell", _cell(record)),
         ("latency", _latency(record)),
         ("accuracy", _accuracy(record)),
+        ("right outputs", _right_outputs(record)),
         ("memory", _memory(record)),
         ("energy", _energy(record.energy)),
         *((f"energy of {rail.rail}", _energy(rail)) for rail in record.rails),
@@ -54,6 +55,11 @@ def sections(record: Record) -> list[Section]:
     ]
     made = [Section(heading, tuple((what, text) for what, text in lines if text)) for heading, lines in parts]
     return [section for section in made if section.lines]
+
+
+def _right_outputs(record: Record) -> Iterator[tuple[str, str | None]]:
+    for each in record.right_outputs:
+        yield each.output, each.reason or f"off by {each.largest:.3g} at most, {each.off:.3g} of what is allowed"
 
 
 def _cell(record: Record) -> Iterator[tuple[str, str | None]]:

@@ -87,7 +87,7 @@ def prepare_files(
     wanted = parse_only(only)
     prepared: list[CellJob | CellOutcome] = []
     data = open_images(read_dataset(dataset)) if dataset and files else None
-    for options in files:
+    for options in import_.told_apart(files):
         for target in targets:
             try:
                 brought = import_.read(options, target, data, session.options.trust)

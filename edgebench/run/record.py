@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from edgebench.schema import (
     Predictions,
     Reason,
     Record,
+    RightOutput,
     Role,
 )
 from edgebench.store import records
@@ -75,8 +76,8 @@ def make_record(
         found = derived(subject.cell, measurement, spec.min_samples, agreement, bundle.details)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
-    if measurement.outputs is not None:
-        found["verdict"] = with_outputs(found["verdict"], measurement.outputs)
+    right = tuple(right_outputs(measurement.outputs or ()))
+    found["verdict"] = with_outputs(found["verdict"], right)
     trials = counted(subject.cell, measurement.trials)
     windows = [window for trial in trials for window in trial.windows]
     headline, rails = energy.energies(measurement.power, windows, meters, meter_cost)
@@ -84,6 +85,7 @@ def make_record(
         "status": "done",
         "memory": Memory.model_validate(dict(measurement.memory)),
         "accuracy": accuracy,
+        "right_outputs": right,
         "energy": headline,
         "rails": rails,
         "finish": None if measurement.finish is None else dict(measurement.finish),
@@ -91,6 +93,13 @@ def make_record(
         **found,
     }
     return record.model_copy(update=update)
+
+
+def right_outputs(outputs: Iterable[Mapping[str, Any]]) -> Iterator[RightOutput]:
+    """Keep what the device says of the outputs of which right ones are known."""
+    for each in outputs:
+        if each["off"] is not None or each["reason"] is not None:
+            yield RightOutput.model_validate({name: each.get(name) for name in RightOutput.model_fields})
 
 
 def compared(

@@ -202,6 +202,16 @@ class Accuracy(Frozen):
     to_teacher: Paired | None = Field(None, description="against the teacher in FP32, likewise")
 
 
+class RightOutput(Frozen):
+    """How far the device's output is from the right one that somebody gave."""
+
+    output: str
+    off: float | None = Field(description="|other − right| over what it may be, where that is largest: 1 at most is near enough")
+    largest: float | None = Field(description="|other − right| at most")
+    at: int | None = Field(None, description="which element is furthest off, counted along the flat tensor")
+    reason: str | None = Field(None, description="why it cannot be compared")
+
+
 class Sidecar(Frozen):
     """The compressed file with the raw samples (`.npz`), beside its record."""
 
@@ -236,6 +246,7 @@ class Record(Frozen):
     energy: Energy = Field(default_factory=Energy)
     rails: tuple[Energy, ...] = Field((), description="every other rail that was read")
     accuracy: Accuracy | None = None
+    right_outputs: tuple[RightOutput, ...] = Field((), description="empty: none were given")
     throughput: tuple[BatchPoint, ...] = ()
     server: Server | None = None
     sustained: Sustained | None = None

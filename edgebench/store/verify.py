@@ -10,6 +10,7 @@ from typing import Any
 
 from edgebench.analysis import energy, metrics, summary
 from edgebench.analysis.metrics import scores_of
+from edgebench.analysis.verdict import with_outputs
 from edgebench.errors import EdgebenchError, RecordError
 from edgebench.files import is_sealed, parse_json
 from edgebench.schema import METHOD, MODES, Bundle, Energy, Measurement, Progress, Record
@@ -17,7 +18,7 @@ from edgebench.store import records, samples
 
 TOLERANCE = 1e-9
 """Relative; another processor or numpy may sum in another order."""
-RESTS = ("environment", "memory", "finish", "loadgen", "tools")
+RESTS = ("environment", "memory", "finish", "loadgen", "right_outputs", "tools")
 OF_BUNDLE = ("size_bytes", "parameters", "macs", "calibration", "parity", "bundle_details")
 SINCE_2 = {"median_ns.low", "median_ns.high", "batch", "precise_trials", "verdict"}
 """What method 1 computed otherwise, or not at all."""
@@ -83,6 +84,7 @@ def _pairs(
     cell = record.cell
     agreement = record.accuracy.host_agreement if record.accuracy else None
     found: dict[str, Any] = summary.derived(cell, measurement, MODES[cell.mode].min_samples, agreement, record.bundle_details)
+    found["verdict"] = with_outputs(found["verdict"], record.right_outputs)
     stored: dict[str, Any] = {name: getattr(record, name) for name in found}
     for name, own, again in _energies(record, measurement):
         stored[name], found[name] = own, again
