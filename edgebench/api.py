@@ -20,7 +20,7 @@ from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.models.source import SourceOptions, open_source
 from edgebench.recipes import Job, input_plan, make_model
-from edgebench.run.bring import bring_file, prepare_brought
+from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_pair
 from edgebench.run.options import WORK, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.outcome import ExportResult, RunResult
 from edgebench.run.prepare import prepare_profile, tie_bundle
@@ -235,17 +235,20 @@ def compare(
     options: RunOptions = RunOptions(),
     progress: Progress = no_progress,
 ) -> Suite:
-    """Compare two bundles by running them in turn, or two records or folders of records as they are; second over first."""
+    """Compare two bundles or model files by running them in turn, or records or folders of them as they are.
+
+    Ratios are second over first.
+    """
     from edgebench.run import compare as compare_
 
     sides = [Path(side) for side in (first, second)]
-    bundles = [(side / "bundle.json").exists() for side in sides]
-    if any(bundles):
-        if not all(bundles):
-            raise InputError(f"{sides[bundles.index(False)]}: no bundle; compare two bundles, or two records")
+    run = [is_runnable(side) for side in sides]
+    if any(run):
+        if not all(run):
+            raise InputError(f"{sides[run.index(False)]}: no bundle; compare two bundles, or two records")
         [device] = read_devices([target], options.trust)
         with Session(measure, options, progress) as session:
-            one, other = (tie_bundle(session, side, device, dataset) for side in sides)
+            one, other = tie_pair(session, sides, device, dataset)
             return compare_.run_pair(session, one, other)
     return compare_.compare_records(*(records.record_paths(side) for side in sides))
 
@@ -260,7 +263,7 @@ def noise(
     options: RunOptions = RunOptions(),
     progress: Progress = no_progress,
 ) -> tuple[Path, Noise]:
-    """Measure a target's own noise by comparing a bundle with itself; `compare` and the leaderboard use it from then on.
+    """Measure a target's own noise by comparing a bundle or model file with itself; `compare` and leaderboards use it then.
 
     Without a bundle it takes one of those that were exported or made by a run.
     """
@@ -269,7 +272,7 @@ def noise(
     [device] = read_devices([target], options.trust)
     folder = Path(bundle) if bundle else any_bundle(device, options.work, options.trust)
     with Session(measure, options, progress) as session:
-        found = measure_noise(session, tie_bundle(session, folder, device, dataset), comparisons)
+        found = measure_noise(session, tie(session, folder, device, dataset), comparisons)
         return noise_.save_noise(options.results, found), found
 
 

@@ -334,3 +334,14 @@ def test_a_file_is_called_as_the_user_says(here: Path, cli: Cli) -> None:
     assert read_bundle(here / "bundles" / "my-net.onnx.fp32").model.name == "my-net"
     code, _, err = cli("import", "model.onnx", "other.onnx", "--name", "net")
     assert (code, "--name net: names one file's model, and these are several" in err) == (2, True)
+
+
+def test_two_files_are_compared_and_one_gives_the_noise(here: Path, cli: Cli) -> None:
+    for folder in ("a", "b"):
+        Path(folder).mkdir()
+        made.linear(Path(folder) / "model.onnx")
+    code, out, _ = cli("compare", "a/model.onnx", "b/model.onnx", "--mode", "quick")
+    assert code == 0
+    assert "a-model.onnx.fp32" in out and "b-model.onnx.fp32" in out
+    assert cli("noise", "a/model.onnx", "--mode", "quick", "--comparisons", "2")[0] == 0
+    assert cli("compare", "a/model.onnx", "nowhere")[0] == 2

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @options.grouped
 def command(
-    first: Annotated[Path, typer.Argument(help="A bundle folder, a record, or a results folder.")],
+    first: Annotated[Path, typer.Argument(help="A bundle, a model file, a record, or a results folder.")],
     second: Annotated[Path, typer.Argument(help="Another of the same kind; it is compared with the first.")],
     device: options.DeviceGroup,
     scenario: options.PaceGroup,
@@ -26,7 +26,7 @@ def command(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print markdown.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare two bundles by running them in turn, or two sets of records."""
+    """Compare two bundles or model files by running them in turn, or two sets of records."""
     from edgebench import api
     from edgebench.run.options import MeasureOptions
 

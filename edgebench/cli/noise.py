@@ -19,7 +19,7 @@ def command(
     cores: options.CoreGroup,
     folders: options.FolderGroup,
     bundle: Annotated[
-        Path | None, typer.Argument(help="The bundle to compare with itself, like those you measure; any unless given.")
+        Path | None, typer.Argument(help="The bundle or model file to compare with itself; any bundle unless given.")
     ] = None,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="For which mode.")] = "standard",
     comparisons: Annotated[int, typer.Option(help="How many A/A comparisons.", min=2)] = 20,

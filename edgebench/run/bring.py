@@ -16,7 +16,7 @@ from edgebench.data import open_images
 from edgebench.errors import EdgebenchError, ExportError, InputError, StorageError
 from edgebench.run.outcome import CellOutcome, ExportResult
 from edgebench.run.plan import CellJob, matches, parse_only
-from edgebench.run.prepare import prepare_bundles
+from edgebench.run.prepare import prepare_bundles, tie_bundle
 from edgebench.run.session import Session, subject_of
 from edgebench.schema import Bundle, Progress, Scenario, Target, TensorSpec
 
@@ -63,6 +63,32 @@ def bring(brought: Brought, root: Path, target: Target, progress: Progress, alon
 
     bundle, cached = import_.bundle_of(brought, folder, tried, alone)
     return ExportResult(folder, bundle, cached)
+
+
+def is_runnable(path: Path) -> bool:
+    """Return whether a path is a bundle's folder or a model file, and not a record or a folder of those."""
+    return (path / "bundle.json").exists() or (path.suffix != ".json" and is_brought(str(path)))
+
+
+def tie(session: Session, source: Path | FileOptions, target: Target, dataset: str | None) -> CellJob:
+    """Tie a bundle's folder or a model file to a device; raises where it cannot run there."""
+    options = options_of(source)
+    if options is None:
+        assert not isinstance(source, FileOptions)
+        return tie_bundle(session, source, target, dataset)
+    data = open_images(read_dataset(dataset)) if dataset else None
+    brought = import_.read(options, target, data, session.options.trust)
+    session.check(target)
+    made = bring(brought, session.options.work / "bundles", target, session.progress)
+    return subject_of(session, made.folder, made.bundle, target, data, Scenario())
+
+
+def tie_pair(session: Session, sides: Sequence[Path], target: Target, dataset: str | None) -> list[CellJob]:
+    """Tie two of them; files of one name are told apart."""
+    options = [options_of(side) for side in sides]
+    files = import_.told_apart([each for each in options if each is not None])
+    named = [side if each is None else files.pop(0) for side, each in zip(sides, options, strict=True)]
+    return [tie(session, each, target, dataset) for each in named]
 
 
 def prepare_brought(
