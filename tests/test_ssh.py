@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnxfiles
+import onnxruntime
 import pytest
 import verbs
 from conftest import Cli
 from sshd import Sshd
 
+from edgebench.bundle.import_file import FileOptions
 from edgebench.errors import InputError
 from edgebench.schema import Record
 
@@ -64,6 +69,22 @@ def test_a_cell_runs_over_ssh(here: Path, sshd: Devices, tiny_bundles: Bundles) 
     assert record.latency is not None
     assert not list((device.home / ".edgebench" / "runs").iterdir())
     assert device.host not in record.model_dump_json()
+
+
+def test_a_model_file_runs_over_ssh_and_its_outputs_are_compared_there(here: Path, sshd: Devices) -> None:
+    path, x = onnxfiles.linear(Path("net.onnx")), np.random.default_rng(0).random((2, 1, 4), np.float32)
+    session = onnxruntime.InferenceSession(path)
+    np.savez("right.npz", y=np.stack([session.run(None, {"x": each})[0] for each in x]))
+    Path("board.yaml").write_text(
+        f"name: board\ndescription: a board\ntransport: ssh\nhost: {sshd(python=sys.executable).host}\n"
+        "accepts: [{format: onnx, precisions: [fp32], runtime: onnxruntime}]\n"
+    )
+    given = FileOptions(path, inputs={"x": x}, golden=Path("right.npz"))
+    [record] = verbs.run(bundle=[given], target=["board.yaml"], scenario=BRIEF).records
+    assert record.failure is None, record.failure
+    [output] = record.right_outputs
+    assert output.off is not None and output.off <= 1
+    assert (record.cell.target, record.accuracy, record.cell.runtime) == ("board", None, "onnxruntime")
 
 
 def test_a_second_run_pushes_nothing(here: Path, sshd: Devices, tiny_bundles: Bundles) -> None:
