@@ -252,6 +252,7 @@ def test_unknown_formats_and_precisions_get_the_nearest(here: Path) -> None:
         export("tflite", "fp32", target="old.yaml")
 
 
+@pytest.mark.filterwarnings("ignore:mine.pt. its keys fit without the prefix 'module.':edgebench.errors.ModelWarning")
 def test_checkpoints_and_programs_are_exported_like_models(here: Path) -> None:
     import torch
 
