@@ -69,6 +69,6 @@ def command(
     if bundle.model.lineage.recipe == "checkpoint" and network.mean is None and bundle.scored is not None:
         spec = bundle.model.preprocessing
         console.complain(
-            f"normalised with mean {spec.mean} and std {spec.std}, taken from the data; "
+            f"normalised with mean {spec.mean} and std {spec.std}, {'taken from the data' if dataset else 'as for ImageNet'}; "
             "if it was trained with others, give --mean and --std"
         )
