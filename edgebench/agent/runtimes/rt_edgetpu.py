@@ -5,9 +5,9 @@ import importlib.util
 import os
 import re
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Tuple
 
-from . import tensors
+from .interpreted import Interpreted
 
 MODULES = ("tflite_runtime.interpreter",)
 DISTRIBUTIONS: Tuple[str, ...] = ()
@@ -90,7 +90,7 @@ def wrong_pycoral() -> bool:
     return _pycoral_utils() == ""
 
 
-class Runtime(object):
+class Runtime(Interpreted):
     """One interpreter whose custom operator runs on the Edge TPU; the others run on the processor."""
 
     OFFERS = ()  # type: Tuple[str, ...]
@@ -98,10 +98,7 @@ class Runtime(object):
     def __init__(self, job: Dict[str, Any]) -> None:
         import numpy
 
-        self._np = numpy
-        self._job = job
-        self._carried = tensors.carried(job)
-        self._state: Dict[int, Any] = {}
+        super(Runtime, self).__init__(numpy, job)
         self._options = job["options"]
         self._check_options()
         self._interpreter_module, self._version = self._imported()
@@ -151,15 +148,9 @@ class Runtime(object):
             % (self._version, LIBRARY)
         )
         self._delegate = self._load_delegate()
-        self._interpreter = self._interpreter_module.Interpreter(
-            model_path=path, experimental_delegates=[self._delegate], num_threads=threads
-        )
-        self._interpreter.allocate_tensors()
+        module = self._interpreter_module
+        self._allocate(module.Interpreter(model_path=path, experimental_delegates=[self._delegate], num_threads=threads))
         self._last_words("")
-        given = tensors.named(self._interpreter.get_input_details(), self._job["inputs"])
-        made = tensors.named(self._interpreter.get_output_details(), self._job["outputs"])
-        self._inputs = [item["index"] for item in given]
-        self._outputs = [item["index"] for item in made]
 
     def _last_words(self, text: str) -> None:
         """Leave on standard error what the supervisor tells if this process dies."""
@@ -185,28 +176,3 @@ class Runtime(object):
                 "no %s answers (%s); plug it in, look for it with lsusb (1a6e:089a or 18d1:9302) or ls /dev/apex_*, let nothing "
                 "else use it, and let the user be in the group plugdev or apex" % (where, message)
             )
-
-    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
-        """Turn samples into the quantized input tensors."""
-        return tensors.feeds(self._np, raws, self._job)
-
-    def infer(self, feed: Any) -> Any:
-        """Run one inference: host tensors in, host tensors out."""
-        interpreter = self._interpreter
-        for given, tensor in self._state.items():
-            feed[given] = tensor
-        for index, tensor in zip(self._inputs, feed):
-            interpreter.set_tensor(index, tensor)
-        interpreter.invoke()
-        outputs = [interpreter.get_tensor(index) for index in self._outputs]
-        for given, made in self._carried:
-            self._state[given] = outputs[made]
-        return outputs
-
-    def scores(self, outputs: Any) -> bytes:
-        """Return the scored outputs as float32 bytes, sample by sample, dequantized."""
-        return tensors.scores(self._np, outputs, self._job)
-
-    def tensors(self, outputs: Any) -> List[Any]:
-        """Return all outputs as arrays, dequantized."""
-        return tensors.real(outputs, self._job)

@@ -1,9 +1,10 @@
 """TFLite files on LiteRT (`ai_edge_litert`), else on `tflite_runtime`."""
 
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional
 
 from .. import clock
-from . import cut, tensors
+from . import cut
+from .interpreted import Interpreted
 
 PACKAGE = "ai-edge-litert"
 MODULES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
@@ -13,7 +14,7 @@ BUDGET_NS = 20e9
 LEAST, MOST = 3, 25
 
 
-class Runtime(object):
+class Runtime(Interpreted):
     """One interpreter; integer inputs are quantized before timing."""
 
     OFFERS = ("profile",)
@@ -25,45 +26,12 @@ class Runtime(object):
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             from tflite_runtime.interpreter import Interpreter
-        self._np = numpy
+        super(Runtime, self).__init__(numpy, job)
         self._interpreter_type = Interpreter
-        self._job = job
-        self._carried = tensors.carried(job)
-        self._state: Dict[int, Any] = {}
 
     def load(self, path: str, threads: int) -> None:
         """Open the file and allocate its tensors."""
-        self._interpreter = self._interpreter_type(model_path=path, num_threads=threads)
-        self._interpreter.allocate_tensors()
-        given = tensors.named(self._interpreter.get_input_details(), self._job["inputs"])
-        made = tensors.named(self._interpreter.get_output_details(), self._job["outputs"])
-        self._inputs = [item["index"] for item in given]
-        self._outputs = [item["index"] for item in made]
-
-    def prepare(self, raws: Sequence[bytes], count: int) -> Any:
-        """Turn samples into the input tensors, quantized if the file wants that."""
-        return tensors.feeds(self._np, raws, self._job)
-
-    def infer(self, feed: Any) -> Any:
-        """Run one inference: host tensors in, host tensors out."""
-        interpreter = self._interpreter
-        for given, tensor in self._state.items():
-            feed[given] = tensor
-        for index, tensor in zip(self._inputs, feed):
-            interpreter.set_tensor(index, tensor)
-        interpreter.invoke()
-        outputs = [interpreter.get_tensor(index) for index in self._outputs]
-        for given, made in self._carried:
-            self._state[given] = outputs[made]
-        return outputs
-
-    def scores(self, outputs: Any) -> bytes:
-        """Return the scored outputs as float32 bytes, sample by sample, dequantized if need be."""
-        return tensors.scores(self._np, outputs, self._job)
-
-    def tensors(self, outputs: Any) -> List[Any]:
-        """Return all outputs as arrays, dequantized if need be."""
-        return tensors.real(outputs, self._job)
+        self._allocate(self._interpreter_type(model_path=path, num_threads=threads))
 
     def profile(self, path: str, threads: int, inputs: Any) -> List[Dict[str, Any]]:
         """Say which operators a delegate takes, and time them by cutting the file after each: the interpreter times none."""
