@@ -21,7 +21,6 @@ import os
 import re
 import stat
 import warnings
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from edgebench.agent.runtimes.programs import Refused
 from edgebench.agent.runtimes.rt_torch import cleaned
 from edgebench.architectures import is_listed
 from edgebench.errors import StorageWarning, UntrustedFile
-from edgebench.files import sha256_file, storage
+from edgebench.files import archive_names, sha256_file, storage
 from edgebench.sandbox import trial
 from edgebench.schema import Bundle
 
@@ -54,12 +53,7 @@ def is_program(path: Path) -> bool:
     """Return whether a file is an exported program of torch's: by its name, or by what a zip of any name holds."""
     if path.suffix.lower() == PROGRAM:
         return True
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [f"/{name.lower()}" for name in archive.namelist()]
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return False
-    return any(MEMBER.search(name) for name in names)
+    return any(MEMBER.search(f"/{name.lower()}") for name in archive_names(path))
 
 
 def programs(folder: Path, bundle: Bundle, runtime: str) -> Iterator[str]:

@@ -16,6 +16,7 @@ import torch
 
 from edgebench.agent.runtimes.rt_torch import open_program
 from edgebench.errors import CheckpointError, MissingExtra, ModelWarning
+from edgebench.files import archive_names
 from edgebench.trust import check_program
 
 RAW = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "current_model_state")
@@ -126,11 +127,7 @@ def _other(path: Path, head: bytes) -> tuple[str, str] | None:
         return "is a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"
     if head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] in (b"\x12", b"\x3a", b"\x1a", b"\x22", b"\x42"):
         return "is an ONNX file", f"`edgebench import {path}` takes it as it is"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return None
+    names = archive_names(path)
     if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
         return "is a TorchScript program", f"`edgebench import {path}` takes it as it is; or {SAVE}"
     if "config.json" in names and any(name.endswith(".weights.h5") for name in names):

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from edgebench.files import archive_names
 from edgebench.schema.file import FileDescription, FileTensor, Unreadable
 
 MODEL, SOURCE, PICKLE = re.compile(r"[^/]*/models/[^/]*\.json"), re.compile(r"[^/]*/code/.*\.py"), re.compile(r"[^/]*/data\.pkl")
@@ -28,15 +29,6 @@ TYPES = {1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16"
 TYPES[13] = "bfloat16"
 """torch's ScalarType as exported programs number it."""
 SHORT = {"float32": "fp32", "float16": "fp16", "float64": "fp64", "bfloat16": "bf16", "int8": "int8-weights"}
-
-
-def members(path: Path) -> list[str]:
-    """List an archive's members; none where it is no archive."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        return []
 
 
 def is_program(names: list[str]) -> bool:
@@ -51,13 +43,13 @@ def is_script(names: list[str]) -> bool:
 
 def recognizes(path: Path) -> bool:
     """Return whether a file is an exported program or TorchScript, by what its archive holds."""
-    names = members(path)
+    names = archive_names(path)
     return is_program(names) or is_script(names)
 
 
 def read(path: Path) -> FileDescription:
     """Describe a file; `Unreadable` where it is broken, or of a kind that is not run."""
-    names = members(path)
+    names = archive_names(path)
     try:
         with zipfile.ZipFile(path) as archive:
             return _script(archive, names) if is_script(names) else _program(archive, names)
