@@ -482,7 +482,8 @@ PYTHON = """\
     import io, json, os, sys
     sys.argv, user = sys.argv[1:], {user}
     sys.path.insert(0, sys.argv[0])
-    from edgebench_agent.supervisor import main
+    import edgebench_agent.probe.inventory, edgebench_agent.tune.tuning  # while this user may read them
+    from edgebench_agent.commands import main
     sys.stdin = io.StringIO(json.dumps(dict(json.loads(sys.stdin.readline()), root={root!r})))
     if os.geteuid() == 0 and user:
         os.setgroups([])

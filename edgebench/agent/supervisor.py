@@ -13,15 +13,12 @@ import threading
 import time
 from typing import Any, Deque, Dict, List, Optional
 
-from . import PROTOCOL, clock, facts, plugins
-from .cell.worker import main as worker_main
+from . import PROTOCOL, clock, facts
 from .digest import sha256
 from .events import Events
 from .hangup import when_host_leaves
 from .meters.meters import Sampler, pulses
-from .probe import conditions, inventory
-from .setup import environments
-from .tune import tuning
+from .probe import conditions
 
 STALL_SECONDS = 300.0
 """A worker that is silent for so long is ended."""
@@ -205,32 +202,3 @@ def _leave(workers: "List[subprocess.Popen[str]]", sampler: Sampler) -> None:
         process.kill()
     sampler.abandon()
     os._exit(3)
-
-
-def main() -> int:
-    """Do what the first argument says: `cell`, `inspect`, `probe`, `setup`, `tune` or `worker`."""
-    command = sys.argv[1] if len(sys.argv) > 1 else "help"
-    if command == "worker":
-        return worker_main()
-    if command == "setup":
-        return environments.main(plugins.names("runtimes"))
-    events = Events()
-    if command in ("inspect", "probe"):
-        more = {"device": inventory.inspect(json.loads(sys.stdin.readline()))} if command == "inspect" else {}
-        events.emit(
-            "hello",
-            protocol=PROTOCOL,
-            environment=facts.environment(),
-            identity=inventory.identity(),
-            runtimes=facts.runtimes(plugins.names("runtimes")),
-            clock=clock.describe(),
-            wall_s=time.time(),
-            **more,
-        )
-        return 0
-    if command == "tune":
-        return tuning.tune(json.loads(sys.stdin.readline()), events)
-    if command != "cell":
-        sys.stderr.write("usage: python agent.pyz cell|inspect|probe|setup|tune < job.json\n")
-        return 2
-    return cell(json.loads(sys.stdin.readline()), events)

@@ -20,7 +20,7 @@ from edgebench.agent import plugins as agent_plugins
 from edgebench.files import inside
 from edgebench.schema import Bundle, Link, Progress, Target, Transport
 
-MAIN = "import sys\nfrom edgebench_agent.supervisor import main\nsys.exit(main())\n"
+MAIN = "import sys\nfrom edgebench_agent.commands import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
 STAY_HERE = frozenset({"parity.npz"})
 """Files of a bundle that no device needs."""

@@ -34,10 +34,7 @@ def main(runtimes: List[str]) -> int:
 
     A virtual environment is left first: a new one is made from the system's Python.
     """
-    arguments = sys.argv[2:]
-    if arguments[:1] == ["--import"]:
-        return trial_import.main(arguments[1])
-    missing = interpreter.leave(arguments)
+    missing = interpreter.leave(sys.argv[2:])
     events = Events()
     job = json.loads(sys.stdin.readline())
     trials = trial_import.Trials(lambda name: events.emit("checking", runtime=name))
