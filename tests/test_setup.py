@@ -60,18 +60,32 @@ def make_wheel(
     return path
 
 
-@pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Lay out a folder of wheels that is all that pip knows; ONNX Runtime 1.1 is tiny and works."""
-    folder = tmp_path / "index"
+def lay_out(folder: Path, patch: pytest.MonkeyPatch) -> Path:
+    """Make a folder of wheels that is all that pip knows; ONNX Runtime 1.1 is tiny and works."""
     make_wheel(folder, "tiny", "1.0", "answer = 42\n", tag="py2.py3-none-any")
     make_wheel(folder, "onnxruntime", "1.1", WORKS.format(version="1.1"), ["tiny (>=0.5)"])
     for name in [name for name in os.environ if name.startswith("PIP_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+        patch.delenv(name)
+    patch.setenv("PIP_CONFIG_FILE", os.devnull)
+    patch.setenv("PIP_NO_INDEX", "1")
+    patch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    return lay_out(tmp_path / "index", monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def fetched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Let pip fetch once what the requirement `onnxruntime` brings; whoever must see pip at work asks for `onnxruntime>=1`."""
+    folder, here = tmp_path_factory.mktemp("fetched"), interpreter.describe()
+    python = Interpreter(*(here[name] for name in ("python", "abi", "machine", "glibc", "macos", "markers")))
+    with pytest.MonkeyPatch.context() as patch:
+        lay_out(folder / "index", patch)
+        wheelhouse.resolve(["onnxruntime"], python, folder / "house", lambda *_: None)
+    return folder / "house"
 
 
 def target(*requirements: str, python: str | None = None, **setup: Any) -> Target:
@@ -117,8 +131,10 @@ class Device:
 
 
 @pytest.fixture
-def device(tmp_path: Path, index: Path) -> Device:
-    return Device(tmp_path)
+def device(tmp_path: Path, index: Path, fetched: Path) -> Device:
+    made = Device(tmp_path)
+    shutil.copytree(fetched, made.house)
+    return made
 
 
 class Through:
@@ -208,7 +224,7 @@ def test_a_setup_brings_the_runtime_and_every_later_command_runs_in_its_environm
 
 
 def test_a_second_setup_pushes_and_fetches_nothing_also_without_a_network(device: Device, index: Path) -> None:
-    board = target("onnxruntime")
+    board = target("onnxruntime>=1")
     first = device.set_up(board)
     for path in index.iterdir():
         path.unlink()
@@ -301,7 +317,7 @@ def test_an_agent_that_is_killed_takes_along_what_it_started(device: Device, ind
 
     make_wheel(index, "onnxruntime", "3.0", HANGS)
     with pytest.raises(MeasureError, match=r"board: the agent ended before it was done.*; run again"):
-        device.set_up(target("onnxruntime"), lambda transport: Watched(transport, kill))
+        device.set_up(target("onnxruntime==3.0"), lambda transport: Watched(transport, kill))
     assert not remaining(device.root)
 
 
@@ -426,6 +442,7 @@ def test_a_device_over_ssh_is_set_up_once_and_cleaned_up(device: Device, sshd: D
 
 def test_a_setup_whose_connection_is_killed_leaves_nothing_running(device: Device, index: Path, sshd: Devices) -> None:
     make_wheel(index, "onnxruntime", "3.0", HANGS)
+    shutil.rmtree(device.house)
     server = sshd()
     with pytest.raises((MeasureError, TransportError)):
         device.set_up(remote(server), lambda transport: Watched(transport, server.kill_sessions))
