@@ -26,9 +26,16 @@ Bundles = dict[tuple[str, str], Path]
 
 
 def run(
-    folder: Path, target: str, runtime: str, spec: ModeSpec = BRIEF, meters: Any = (), heard: Any = bool, **wishes: Any
+    folder: Path,
+    target: str,
+    runtime: str,
+    spec: ModeSpec = BRIEF,
+    meters: Any = (),
+    heard: Any = bool,
+    without: Sequence[str] = (),
+    **wishes: Any,
 ) -> Measurement:
-    """Measure a bundle briefly on a target; `wishes` change the scenario."""
+    """Measure a bundle briefly on a target; `without` some passes, and `wishes` change the scenario."""
     from edgebench.data import open_dataset
 
     bundle, device = read_bundle(folder), read_target(target, trust=True)
@@ -38,7 +45,8 @@ def run(
     deployed = deploy.deploy(device, transport, folder, bundle, [images])
     scenario = Scenario(**{"threads": 1, "warmup_seconds": 0.1, **wishes})
     cell = job_.cell_job(bundle, runtime, deployed, [images], scenario)
-    job = job_.job([cell], job_.all_passes(spec, scenario, bundle.dynamic_batch), spec, scenario, meters)
+    passes = [each for each in job_.all_passes(spec, scenario, bundle.dynamic_batch) if each.name not in without]
+    job = job_.job([cell], passes, spec, scenario, meters)
     [found] = measure.measure(transport, deployed.agent, job, heard)
     return found
 

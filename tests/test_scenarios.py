@@ -138,12 +138,11 @@ def test_dynamic_bundles_take_every_batch_offline(here: Path, format: str, preci
     assert made.bundle.dynamic_batch
     assert parity_of(made.bundle).samples == 256
     runtime = {"onnx": "onnxruntime", "torch": "torch"}[format]
-    batches, spec = (
-        ((1, 8), dataclasses.replace(BRIEF, trials=1)) if format == "torch" else ((1, 3, 8), BRIEF)
-    )  # each loads torch
-    found = run(made.folder, "cpu", runtime, kind="offline", batches=batches, spec=spec)
+    batches = (1, 8) if format == "torch" else (1, 3, 8)  # each loads torch
+    spec = dataclasses.replace(BRIEF, trials=1)
+    found = run(made.folder, "cpu", runtime, kind="offline", batches=batches, spec=spec, without=("accuracy", "memory"))
     assert found.failure is None, found.failure
-    assert [trial.batch for trial in found.trials] == [*batches] * spec.trials
+    assert [trial.batch for trial in found.trials] == [*batches]
     points = {point.batch: point.per_second.value for point in stats.throughput(found.trials)}
     assert points[8] > points[1]
 

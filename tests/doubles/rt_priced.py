@@ -6,7 +6,7 @@ Options of the target: `base_ms`; `int8_ms`, by node, what it costs more in INT8
 
 import os
 
-from . import clock
+from . import clock, onnxfile
 from .rt_onnxruntime import DISTRIBUTIONS, MODULES
 from .rt_onnxruntime import Runtime as Base
 
@@ -25,13 +25,11 @@ class Runtime(Base):
         self._prices = {"base_ms": 3.0, "int8_ms": {}, "packed_ms": 0.0, "spoils": "", **job["options"]}
 
     def load(self, path, threads):
-        import onnx
-
         super().load(path, threads)
-        nodes = onnx.load(path).graph.node
-        makers = {name: node.op_type for node in nodes for name in node.output}
+        nodes = onnxfile.nodes(path)
+        makers = {name: node["op"] for node in nodes for name in node["outputs"]}
         pairs = ["DequantizeLinear"] * 2  # a float node after a quantized one reads from one pair alone
-        quantized = {node.name for node in nodes if [makers.get(name) for name in node.input[:2]] == pairs}
+        quantized = {node["name"] for node in nodes if [makers.get(name) for name in node["inputs"][:2]] == pairs}
         milliseconds = self._prices["base_ms"] + sum(self._prices["int8_ms"].get(name, 0.0) for name in quantized)
         milliseconds += self._prices["packed_ms"] * ("Cast" in makers.values())
         self._ns = int(1e6 * milliseconds)
