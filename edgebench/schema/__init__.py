@@ -32,7 +32,7 @@ from edgebench.schema.bundle import (
     Parity,
     Placement,
 )
-from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
+from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, TurnSpec
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
     DatasetRef,
@@ -180,4 +180,6 @@ __all__ = [
     "no_progress",
     "one_image",
     "split_host",
+    "TURNS",
+    "TurnSpec",
 ]
