@@ -196,22 +196,12 @@ def _ranks(entries: Sequence[Entry], floor: Floor) -> list[int]:
     ranks: list[int] = []
     leader: Entry | None = None
     for position, entry in enumerate(entries, 1):
-        if leader is not None and not _differ(leader, entry, floor(entry)):
+        if leader is not None and not ties.differ(*(each.more["trial_medians_ns"] for each in (leader, entry)), floor(entry)):
             ranks.append(ranks[-1])
         else:
             leader = entry
             ranks.append(position)
     return ranks
-
-
-def _differ(one: Entry, other: Entry, floor: float | None) -> bool:
-    medians = one.more["trial_medians_ns"], other.more["trial_medians_ns"]
-    certain = ties.certain(*medians, floor)
-    if certain is not None:
-        return certain
-    from edgebench.analysis import stats  # with its libraries, only where they are needed
-
-    return stats.compare(*medians, paired=False, floor=floor).word != "same"
 
 
 def _title(entry: Entry, by: Sequence[str]) -> dict[str, str]:
