@@ -23,7 +23,7 @@ def check(worker: Any) -> None:
     """Raise where the runtime cannot be alive beside another of its kind, or takes the samples by itself."""
     if "take" in worker.offers:
         raise ValueError("%s %s: a program takes its samples" % (worker.job["runtime"], CANNOT))
-    if getattr(worker.module, "ALONE", False):
+    if getattr(worker.module, "SINGLE", False):
         raise ValueError("%s %s: one process at a time can use its device" % (worker.job["runtime"], CANNOT))
 
 
