@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 from conftest import Cli, SmallDisk
 from factory import make_cell, make_latency, make_record, make_tables
-from synthetic import records
-
 from scipy.stats import t
+from synthetic import records
 
 from edgebench.analysis import stats, ties
 from edgebench.errors import InputError, UnknownName

@@ -2,10 +2,10 @@
 
 import os
 import threading
-from typing import Callable
+from typing import Callable, Optional
 
 
-def when_host_leaves(action: Callable[[], None], heard: Callable[[bytes], None] = lambda words: None) -> None:
+def when_host_leaves(action: Callable[[], None], heard: Optional[Callable[[bytes], None]] = None) -> None:
     """Call `action` in a thread of its own when standard input closes; what comes there until then is given to `heard`.
 
     Reads the descriptor itself: a thread that waits inside `sys.stdin` would
@@ -16,7 +16,8 @@ def when_host_leaves(action: Callable[[], None], heard: Callable[[bytes], None] 
         try:
             words = os.read(0, 4096)
             while words:
-                heard(words)
+                if heard is not None:
+                    heard(words)
                 words = os.read(0, 4096)
         except OSError:
             pass

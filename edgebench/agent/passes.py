@@ -26,7 +26,7 @@ class Pass(object):
         job: Dict[str, Any],
         wanted: Dict[str, Any],
         events: Events,
-        heard: Callable[[str], None] = lambda event: None,
+        heard: Optional[Callable[[str], None]] = None,
     ) -> None:
         """Start the process; `heard` is told the kind of each of its events, once that was forwarded."""
         self.name = wanted["name"]
@@ -94,7 +94,8 @@ class Pass(object):
                 self._sampling = True
                 self._look(programs=True)
                 self._sampling = not finished
-            self._heard(event["event"])
+            if self._heard is not None:
+                self._heard(event["event"])
         return finished
 
     def tell(self, text: str) -> None:

@@ -16,9 +16,7 @@ QUAD = 4
 """Turns of two sides that make one ratio: A B B A, from which a drift cancels."""
 
 
-def compare(
-    first: Sequence[Trial], second: Sequence[Trial], *, floor: float | None, least: float = LEAST_SHIFT
-) -> Comparison:
+def compare(first: Sequence[Trial], second: Sequence[Trial], *, floor: float | None, least: float = LEAST_SHIFT) -> Comparison:
     """Compare two sides whose processes took turns; the ratio is second over first. ValueError where none did."""
     ratios = log_ratios(first, second)
     if not ratios:

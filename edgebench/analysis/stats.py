@@ -279,7 +279,9 @@ def _said(
     """Find the word for an interval of the log ratio, and what it could have found."""
     value = math.exp(centre)
     ratio = Interval(value=value, low=None if low is None else math.exp(low), high=None if high is None else math.exp(high))
-    said = Comparison(ratio=ratio, word="inconclusive", threshold=threshold, floor=floor, paired=by != "record", by=by, pairs=count)
+    said = Comparison(
+        ratio=ratio, word="inconclusive", threshold=threshold, floor=floor, paired=by != "record", by=by, pairs=count
+    )
     if low is None or high is None:
         return said.model_copy(update={"advice": "one pair alone decides nothing; take more"})
     half, least = (high - low) / 2, math.log1p(threshold)

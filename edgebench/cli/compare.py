@@ -112,7 +112,9 @@ def _explained(pair: Compared) -> list[str]:
         f"the target's noise: {noise}"
     ]
     if latency.detectable is not None:
-        lines.append(f"{pair.second.name}: a shift of {100 * latency.detectable:.1f} % would have been found, in nine of ten cases")
+        lines.append(
+            f"{pair.second.name}: a shift of {100 * latency.detectable:.1f} % would have been found, in nine of ten cases"
+        )
     if latency.advice:
         lines.append(f"{pair.second.name}: inconclusive: {latency.advice}")
     for side in (pair.first, pair.second):

@@ -93,6 +93,7 @@ __all__ = [
     "PLACEMENT",
     "PYTHON",
     "RECORD_SCHEMA",
+    "TURNS",
     "USB",
     "WARMUP_SECONDS",
     "Accepts",
@@ -169,6 +170,7 @@ __all__ = [
     "TensorSpec",
     "Transport",
     "Trial",
+    "TurnSpec",
     "Values",
     "Variant",
     "Verdict",
@@ -180,6 +182,4 @@ __all__ = [
     "no_progress",
     "one_image",
     "split_host",
-    "TURNS",
-    "TurnSpec",
 ]
