@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,7 @@ def order(found: Sequence[Measurement], pair: int) -> str:
     """Write down whose windows followed each other."""
     windows = [(window, "AB"[side]) for side, each in enumerate(found) for window in each.trials[pair].windows]
     windows.sort(key=lambda window: window[0].begin_ns)
-    for (before, _), (after, _) in zip(windows, windows[1:], strict=False):
+    for (before, _), (after, _) in pairwise(windows):
         assert before.end_ns < after.begin_ns  # one at a time
     return "".join(side for _, side in windows)
 

@@ -85,7 +85,7 @@ class Session:
     @property
     def turns(self) -> TurnSpec:
         """Return how long the mode compares what takes turns, with as many pairs as are asked for."""
-        spec = TURNS[self.measure.mode]
+        spec = TURNS.get(self.measure.mode, TURNS["strict"])
         return spec if self.measure.pairs is None else replace(spec, pairs=self.measure.pairs)
 
     def device(self, target: Target) -> Device:

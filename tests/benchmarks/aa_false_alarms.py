@@ -1,8 +1,8 @@
 """A bundle compared with itself is called different in 5 % of the comparisons at most.
 
 Its processes take turns window by window, as `edgebench compare` lets them. Beside it, from fewer comparisons made in between:
-the same trial by trial, and the samples of those pooled and tested as if they were independent (Welch's t, Mann-Whitney), which is
-what a benchmark without trials amounts to. `--load`: beside a bursty load on each core.
+the same trial by trial, and the samples of those pooled and tested as if they were independent (Welch's t, Mann-Whitney), as
+benchmarks without trials do. `--load`: beside a bursty load on each core.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def main() -> int:
     with workplace() as folder:
         opened = session(folder, FEWER)
         cell = subject(opened, bundle(folder), UNWARMED)
-        print(
-            f"{given.comparisons} A/A comparisons: {opened.turns.pairs} pairs of {opened.turns.turns} turns; load: {given.load}"
-        )
+        print(f"{given.comparisons} A/A comparisons of {opened.turns}; load: {given.load}")
         with bursty(given.load):
             for number in range(1, given.comparisons + 1):
                 found.append(in_turn(opened, cell, cell))

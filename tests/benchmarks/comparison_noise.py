@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edgebench.analysis import pairs, stats
 from edgebench.schema import TURNS, Comparison, Trial, Window
 
-DEPENDS = ("edgebench/analysis/", "edgebench/schema/cell.py")
+DEPENDS = ("edgebench/analysis/", "edgebench/schema/cell.py", "tests/benchmarks/cells.py")
 QUIET = False
 SHIFTS = (0.0, 0.03, 0.05, 0.10)
 TURN_SECONDS = 0.15
@@ -77,7 +77,8 @@ def simulated(draw: Draw, kind: str, shift: float, count: int, turns: int) -> Co
     sides: tuple[list[Trial], list[Trial]] = ([], [])
     for number in range(count):
         order = [*(0, 1, 1, 0) * (turns // 2)] if number % 2 == 0 else [*(1, 0, 0, 1) * (turns // 2)]
-        logs = noise(draw, len(order)) + (draw.normal(0, layout, 2) + (0.0, math.log1p(shift)))[order]
+        added = draw.normal(0, layout, 2) + np.array([0.0, math.log1p(shift)])
+        logs = noise(draw, len(order)) + added[order]
         medians = np.rint(1e6 * np.exp(np.clip(logs, -5, 5))).astype(int)
         for side in (0, 1):
             own = [at for at, each in enumerate(order) if each == side]
@@ -112,11 +113,8 @@ def main() -> int:
                 called = 1 - sum(words.values())
                 excluded = sum(map(excludes_one, found)) / len(found)
                 detectable = float(np.median([each.detectable or 0 for each in found]))
-                print(
-                    f"| {kind} | {100 * shift:.0f} % | {100 * called:.1f} % | {100 * excluded:.1f} % | {100 * words['same']:.1f} % "
-                    f"| {100 * words['inconclusive']:.1f} % | {100 * detectable:.1f} % |",
-                    flush=True,
-                )
+                shares = (called, excluded, words["same"], words["inconclusive"], detectable)
+                print(f"| {kind} | {100 * shift:.0f} % | {' | '.join(f'{100 * each:.1f} %' for each in shares)} |", flush=True)
                 progress(f"{mode}, {kind}, {100 * shift:.0f} %")
                 if shift == 0:
                     worst = max(worst, (f"{kind}, {mode}", called), key=lambda each: each[1])

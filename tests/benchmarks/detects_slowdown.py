@@ -48,7 +48,7 @@ def main() -> int:
         opened = session(folder, FEWER, STANDARD)
         made = bundle(folder)
         first, second = subject(opened, made, UNWARMED), subject(opened, made, UNWARMED, runtime="delayed")
-        print(f"{given.comparisons} comparisons: {opened.turns.pairs} pairs of {opened.turns.turns} turns; load: {given.load}")
+        print(f"{given.comparisons} comparisons of {opened.turns}; load: {given.load}")
         with bursty(given.load):
             for number in range(1, given.comparisons + 1):
                 found.append(in_turn(opened, first, second))
@@ -67,12 +67,10 @@ def say(found: list[Comparison], apart: list[Comparison]) -> None:
     """Print how it stands."""
     for name, each in (("windows in turn", found), ("trials in turn", apart)):
         ratios = [one.ratio.value for one in each] or [1.0]
-        print(
-            f"{name}: found in {share(each, 'slower')}, called faster {share(each, 'faster')}, "
-            f"{share(each, 'inconclusive')} inconclusive; ratios {min(ratios):.3f} … {np.median(ratios):.3f} … {max(ratios):.3f}; "
-            f"would have found {100 * float(np.median([one.detectable or 0 for one in each] or [0])):.1f} %",
-            flush=True,
-        )
+        findable = 100 * float(np.median([one.detectable or 0 for one in each] or [0]))
+        words = f"called faster {share(each, 'faster')}, {share(each, 'inconclusive')} inconclusive"
+        spread = f"ratios {min(ratios):.3f} … {np.median(ratios):.3f} … {max(ratios):.3f}"
+        print(f"{name}: found in {share(each, 'slower')}, {words}; {spread}; would have found {findable:.1f} %", flush=True)
 
 
 if __name__ == "__main__":
