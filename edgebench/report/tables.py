@@ -196,12 +196,16 @@ def _ranks(entries: Sequence[Entry], floor: Floor) -> list[int]:
     ranks: list[int] = []
     leader: Entry | None = None
     for position, entry in enumerate(entries, 1):
-        if leader is not None and not ties.differ(*(each.more["trial_medians_ns"] for each in (leader, entry)), floor(entry)):
+        if leader is not None and not _differ(leader, entry, floor(entry)):
             ranks.append(ranks[-1])
         else:
             leader = entry
             ranks.append(position)
     return ranks
+
+
+def _differ(one: Entry, other: Entry, floor: float | None) -> bool:
+    return ties.differ(one.more["trial_medians_ns"], other.more["trial_medians_ns"], floor)
 
 
 def _title(entry: Entry, by: Sequence[str]) -> dict[str, str]:

@@ -112,7 +112,7 @@ def run_passes(
 
     def on_event(event: Mapping[str, Any]) -> None:
         nonlocal done
-        done += step * (event["event"] == "finished") / sides.get((event.get("name"), event.get("trial")), 1)
+        done += step * (event["event"] == "finished") / sides.get((event.get("name", ""), event.get("trial", 0)), 1)
         session.report(label, done, part.total)
 
     return whole(run_job(session, subjects, passes, on_event, meters, spec))
