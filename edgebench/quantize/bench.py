@@ -30,7 +30,7 @@ from edgebench.store.noise import noise_floor
 ROUNDS, EACH = 3, 6
 BRIEF = ModeSpec(trials=ROUNDS, min_samples=20, min_seconds=0.25, cap_seconds=5, window_seconds=0.1, adaptive=False)
 """Trials of the search: short, since a device is asked for dozens, and the winner is measured again."""
-BRIEF_TURNS = TurnSpec(pairs=ROUNDS, turns=4, cap_seconds=8)
+BRIEF_TURNS = TurnSpec(pairs=ROUNDS, turns=4, cap_seconds=8, seconds=0.05)
 WARMUP_SECONDS = 0.1
 Choices = Mapping[str, str]
 """A node's name → `int8`, `int8-weights` or `fp32`."""
