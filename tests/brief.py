@@ -9,11 +9,14 @@ WHOLE = (cell.MODES["quick"], cell.WARMUP_SECONDS)
 """The mode quick as users have it: how long it measures, and how long it warms up."""
 BRIEF = (cell.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.2, window_seconds=0.01), 0.02)
 """What it does, and in which order, stays; it takes as little time as it can."""
+WHOLE_TURNS = cell.TURNS["quick"]
+TURNS = cell.TurnSpec(pairs=2, turns=4, cap_seconds=1, seconds=0.02)
 
 
 def quick(spec: cell.ModeSpec, warmup_seconds: float) -> None:
     """Let the mode quick be that from now on."""
     cell.MODES["quick"] = spec
+    cell.TURNS["quick"] = TURNS if spec is BRIEF[0] else WHOLE_TURNS
     vars(job)["WARMUP_SECONDS"] = warmup_seconds  # a name that the module has imported
 
 

@@ -97,6 +97,7 @@ def test_noise_is_measured_and_used_from_then_on(here: Path, brief: None, tiny_b
     found = json.loads(out)
     assert len(found["ratios"]) == 2
     assert found["floor"] == max(abs(ratio - 1) for ratio in found["ratios"])
+    assert found["apart_floor"] == abs(found["apart"][0] - 1)
     assert found["meter_cost"] is None
     _, out, _ = cli("compare", folder, folder, *arguments)
     assert json.loads(out)["pairs"][0]["latency"]["floor"] == found["floor"]
@@ -211,6 +212,23 @@ def test_a_shift_within_the_target_s_noise_is_none(tmp_path: Path) -> None:
     assert verbs.compare(one, other).pairs[0].latency.word == "slower"
     save_noise(tmp_path, noise(0.06))
     assert verbs.compare(one, other).pairs[0].latency.word == "same"
+    save_noise(tmp_path, noise(0.01, apart=(1.06,), apart_floor=0.06))  # in turn they would differ; these are apart
+    assert verbs.compare(one, other).pairs[0].latency.word == "same"
+    save_noise(tmp_path, noise(0.04, apart=(1.01,), apart_floor=0.01))
+    assert verbs.compare(one, other).pairs[0].latency.word == "slower"
+
+
+def test_records_that_cannot_be_told_apart_are_inconclusive_and_fail_only_where_that_is_asked(tmp_path: Path, cli: Cli) -> None:
+    [one] = saved(tmp_path / "a", record(1e6, spread=0.03))
+    [other] = saved(tmp_path / "b", record(1.02e6, spread=0.03, model="other"))
+    code, out, _ = cli("compare", one, other, "--fail-if-slower", "5%")
+    assert (code, "inconclusive" in out) == (0, True)
+    assert "records of their own time cannot decide it; let `edgebench compare` run the two bundles in turn" in out
+    code, out, err = cli("compare", one, other, "--fail-if-slower", "5%", "--inconclusive", "fail", "--json")
+    assert (code, "1 of 1 may be slower by more than 5%: inconclusive" in err) == (1, True)
+    assert (json.loads(out)["failed"], json.loads(out)["undecided"]) == (1, 1)
+    code, _, _ = cli("compare", one, other, "--fail-if-slower", "50%", "--inconclusive", "fail")
+    assert code == 0  # whatever it is, it is not that much
 
 
 def test_a_changed_noise_is_found(tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import Cli, SmallDisk
 from factory import make_cell, make_latency, make_record, make_tables
+from scipy.stats import t
 from synthetic import records
 
 from edgebench.analysis import stats, ties
@@ -293,19 +295,21 @@ def test_the_front_is_what_no_other_row_beats() -> None:
         assert {row.entry.path for row in table.rows if not row.pareto} == beaten
 
 
-def test_the_quick_answer_to_whether_two_differ_is_that_of_the_bootstrap() -> None:
-    draw = random.Random(3)
-    words, quick = set(), set()
+def test_ranks_differ_where_the_whole_interval_lies_beyond_what_counts_as_none() -> None:
+    draw, words = random.Random(3), set()
     for _ in range(200):
         centre = draw.choice([1.0, 1.01, 1.03, 1.06, 1.2])
-        one, other = ([middle * draw.gauss(1, 0.02) for _ in range(draw.choice([1, 3, 5]))] for middle in (1.0, centre))
+        one, other = ([middle * draw.gauss(1, 0.01) for _ in range(draw.choice([3, 5]))] for middle in (1.0, centre))
         floor = draw.choice([None, 0.05])
-        word = stats.compare(one, other, paired=False, floor=floor).word
-        words.add(word)
-        quick.add(ties.certain(one, other, floor))
-        assert ties.certain(one, other, floor) in (None, word != "same")
-    assert words >= {"same", "slower"}
-    assert quick == {True, False, None}
+        before, after = np.log(one), np.log(other)
+        error = np.sqrt(before.var(ddof=1) / len(one) + after.var(ddof=1) / len(other))
+        half = t.ppf(0.975, min(len(one), len(other)) - 1) * error
+        low, high = np.exp(after.mean() - before.mean() - half), np.exp(after.mean() - before.mean() + half)
+        expected = bool(low > 1 + (floor or 0.02) or high < 1 - (floor or 0.02))
+        assert ties.differ(one, other, floor) is expected
+        words.add((expected, stats.compare(one, other, paired=False, floor=floor).word in ("faster", "slower")))
+    assert words == {(True, True), (False, True), (False, False)}  # whatever differs for a rank differs in a comparison too
+    assert not ties.differ([1.0], [2.0], None)
 
 
 def test_an_entry_keeps_what_tells_combinations_apart() -> None:

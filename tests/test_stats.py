@@ -189,11 +189,14 @@ def test_pairs_cancel_a_drift_that_hits_both_alike() -> None:
     drift = [100.0, 110.0, 122.0, 135.0, 150.0]
     slower = [value * 1.05 for value in drift]
     assert stats.compare(drift, slower, paired=True, floor=None).word == "slower"
-    assert stats.compare(drift, slower, paired=False, floor=None).word == "same"
+    assert stats.compare(drift, slower, paired=False, floor=None).word == "inconclusive"
 
 
-def test_one_trial_is_never_enough_to_call_a_difference() -> None:
-    assert stats.compare([100.0], [200.0], paired=False, floor=None).word == "same"
+def test_one_trial_is_never_enough_to_decide_anything() -> None:
+    for paired in (False, True):
+        found = stats.compare([100.0], [200.0], paired=paired, floor=None)
+        assert (found.word, found.ratio.value, found.ratio.low) == ("inconclusive", pytest.approx(2), None)
+        assert found.detectable is None
 
 
 def test_interleaved_trials_come_in_pairs() -> None:

@@ -2,11 +2,11 @@
 
 import os
 import threading
-from typing import Callable
+from typing import Callable, Optional
 
 
-def when_host_leaves(action: Callable[[], None]) -> None:
-    """Call `action` in a thread of its own when standard input closes.
+def when_host_leaves(action: Callable[[], None], heard: Optional[Callable[[bytes], None]] = None) -> None:
+    """Call `action` in a thread of its own when standard input closes; what comes there until then is given to `heard`.
 
     Reads the descriptor itself: a thread that waits inside `sys.stdin` would
     hold its lock when the interpreter ends.
@@ -14,8 +14,11 @@ def when_host_leaves(action: Callable[[], None]) -> None:
 
     def wait() -> None:
         try:
-            while os.read(0, 4096):
-                pass
+            words = os.read(0, 4096)
+            while words:
+                if heard is not None:
+                    heard(words)
+                words = os.read(0, 4096)
         except OSError:
             pass
         action()

@@ -3,139 +3,23 @@
 It ends its worker and itself when the host hangs up (standard input closes).
 """
 
-import collections
-import json
 import os
 import signal
 import subprocess
-import sys
-import threading
 import time
-from typing import Any, Deque, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Union
 
 from . import PROTOCOL, clock, facts
 from .digest import sha256
 from .events import Events
 from .hangup import when_host_leaves
 from .meters.meters import Sampler, pulses
-from .probe import conditions
+from .passes import Pass
+from .turns import Turns
 
-STALL_SECONDS = 300.0
-"""A worker that is silent for so long is ended."""
 PULSES = 5
-LAST_WORDS = "edgebench:"
-"""How a runtime's line begins that says what it was about to do; an empty one takes it back."""
-
-
-class Pass(object):
-    """One worker process, watched."""
-
-    def __init__(self, job: Dict[str, Any], wanted: Dict[str, Any], events: Events) -> None:
-        self.name = wanted["name"]
-        self.trial = wanted["trial"]
-        self._events = events
-        self._job = dict(job["cells"][wanted["cell"]], mode=job["mode"], **wanted)
-        self._job["pass"] = self.name
-        self._place = {"name": self.name, "trial": self.trial, "cell": wanted["cell"]}
-        self._sampling = False
-        self._timed: Optional[int] = None
-        self._errors: Deque[str] = collections.deque(maxlen=40)
-        self._last = time.monotonic()
-        self._stalled = False
-        self.failure: Optional[Dict[str, Any]] = None
-        self._over = threading.Event()
-        self.process = subprocess.Popen(
-            [sys.executable, sys.argv[0], "worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-        )
-
-    def run(self) -> bool:
-        """Forward the worker's events until it ends; say whether the pass finished."""
-        watchers = [threading.Thread(target=self._drain), threading.Thread(target=self._watch)]
-        self._events.emit("started", **self._place)
-        for thread in watchers:
-            thread.daemon = True
-            thread.start()
-        finished = self._forward()
-        code = self.process.wait()
-        self._over.set()
-        for thread in watchers:
-            thread.join(5)
-        if not finished and self.failure is None:
-            self.failure = self._death(code)
-        return finished
-
-    def _forward(self) -> bool:
-        finished = False
-        assert self.process.stdin is not None and self.process.stdout is not None
-        try:
-            self.process.stdin.write(json.dumps(self._job) + "\n")
-            self.process.stdin.flush()  # left open: the worker ends when this process does
-        except OSError:
-            pass
-        for line in self.process.stdout:
-            self._last = time.monotonic()
-            try:
-                event = json.loads(line)
-            except ValueError:
-                self._errors.append(line)
-                continue
-            if event["event"] == "failed":
-                self.failure = {"stage": self._stage(event["stage"]), "reason": event["reason"]}
-                continue
-            finished = finished or event["event"] == "finished"
-            self._events.forward(json.dumps(dict(event, **self._place)) + "\n")
-            if event["event"] == "timing":  # a program that the worker started takes the samples
-                self._timed = event["pid"]
-            if event["event"] in ("timing", "warm", "finished") and self.name == "trial":  # exactly around the samples
-                self._sampling = True
-                self._look(programs=True)
-                self._sampling = not finished
-        return finished
-
-    def _stage(self, stage: str) -> str:
-        return "trial %d, %s" % (self.trial, stage) if self.name == "trial" else stage
-
-    def _death(self, code: int) -> Dict[str, Any]:
-        """Say how a worker ended that did not finish."""
-        if self._stalled:
-            reason = "no sign of life for %d s" % STALL_SECONDS
-        elif code < 0:
-            names = {item.value: item.name for item in signal.Signals}
-            reason = "the process was killed by %s" % names.get(-code, "signal %d" % -code)
-            if -code == signal.SIGKILL:
-                reason += " (by hand, or because memory ran out)"
-        else:
-            reason = "the process ended with exit code %d" % code
-        last = "".join(self._errors).strip().splitlines()
-        words = [line[len(LAST_WORDS) :].strip() for line in last if line.startswith(LAST_WORDS)]
-        last = words[-1:] if words and words[-1] else [line for line in last if not line.startswith(LAST_WORDS)]
-        return {"stage": self._stage("run"), "reason": reason + (": " + last[-1][:300] if last else "")}
-
-    def _drain(self) -> None:
-        """Keep the end of what the worker writes to its standard error."""
-        assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self._errors.append(line[:2000])
-
-    def _look(self, programs: bool = False) -> None:
-        """Send one snapshot, marked where it lies within the samples."""
-        found = conditions.snapshot(pid=self._timed or self.process.pid, programs=programs)
-        self._events.emit("conditions", sampling=self._sampling, **dict(found, **self._place))
-
-    def _watch(self) -> None:
-        """Read conditions once a second, and end a worker that stalls."""
-        while True:
-            self._look()
-            if time.monotonic() - self._last > STALL_SECONDS:
-                self._stalled = True
-                self.process.kill()
-            if self._over.wait(1.0):
-                return
+SAMPLED = ("trial", "turns")
+"""Passes whose samples are timed."""
 
 
 def cell(job: Dict[str, Any], events: Events) -> int:
@@ -173,12 +57,16 @@ def _passes(
     job: Dict[str, Any], events: Events, workers: "List[subprocess.Popen[str]]", sampler: Sampler
 ) -> Optional[Dict[str, Any]]:
     """Run one pass after the other, idle and marked around the trials where meters want that; the first failure ends it."""
-    trials = [index for index, wanted in enumerate(job["passes"]) if wanted["name"] == "trial"]
+    trials = [index for index, wanted in enumerate(job["passes"]) if wanted["name"] in SAMPLED]
     for index, wanted in enumerate(job["passes"]):
         if trials and index == trials[0]:
             _around(job, events, sampler)
-        current = Pass(job, wanted, events)
-        workers[:] = [current.process]
+        current: "Union[Pass, Turns]"
+        if wanted["name"] == "turns":
+            current = Turns(job, wanted, events, workers)
+        else:
+            current = Pass(job, wanted, events)
+            workers[:] = [current.process]
         if not current.run():
             return current.failure or {"stage": wanted["name"], "reason": "ended without a reason"}
         if trials and index == trials[-1]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +170,7 @@ def sustained(trial: Trial) -> Sustained:
     The onset is the first window after which the running median of five
     windows never again lies below 1.05 × the burst's median.
     """
-    samples, ends = samples_of(trial), np.cumsum([_count(window.inferences, trial) for window in trial.windows])
+    samples, ends = samples_of(trial), np.cumsum(window_counts(trial))
     medians = np.array([float(np.median(part)) for part in np.split(samples, ends[:-1])])
     begins = np.array([window.begin_ns for window in trial.windows], dtype=np.float64)
     spent = begins - begins[0]
@@ -183,13 +184,17 @@ def sustained(trial: Trial) -> Sustained:
     return Sustained(burst_ns=burst, sustained_ns=last, slowdown=last / burst - 1, onset_seconds=onset)
 
 
-def _count(inferences: int, trial: Trial) -> int:
-    return inferences // (trial.batch * trial.calls_per_sample)
+def window_counts(trial: Trial) -> list[int]:
+    """Return how many samples each window holds."""
+    return [window.inferences // (trial.batch * trial.calls_per_sample) for window in trial.windows]
 
 
 # ---------------------------------------------------------------- comparison
 
 RESAMPLES = 10_000
+MANY = 10
+"""More pairs than so many times those that there are decide nothing in practice."""
+By = Literal["window", "trial", "record"]
 
 
 def compare(
@@ -197,26 +202,110 @@ def compare(
 ) -> Comparison:
     """Compare two cells by their trials' medians; the ratio is second over first.
 
-    The 95 % interval is a percentile bootstrap over trials (Efron 1979): of the
-    median of the pairs' ratios where trials were interleaved, else of the ratio
-    of the medians. They differ only if it excludes 1 and the shift exceeds the
-    larger of 2 % and the target's noise floor.
+    Where trials were interleaved, `decided` on the pairs' ratios. Else the 95 %
+    interval is a percentile bootstrap over trials (Efron 1979) of the ratio of
+    the medians.
     """
     before, after = np.log(_positive(first)), np.log(_positive(second))
     if paired and len(before) != len(after):
         raise ValueError(f"interleaved trials come in pairs, these are {len(before)} and {len(after)}")
+    threshold = floored(floor, least)
     if paired:
-        centre = float(np.median(after - before))
-        drawn = _drawn_medians(after - before, 0)
-    else:
-        centre = float(np.median(after) - np.median(before))
-        drawn = _drawn_medians(after, 1) - _drawn_medians(before, 0)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    ratio = Interval(value=math.exp(centre), low=math.exp(low), high=math.exp(high))
-    threshold = max(least, floor or 0.0)
-    clear = min(len(before), len(after)) > 1 and (low > 0 or high < 0) and abs(ratio.value - 1) > threshold
-    word = ("slower" if centre > 0 else "faster") if clear else "same"
-    return Comparison(ratio=ratio, word=word, threshold=threshold, floor=floor, paired=paired)
+        return decided(list(after - before), threshold, floor, by="trial")
+    count = min(len(before), len(after))
+    centre = float(np.median(after) - np.median(before))
+    low, high = np.quantile(_drawn_medians(after, 1) - _drawn_medians(before, 0), [0.025, 0.975]) if count > 1 else (None, None)
+    return _said(centre, low, high, count, threshold, floor, "record")
+
+
+def floored(floor: float | None, least: float = LEAST_SHIFT) -> float:
+    """Return the largest shift that counts as none."""
+    return max(least, floor or 0.0)
+
+
+def decided(log_ratios: Sequence[float], threshold: float, floor: float | None, by: By) -> Comparison:
+    """Say what pairs decide, by the logarithms of their ratios.
+
+    *faster* or *slower*: the 95 % interval excludes 1, and the shift exceeds the
+    threshold. *same*: the interval lies within the threshold. Else *inconclusive*.
+    """
+    centre, low, high = over_pairs(log_ratios)
+    return _said(centre, low, high, len(log_ratios), threshold, floor, by)
+
+
+def over_pairs(values: Sequence[float]) -> tuple[float, float | None, float | None]:
+    """Return the centre of differences within pairs, and its 95 % interval.
+
+    From six pairs on that of the signed ranks, and the median of the means of
+    each two (Wilcoxon 1945; Hodges & Lehmann 1963): where the two sides are the
+    same, a pair's difference is as likely as its opposite, so it errs in 5 % of
+    the cases at most under any noise that pairs do not share. Five pairs cannot
+    say anything at 95 % that way: Student's t. One pair has no interval.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    count = len(array)
+    one, other = np.triu_indices(count)
+    means = np.sort((array[one] + array[other]) / 2)
+    cut = _signed_ranks(count)
+    if cut:
+        return float(np.median(means)), float(means[cut - 1]), float(means[-cut])
+    if count < 2:
+        return float(array[0]), None, None
+    half, middle = _student(count, 0.975) * float(array.std(ddof=1)) / math.sqrt(count), float(array.mean())
+    return middle, middle - half, middle + half
+
+
+@cache
+def _signed_ranks(count: int) -> int:
+    """Return which of the ordered means bounds the interval, counted from 1 and from either end; 0: none does."""
+    ways = np.ones(1)
+    for rank in range(1, count + 1):
+        more = np.zeros(len(ways) + rank)
+        more[: len(ways)] += ways
+        more[rank:] += ways
+        ways = more
+    return int((np.cumsum(ways) / 2.0**count <= 0.025).sum())
+
+
+def _student(count: int, probability: float) -> float:
+    from scipy.stats import t
+
+    return float(t.ppf(probability, count - 1))
+
+
+def _said(
+    centre: float, low: float | None, high: float | None, count: int, threshold: float, floor: float | None, by: By
+) -> Comparison:
+    """Find the word for an interval of the log ratio, and what it could have found."""
+    value = math.exp(centre)
+    ratio = Interval(value=value, low=None if low is None else math.exp(low), high=None if high is None else math.exp(high))
+    said = Comparison(
+        ratio=ratio, word="inconclusive", threshold=threshold, floor=floor, paired=by != "record", by=by, pairs=count
+    )
+    if low is None or high is None:
+        return said.model_copy(update={"advice": "one pair alone decides nothing; take more"})
+    half, least = (high - low) / 2, math.log1p(threshold)
+    found = max(half, least) + _student(count, 0.9) * half / _student(count, 0.975)
+    said = said.model_copy(update={"detectable": math.expm1(found)})
+    if (low > 0 or high < 0) and abs(value - 1) > threshold:
+        return said.model_copy(update={"word": "slower" if centre > 0 else "faster"})
+    if math.expm1(low) >= -threshold and math.expm1(high) <= threshold:
+        return said.model_copy(update={"word": "same"})
+    needed = abs(abs(centre) - least) if abs(value - 1) <= threshold else abs(centre)
+    times = (half / needed) ** 2 if needed else math.inf
+    more = max(1, math.ceil(count * (times - 1))) if times <= MANY and by != "record" else None
+    return said.model_copy(update={"more_pairs": more, "advice": _advice(more, half, least, threshold, by)})
+
+
+def _advice(more: int | None, half: float, least: float, threshold: float, by: By) -> str:
+    """Say what would decide an inconclusive comparison."""
+    if by == "record":
+        return "records of their own time cannot decide it; let `edgebench compare` run the two bundles in turn"
+    if more is not None:
+        return f"about {more} more pairs would decide it, or a quieter machine"
+    if half > least:
+        return f"a quieter machine would decide it; {MANY} times as many pairs would not"
+    return f"it lies too near to {100 * threshold:.1f} %, under which shifts count as none, to fall on either side"
 
 
 def _drawn_medians(values: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

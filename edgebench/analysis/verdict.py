@@ -23,6 +23,8 @@ FIXED = ("performance", "userspace")
 """Governors that do not follow the load."""
 BUSY, GPU_BUSY = 0.8, 0.9
 """Cores that the model keeps busy, and share of the GPU's time, from which on a governor raises the clock."""
+AWAKE = 0.05
+"""Share of a core that a process may use which waits for its turn."""
 AGREEMENT = 0.99
 IDLE = "run on an idle device"
 
@@ -71,6 +73,16 @@ def with_outputs(verdict: Verdict, outputs: Sequence[RightOutput]) -> Verdict:
             far = f"{each.largest:.3g} at most, {off:.3g} times as far as it may be (element {each.at})"
             wrong += _reason(f"output {name} is off by {far}", advice)
     return verdict.model_copy(update={"word": "INVALID", "reasons": (*wrong, *verdict.reasons)}) if wrong else verdict
+
+
+def with_wakeful(verdict: Verdict, share: float | None) -> Verdict:
+    """Judge besides what a process that took turns did while it waited; `share` of a core, None: it took none."""
+    if share is None or share <= AWAKE:
+        return verdict
+    reason = f"its process used {100 * share:.0f} % of a core while it waited for its turn, beside what was timed"
+    wrong = _reason(reason, "give the two fewer threads, or cores of their own: --threads, --affinity")
+    word: VerdictWord = "INVALID" if verdict.word == "INVALID" else "UNSTABLE"
+    return verdict.model_copy(update={"word": word, "reasons": (*verdict.reasons, *wrong)})
 
 
 def _reason(reason: str, recommendation: str) -> list[Reason]:

@@ -11,6 +11,7 @@ from edgebench.cli import console, options
 
 if TYPE_CHECKING:
     from edgebench.run.compare import Compared, Suite
+    from edgebench.schema import Comparison
 
 
 @options.grouped
@@ -21,17 +22,24 @@ def command(
     scenario: options.PaceGroup,
     folders: options.FolderGroup,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long bundles run.")] = "standard",
+    pairs: Annotated[int | None, typer.Option(help="Pairs of fresh processes; as the mode has unless given.", min=2)] = None,
     fail_if_slower: Annotated[str | None, typer.Option(help="Exit with 1 where the second is slower by more, as 5%.")] = None,
+    inconclusive: Annotated[
+        Literal["pass", "fail"], typer.Option(help="--fail-if-slower: what becomes of those that may be, and cannot be told.")
+    ] = "pass",
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print markdown.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare two bundles or model files by running them in turn, or two sets of records."""
+    """Compare two bundles or model files by running them in turn, or two sets of records.
+
+    Exit code 1 where --fail-if-slower is missed; with --inconclusive fail also where that cannot be told.
+    """
     from edgebench import api
     from edgebench.run.options import MeasureOptions
 
     limit = None if fail_if_slower is None else options.share("--fail-if-slower", fail_if_slower)
-    measure = MeasureOptions(mode, scenario.scenario())
+    measure = MeasureOptions(mode, scenario.scenario(), pairs=pairs)
     with console.progress() as progress:
         suite = api.compare(
             first,
@@ -43,13 +51,18 @@ def command(
             progress=progress,
         )
     slower = suite.slower(limit) if limit is not None else []
+    undecided = suite.undecided(limit) if limit is not None and inconclusive == "fail" else []
     if json:
         values = [pair.values() for pair in suite.pairs]
-        console.print_json({"pairs": values, "geometric_mean": suite.geometric_mean, "alone": suite.alone, "failed": len(slower)})
+        failed = {"failed": len(slower) + len(undecided), "undecided": len(undecided)}
+        console.print_json({"pairs": values, "geometric_mean": suite.geometric_mean, "alone": suite.alone, **failed})
     else:
         _print(suite, markdown)
     if slower:
         console.complain(f"{len(slower)} of {len(suite.pairs)} are slower by more than {fail_if_slower}, beyond noise")
+    if undecided:
+        console.complain(f"{len(undecided)} of {len(suite.pairs)} may be slower by more than {fail_if_slower}: inconclusive")
+    if slower or undecided:
         raise typer.Exit(1)
 
 
@@ -93,11 +106,26 @@ def _accuracy(pair: Compared) -> str:
 def _explained(pair: Compared) -> list[str]:
     """Say what the verdict rests on."""
     latency = pair.latency
-    how = "trials in turn" if latency.paired else "records of their own time"
     noise = "not measured; `edgebench noise` does" if latency.floor is None else f"{100 * latency.floor:.1f} %"
     lines = [
-        f"{pair.second.name}: {how}; shifts under {100 * latency.threshold:.1f} % count as none; the target's noise: {noise}"
+        f"{pair.second.name}: {_how(latency)}; shifts under {100 * latency.threshold:.1f} % count as none; "
+        f"the target's noise: {noise}"
     ]
+    if latency.detectable is not None:
+        lines.append(
+            f"{pair.second.name}: a shift of {100 * latency.detectable:.1f} % would have been found, in nine of ten cases"
+        )
+    if latency.advice:
+        lines.append(f"{pair.second.name}: inconclusive: {latency.advice}")
     for side in (pair.first, pair.second):
         lines += [f"{side.verdict.word} {side.name}: {r.reason}; {r.recommendation}" for r in side.verdict.reasons]
     return lines
+
+
+def _how(latency: Comparison) -> str:
+    """Say what alternated."""
+    if latency.by == "record":
+        return "records of their own time"
+    if latency.by == "window":
+        return f"windows in turn, {latency.pairs} pairs of processes"
+    return "trials in turn" + (f" and not windows ({latency.why_by_trial})" if latency.why_by_trial else "")

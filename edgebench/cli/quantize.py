@@ -134,7 +134,8 @@ def _sentence(result: Result) -> str:
     smaller = first["size_bytes"] / last["size_bytes"]
     against = last["against"]
     share = 100 * (against["ratio"]["value"] - 1)
-    speed = "as fast as" if against["word"] == "same" else f"{abs(share):.0f} % {against['word']} than"
+    words = {"same": "as fast as", "inconclusive": "perhaps as fast as"}
+    speed = words.get(against["word"], f"{abs(share):.0f} % {against['word']} than")
     told = f"{last['name']} is {speed} {first['name']} on this target, {smaller:.1f} times smaller"
     if first["metric"] is None or last["metric"] is None:
         return f"{told}; no data set says what it loses"

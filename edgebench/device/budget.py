@@ -50,6 +50,13 @@ def between(job: Mapping[str, Any]) -> Allowance:
 def of_pass(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> Allowance:
     """Allow a pass what it asks for."""
     name, mode, cell = wanted["name"], job["mode"], job["cells"][wanted["cell"]]
+    if name == "turns":
+        asked, sides = wanted["turns"], len(wanted["cells"])
+        start = 3 * START_SECONDS + SLACK * WARM_WINDOWS * asked["seconds"] + LATE * mode["warmup_seconds"]
+        round_ = 2 * (START_SECONDS + LATE * asked["seconds"])  # the cap ends it after a whole one
+        longest = asked["cap_seconds"] + sides * (WARM_WINDOWS * asked["seconds"] + mode["warmup_seconds"])
+        seconds = sides * (start + round_) + SLACK * asked["cap_seconds"]
+        return allow(seconds, sides * asked["turns"], SAMPLE_BYTES_PER_SECOND * longest)
     if name == "finish":
         return allow(START_SECONDS + cell["finish"]["timeout_seconds"])
     if name == "outputs":

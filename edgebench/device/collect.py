@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
@@ -15,7 +13,8 @@ from edgebench.device import messages
 from edgebench.device.bounds import BadEvent, one_line, read
 from edgebench.device.budget import columns
 from edgebench.device.job import PROTOCOL
-from edgebench.schema import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
+from edgebench.device.open import OpenCell, OpenTrace, OpenTrial
+from edgebench.schema import Failure, Measurement, Power, Step, Window
 
 LONGER = 1.01
 """Samples may be so many times as long as the window that they were taken in: clocks are rounded."""
@@ -24,14 +23,18 @@ NEEDS = {
     "outputs": ("outputs",),
     "memory": ("memory",),
     "trial": ("loaded", "warm", "samples"),
+    "turns": ("loaded", "warm", "samples"),
     "loadgen": ("loadgen",),
 }
 """What a pass has sent when it is finished."""
 AFTER = {"warm": "loaded", "samples": "warm", "step": "warm", "rate": "samples", "stopped": "samples", "stages": "samples"}
 """What goes before within a trial."""
 ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs"}
+SAMPLED = ("trial", "turns")
+"""Passes that take samples."""
 PASSES = {
     "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages"},
+    "turns": {"loaded", "warm", "samples"},
     "accuracy": {"predictions"},
     "outputs": {"outputs"},
     "memory": {"memory"},
@@ -40,89 +43,6 @@ PASSES = {
     "loadgen": {"loadgen"},
 }
 """What belongs to which pass; conditions and its end belong to each."""
-
-
-@dataclass
-class _Open:
-    """A trial that is still running."""
-
-    samples: array[int] = field(default_factory=lambda: array("q"))
-    windows: list[Window] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    loaded: dict[str, Any] = field(default_factory=dict)
-    warm: dict[str, Any] = field(default_factory=dict)
-    timed: bool = False
-    precise: bool | None = None
-    rate: float | None = None
-    stages: Mapping[str, list[int]] = field(default_factory=dict)
-    complete: bool = False
-
-    def close(self, index: int) -> Trial:
-        """Freeze what has arrived."""
-        return Trial(
-            index=index,
-            load_ns=self.loaded.get("load_ns", 0),
-            first_ns=self.loaded.get("first_ns", 0),
-            warmup_ns=self.warm.get("warmup_ns", ()),
-            settled=self.warm.get("settled", False),
-            calls_per_sample=self.warm.get("calls_per_sample", 1),
-            batch=self.warm.get("batch", 1),
-            samples_ns=self.samples,
-            prepare_ns=self.loaded.get("prepare_ns", ()),
-            scores_ns=self.loaded.get("scores_ns", ()),
-            complete=self.complete,
-            precise=self.precise,
-            windows=self.windows,
-            steps=self.steps,
-            rate=self.rate,
-            stages=self.stages,
-        )
-
-
-@dataclass
-class _Cell:
-    """What has arrived of one cell."""
-
-    trials: list[_Open] = field(default_factory=list)
-    memory: dict[str, Any] = field(default_factory=dict)
-    conditions: list[dict[str, Any]] = field(default_factory=list)
-    values: list[bytes] = field(default_factory=list)
-    rows: int = 0
-    threads: int | None = None
-    affinity: list[int] | None = None
-    loadgen: dict[str, Any] | None = None
-    finish: dict[str, Any] | None = None
-    outputs: list[dict[str, Any]] | None = None
-    profile: list[dict[str, Any]] | None = None
-
-    def predictions(self) -> Predictions | None:
-        """Join the chunks."""
-        values = b"".join(self.values)
-        return Predictions(self.rows, len(values) // 4 // self.rows, values) if self.rows else None
-
-
-@dataclass
-class _Trace:
-    """One rail of a meter."""
-
-    meter: str
-    channel: messages.Channel
-    t_ns: array[int] = field(default_factory=lambda: array("q"))
-    values: array[float] = field(default_factory=lambda: array("d"))
-    note: str = ""
-
-    def close(self) -> PowerTrace:
-        """Freeze what has arrived."""
-        return PowerTrace(
-            meter=self.meter,
-            rail=self.channel.rail,
-            provenance=self.channel.provenance,
-            counter=self.channel.counter,
-            own_clock=self.channel.own_clock,
-            t_ns=self.t_ns,
-            values=self.values,
-            note=self.note,
-        )
 
 
 class Collected:
@@ -134,14 +54,17 @@ class Collected:
         self.failure: Failure | None = None
         self.current: Mapping[str, Any] | None = None
         """The pass that goes on."""
+        self._sent: dict[int, set[str]] = {}
+        """What each of the cells has sent that are at work in it."""
+        self._over: set[int] = set()
+        """Those of its cells that are done."""
         self._job = job
         self._passes: list[Mapping[str, Any]] = list(job["passes"])
         self._begun = 0
-        self._sent: set[str] = set()
         self._environment: dict[str, Any] | None = None
         self._clock: dict[str, Any] = {}
-        self._cells = [_Cell() for _ in job["cells"]]
-        self._traces: dict[tuple[int, int], _Trace] = {}
+        self._cells = [OpenCell() for _ in job["cells"]]
+        self._traces: dict[tuple[int, int], OpenTrace] = {}
         self._channels: dict[int, int] = {}
         self._absent: dict[str, str] = {}
         self._idle: list[tuple[int, int]] = []
@@ -165,7 +88,8 @@ class Collected:
         handler: Callable[[Any], None] | None = getattr(self, f"_on_{kind}", None)
         if handler is not None:
             handler(message)
-        self._sent.add(kind)
+        if isinstance(message, messages.Pass) and message.cell in self._sent and kind != "conditions":
+            self._sent[message.cell].add(kind)
         return message
 
     # ------------------------------------------------------------ what is due
@@ -177,28 +101,29 @@ class Collected:
             return
         place = _place(message)
         if kind == "conditions":  # read beside the passes: the last of one may come late
-            if place not in map(_place, self._passes[: self._begun]):
+            if not any(place in _places(each) for each in self._passes[: self._begun]):
                 raise BadEvent(f"{kind!r} of {_called(place)}, which has not begun")
             return
-        if self.current is None or place != _place(self.current):
+        if self.current is None or place not in _places(self.current) or message.cell not in self._sent:
             raise BadEvent(f"{kind!r} of {_called(place)} where {self._due()} was due")
         if kind != "finished" and kind not in PASSES.get(message.name, ()):
             raise BadEvent(f"{kind!r} in the pass {message.name}")
-        if kind in AFTER and AFTER[kind] not in self._sent:
+        sent = self._sent[message.cell]
+        if kind in AFTER and AFTER[kind] not in sent:
             raise BadEvent(f"{kind!r} before {AFTER[kind]!r}")
-        if kind in ONCE and kind in self._sent:
+        if kind in ONCE and kind in sent:
             raise BadEvent(f"{kind!r} twice in one pass")
 
     def _due(self) -> str:
         """Name what comes next."""
         if self.current is not None:
-            return _called(_place(self.current))
-        return f"the start of {_called(_place(self._passes[self._begun]))}" if self._begun < len(self._passes) else "the end"
+            return _called(_places(self.current)[0])
+        return f"the start of {_called(_places(self._passes[self._begun])[0])}" if self._begun < len(self._passes) else "the end"
 
-    def _cell(self, message: messages.Pass) -> _Cell:
+    def _cell(self, message: messages.Pass) -> OpenCell:
         return self._cells[message.cell]
 
-    def _trial(self, message: messages.Pass) -> _Open:
+    def _trial(self, message: messages.Pass) -> OpenTrial:
         return self._cells[message.cell].trials[-1]
 
     # ------------------------------------------------------------ events
@@ -214,16 +139,19 @@ class Collected:
         self._environment, self._clock = message.environment.values(), message.clock.values()
 
     def _on_started(self, message: messages.Pass) -> None:
-        if self.current is not None:
-            raise BadEvent(f"the start of {_called(_place(message))} before the end of {self._due()}")
-        if self._begun == len(self._passes) or _place(message) != _place(self._passes[self._begun]):
-            raise BadEvent(f"the start of {_called(_place(message))} where {self._due()} was due")
-        self.current = self._passes[self._begun]
-        self._begun += 1
-        self._sent = set()
-        self.stage = f"trial {message.trial}" if message.name == "trial" else message.name
-        if message.name == "trial":
-            self._cell(message).trials.append(_Open())
+        place, wanted = _place(message), self.current
+        if wanted is None and self._begun < len(self._passes) and place in _places(self._passes[self._begun]):
+            self.current = self._passes[self._begun]
+            self._begun += 1
+            self._over = set()
+        elif wanted is None:
+            raise BadEvent(f"the start of {_called(place)} where {self._due()} was due")
+        elif place not in _places(wanted) or message.cell in (*self._sent, *self._over):
+            raise BadEvent(f"the start of {_called(place)} before the end of {self._due()}")
+        self._sent[message.cell] = set()
+        self.stage = f"{message.name} {message.trial}" if message.name in SAMPLED else message.name
+        if message.name in SAMPLED:
+            self._cell(message).trials.append(OpenTrial(turns=self._begun - 1 if message.name == "turns" else None))
 
     def _on_timing(self, message: messages.Pass) -> None:
         self._trial(message).timed = True
@@ -247,7 +175,8 @@ class Collected:
             raise BadEvent(f"samples of {total} ns in a window of {length} ns")
         trial.samples.extend(message.ns)
         index = len(self._cell(message).trials) - 1
-        trial.windows.append(Window(index, message.begin_ns, message.end_ns, message.inferences))
+        waited = message.waited_ns, message.waited_cpu_ns
+        trial.windows.append(Window(index, message.begin_ns, message.end_ns, message.inferences, *waited))
 
     def _on_stopped(self, message: messages.Stopped) -> None:
         self._trial(message).precise = message.precise
@@ -262,7 +191,7 @@ class Collected:
         self._trial(message).stages = message.stages
 
     def _on_conditions(self, message: messages.Conditions) -> None:
-        if message.name == "trial":
+        if message.name in SAMPLED and self._cell(message).trials:
             cell = self._cell(message)
             found = {name: value for name, value in message.values().items() if name not in ("name", "cell")}
             cell.conditions.append({**found, "trial": len(cell.trials) - 1})
@@ -312,7 +241,7 @@ class Collected:
         if message.reason and not message.channels:
             self._absent[message.name] = message.reason
         for index, channel in enumerate(message.channels):
-            trace = self._traces.setdefault((message.meter, index), _Trace(message.name, channel))
+            trace = self._traces.setdefault((message.meter, index), OpenTrace(message.name, channel))
             trace.note = message.reason or channel.note
 
     def _on_power(self, message: messages.Readings) -> None:
@@ -329,16 +258,20 @@ class Collected:
         self._marks.append((message.begin_ns, message.end_ns))
 
     def _on_finished(self, message: messages.Finished) -> None:
-        missing = [kind for kind in NEEDS.get(message.name, ()) if kind not in self._sent]
+        missing = [kind for kind in NEEDS.get(message.name, ()) if kind not in self._sent[message.cell]]
         if missing:
             raise BadEvent(f"the end of {_called(_place(message))} without {missing[0]!r}")
         cell, count = self._cell(message), self._job["cells"][message.cell]["samples"]
         if message.name == "accuracy" and cell.rows != count:
             raise BadEvent(f"predictions of {cell.rows} of {count} samples")
         cell.threads, cell.affinity = message.threads, message.affinity
-        if message.name == "trial":
+        if message.name in SAMPLED:
             self._trial(message).complete = True
-        self.current = None
+        del self._sent[message.cell]
+        self._over.add(message.cell)
+        assert self.current is not None
+        if len(self._over) == len(_places(self.current)):
+            self.current = None
 
     def _on_failed(self, message: messages.Failed) -> None:
         self.failure = Failure(message.stage, message.reason, "run again: only this cell is measured anew")
@@ -355,7 +288,7 @@ class Collected:
         power = Power([trace.close() for trace in self._traces.values()], self._idle, self._marks, self._absent)
         return [self._measurement(cell, power) for cell in self._cells]
 
-    def _measurement(self, cell: _Cell, power: Power) -> Measurement:
+    def _measurement(self, cell: OpenCell, power: Power) -> Measurement:
         ran = {"threads": cell.threads, "affinity": cell.affinity}
         return Measurement(
             environment={**(self._environment or {}), **ran},
@@ -377,10 +310,15 @@ Place = tuple[str, int, int]
 """A pass's name, its trial and its cell."""
 
 
-def _place(of: messages.Pass | Mapping[str, Any]) -> Place:
-    return (of["name"], of["trial"], of["cell"]) if isinstance(of, Mapping) else (of.name, of.trial, of.cell)
+def _place(message: messages.Pass) -> Place:
+    return message.name, message.trial, message.cell
+
+
+def _places(wanted: Mapping[str, Any]) -> list[Place]:
+    """Return the places of a pass: one, or that of each cell that takes turns."""
+    return [(wanted["name"], wanted["trial"], cell) for cell in wanted.get("cells") or (wanted["cell"],)]
 
 
 def _called(place: Place) -> str:
     name, trial, cell = place
-    return f"{name}{f' {trial}' if name == 'trial' else ''}{f' of cell {cell}' if cell else ''}"
+    return f"{name}{f' {trial}' if name in SAMPLED else ''}{f' of cell {cell}' if cell else ''}"

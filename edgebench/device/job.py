@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgebench.device.deploy import Deployed, Samples
 from edgebench.errors import InputError, MeasureError
-from edgebench.schema import WARMUP_SECONDS, Bundle, MeterSpec, ModeSpec, Scenario, TensorSpec
+from edgebench.schema import WARMUP_SECONDS, Bundle, MeterSpec, ModeSpec, Scenario, TensorSpec, TurnSpec
 
 PROTOCOL = 3
 BUFFERS = 32
@@ -29,6 +29,10 @@ class Pass:
     trial: int = 0
     batch: int = 1
     cell: int = 0
+    cells: tuple[int, ...] = ()
+    """turns: those that take turns, a process each, in place of `cell`."""
+    turns: TurnSpec | None = None
+    """turns: how many, and how long."""
 
 
 def cell_job(

@@ -73,7 +73,7 @@ def measure(
         message = collected.take(event)
         if event["event"] == "started" and collected.current is not None:
             spent.grant(budget.of_pass(job, collected.current), f"the end of {collected.stage}")
-        elif event["event"] == "finished":
+        elif event["event"] == "finished" and collected.current is None:
             spent.grant(budget.between(job), "what comes next")
         on_event(event if message is None else {**event, **dict(message)})
         return collected.done or collected.failure is not None

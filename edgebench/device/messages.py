@@ -101,10 +101,12 @@ class Warm(Pass):
 
 
 class Samples(Pass, Stretch):
-    """A window of samples."""
+    """A window of samples; in turns also how long was waited for it, and what that used of the processor."""
 
     ns: Some
     inferences: Count
+    waited_ns: Duration | None = None
+    waited_cpu_ns: Duration | None = None
 
 
 class Stopped(Pass):

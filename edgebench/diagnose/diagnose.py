@@ -29,6 +29,7 @@ from edgebench.run.session import Session, subject_of
 from edgebench.schema import Bundle, Comparison, Measurement, Placement, Scenario
 from edgebench.store.noise import noise_floor
 
+WORDS = {"same": "as fast as", "inconclusive": "perhaps as fast as"}
 NO_PROFILER = "has no profiler"
 COSTLIEST = 5
 ARITHMETIC_SAMPLES = 256
@@ -116,7 +117,7 @@ class Diagnosis:
         if precision == "fp32" or self.comparison is None or self.reference is None:
             hint = "" if precision == "fp32" else "; give --against to hear whether it is slower than FP32 at all"
             return f"{self.bundle.name} takes {self.median_ns / 1e6:.3g} ms on {self.target}{hint}"
-        ratio, word = self.comparison.ratio, {"same": "as fast as"}.get(self.comparison.word, f"{self.comparison.word} than")
+        ratio, word = self.comparison.ratio, WORDS.get(self.comparison.word, f"{self.comparison.word} than")
         numbers = f"{self.median_ns / 1e6:.3g} ms, {(self.reference_ns or 0) / 1e6:.3g} ms, ratio {ratio.value:.2f}"
         bounds = f" [{ratio.low or 0:.2f}, {ratio.high or 0:.2f}]"
         return f"{precision} is {word} {self.reference.precision} on {self.target}: {numbers}{bounds}, trials in turn"

@@ -21,15 +21,16 @@ from edgebench.data import Dataset, Split
 from edgebench.device.job import Pass
 from edgebench.errors import InputError
 from edgebench.files import sha256_json, write_json
-from edgebench.run.interleave import Part, interleaved, run_passes
+from edgebench.run.interleave import Part, Plan, take_turns
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, forget, subject_of
-from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target
+from edgebench.schema import Block, Bundle, Comparison, Measurement, Mixer, ModeSpec, Scenario, Target, TurnSpec
 from edgebench.store.noise import noise_floor
 
 ROUNDS, EACH = 3, 6
 BRIEF = ModeSpec(trials=ROUNDS, min_samples=20, min_seconds=0.25, cap_seconds=5, window_seconds=0.1, adaptive=False)
 """Trials of the search: short, since a device is asked for dozens, and the winner is measured again."""
+BRIEF_TURNS = TurnSpec(pairs=ROUNDS, turns=4, cap_seconds=8, seconds=0.05)
 WARMUP_SECONDS = 0.1
 Choices = Mapping[str, str]
 """A node's name → `int8`, `int8-weights` or `fp32`."""
@@ -40,7 +41,7 @@ class Found:
     """What one mixture measured."""
 
     ratio: float
-    """Latency over that of the reference, from trials in turn."""
+    """Latency over that of the reference, in turn with it."""
     median_ns: float
     metric: float
     divergence: float
@@ -91,21 +92,20 @@ class Bench:
         first = self.subject(self.reference)
         same = key_of(self.reference)
         subjects = [first, *(first if key == same else self.subject(choices) for key, choices in mixtures.items())]
-        passes = [*(Pass("accuracy", cell=cell) for cell in range(len(subjects))), *interleaved(len(subjects), ROUNDS)]
+        judged = [Pass("accuracy", cell=cell) for cell in range(len(subjects))]
         part = Part(begun, len(mixtures), total)
-        found = run_passes(self.session, subjects, passes, label, (), BRIEF, part)
-        base = stats.medians(found[0].trials)
-        for key, subject, each in zip(mixtures, subjects[1:], found[1:], strict=True):
-            self.known[key] = self._found(subject, each, base)
+        taken = take_turns(self.session, subjects, Plan(BRIEF_TURNS, ROUNDS), label, judged, BRIEF, part)
+        for index, (key, subject) in enumerate(zip(mixtures, subjects[1:], strict=True), 1):
+            self.known[key] = self._found(subject, taken.measurements[index], taken.compare(0, index, None).ratio.value)
         write_json(self.journal, {key: asdict(value) for key, value in self.known.items()})
         for subject in {each.folder: each for each in subjects}.values():
             forget(self.session, subject)
             shutil.rmtree(subject.folder)
 
-    def _found(self, subject: CellJob, measurement: Measurement, first: Sequence[float]) -> Found:
+    def _found(self, subject: CellJob, measurement: Measurement, ratio: float) -> Found:
         medians, scores = stats.medians(measurement.trials), predicted(measurement)
         return Found(
-            ratio=stats.compare(first, medians, paired=True, floor=None).ratio.value,
+            ratio=ratio,
             median_ns=float(np.median(medians)),
             metric=headline(subject.bundle.model.task, self.data, scores),
             divergence=divergence(self.scores, scores),
@@ -223,14 +223,14 @@ def candidates(session: Session, subjects: Mapping[str, CellJob], rounds: int) -
     """Measure files in turn and judge them on their data; the first is what the others are compared with."""
     cells = list(subjects.values())
     judged = [Pass("accuracy", cell=cell) for cell, subject in enumerate(cells) if subject.judged]
-    passes = [*judged, *interleaved(len(cells), rounds)]
     label = f"compare {', '.join(subjects)} on {cells[0].cell.target}"
-    found = run_passes(session, cells, passes, label, ())
+    taken = take_turns(session, cells, Plan(session.turns, rounds), label, judged)
+    found = taken.measurements
     medians = [stats.medians(each.trials) for each in found]
     floor = noise_floor(session.options.results, cells[0].cell)
     rows = {}
     for index, (name, subject) in enumerate(subjects.items()):
-        against = stats.compare(medians[0], medians[index], paired=True, floor=floor) if index else None
+        against = taken.compare(0, index, floor) if index else None
         task, data = subject.bundle.model.task, subject.data
         metric = headline(task, data, predicted(found[index])) if data is not None and subject.judged else None
         rows[name] = Candidate(name, float(np.median(medians[index])), metric, subject.bundle.size_bytes, against)

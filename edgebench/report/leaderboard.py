@@ -84,7 +84,7 @@ class Open:
             except RecordError as error:
                 damaged.append(Damaged("noise", str(error)))
                 return None
-            return None if noise is None else noise.floor
+            return None if noise is None else noise.between_records
 
         def floor(entry: Entry) -> float | None:
             return known(entry.target, entry.device, entry.mode) if measured else None

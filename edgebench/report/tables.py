@@ -205,13 +205,7 @@ def _ranks(entries: Sequence[Entry], floor: Floor) -> list[int]:
 
 
 def _differ(one: Entry, other: Entry, floor: float | None) -> bool:
-    medians = one.more["trial_medians_ns"], other.more["trial_medians_ns"]
-    certain = ties.certain(*medians, floor)
-    if certain is not None:
-        return certain
-    from edgebench.analysis import stats  # with its libraries, only where they are needed
-
-    return stats.compare(*medians, paired=False, floor=floor).word != "same"
+    return ties.differ(one.more["trial_medians_ns"], other.more["trial_medians_ns"], floor)
 
 
 def _title(entry: Entry, by: Sequence[str]) -> dict[str, str]:

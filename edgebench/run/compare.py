@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.analysis import stats
+from edgebench.analysis import pairs, stats
 from edgebench.analysis.metrics import Labels, Scores, hits, scores_of
+from edgebench.analysis.verdict import with_wakeful
 from edgebench.device.job import Pass, batches
 from edgebench.errors import InputError, MeasureError
 from edgebench.run import record as record_
-from edgebench.run.interleave import interleaved, run_passes
+from edgebench.run.interleave import Plan, take_turns
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, now
-from edgebench.schema import Comparison, LatencySummary, Measurement, Paired, Record, Verdict
+from edgebench.schema import Comparison, LatencySummary, Measurement, ModeSpec, Paired, Record, Verdict
 from edgebench.store import records
 from edgebench.store.layout import results_of
 from edgebench.store.noise import noise_floor
@@ -71,6 +72,11 @@ class Suite:
         """List the pairs whose second is slower by more than a share, beyond noise."""
         return [pair for pair in self.pairs if pair.latency.word == "slower" and pair.latency.ratio.value > 1 + share]
 
+    def undecided(self, share: float) -> list[Compared]:
+        """List the inconclusive pairs whose second may be slower by more than a share: their interval reaches beyond it."""
+        found = [pair for pair in self.pairs if pair.latency.word == "inconclusive"]
+        return [pair for pair in found if pair.latency.ratio.high is None or pair.latency.ratio.high > 1 + share]
+
 
 # ---------------------------------------------------------------- by running
 
@@ -82,22 +88,23 @@ def run_pair(session: Session, first: CellJob, second: CellJob) -> Suite:
         raise InputError(f"compare runs single-stream, multi-stream and paced; compare records of the scenario {scenario.kind}")
     [batch] = batches(scenario, first.bundle.dynamic_batch)
     once = [Pass("accuracy", cell=cell) for cell, subject in enumerate((first, second)) if subject.judged]
-    turns = interleaved(2, session.spec.trials, batch)
     label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
-    one, other = run_passes(session, [first, second], [*once, *turns], label)
-    sides = [_measured(subject, found, session) for subject, found in ((first, one), (second, other))]
-    floor = noise_floor(session.options.results, first.cell)
-    medians = [side.latency.trial_medians_ns for side in sides]
-    latency = stats.compare(medians[0], medians[1], paired=True, floor=floor)
+    plan = Plan(session.turns, session.spec.trials, batch)
+    taken = take_turns(session, [first, second], plan, label, once)
+    one, other = taken.measurements
+    spec = session.spec if taken.why_by_trial else replace(session.spec, min_samples=session.turns.turns)
+    sides = [_measured(subject, found, spec, session) for subject, found in ((first, one), (second, other))]
+    latency = taken.compare(0, 1, noise_floor(session.options.results, first.cell))
     return Suite((Compared(sides[0], sides[1], latency, _accuracy(first, one, second, other)),))
 
 
-def _measured(subject: CellJob, measurement: Measurement, session: Session) -> Side:
-    record = record_.make_record(subject, measurement, session.spec, now(), 0.0, session.measure.meters or subject.meters)
+def _measured(subject: CellJob, measurement: Measurement, spec: ModeSpec, session: Session) -> Side:
+    record = record_.make_record(subject, measurement, spec, now(), 0.0)
     if record.failure is not None:
         raise MeasureError(record.failed_stage or "record", record.failure.reason, record.failure.recommendation)
     assert record.latency is not None and record.verdict is not None
-    return Side(subject.bundle.name, record.latency, record.verdict, subject.bundle.size_bytes)
+    verdict = with_wakeful(record.verdict, pairs.wakeful(measurement.trials))
+    return Side(subject.bundle.name, record.latency, verdict, subject.bundle.size_bytes)
 
 
 def _accuracy(first: CellJob, one: Measurement, second: CellJob, other: Measurement) -> Paired | None:
@@ -131,10 +138,10 @@ def compare_records(first: Sequence[Path], second: Sequence[Path]) -> Suite:
         return Suite((_pair(before[0], after[0]),))
     one, other = ({_match(record): (path, record) for path, record in side} for side in (before, after))
     alone = sorted(" ".join(key[:4]) for key in one.keys() ^ other.keys())
-    pairs = tuple(_pair(one[key], other[key]) for key in sorted(one.keys() & other.keys()))
-    if not pairs:
+    common = tuple(_pair(one[key], other[key]) for key in sorted(one.keys() & other.keys()))
+    if not common:
         raise InputError("the two sides have no cell in common (model, format, precision, target, mode and scenario)")
-    return Suite(pairs, tuple(alone))
+    return Suite(common, tuple(alone))
 
 
 def _finished(paths: Sequence[Path]) -> list[tuple[Path, Record]]:
@@ -152,7 +159,7 @@ def _match(record: Record) -> tuple[str, ...]:
 
 
 def _pair(first: tuple[Path, Record], second: tuple[Path, Record]) -> Compared:
-    floors = [noise_floor(results_of(path), record.cell) for path, record in (first, second)]
+    floors = [noise_floor(results_of(path), record.cell, apart=True) for path, record in (first, second)]
     known = [floor for floor in floors if floor is not None]
     sides = [_side(record) for _, record in (first, second)]
     medians = [[value / side.latency.batch for value in side.latency.trial_medians_ns] for side in sides]

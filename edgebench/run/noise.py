@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 from edgebench.analysis import stats
 from edgebench.bundle.manifest import read_bundle
 from edgebench.device.job import Pass
 from edgebench.errors import InputError
-from edgebench.run.interleave import interleaved, run_passes, whole
+from edgebench.run.interleave import Plan, interleaved, take_turns, whole
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, now, run_job
 from edgebench.schema import Interval, Noise, Target
@@ -21,18 +22,20 @@ def measure_noise(session: Session, subject: CellJob, comparisons: int) -> Noise
     Interrupted after two comparisons or more, it returns the noise of those.
     """
     ratios: list[float] = []
+    middles: list[float] = []
     names: tuple[str, ...] = ()
     cost: Interval | None = None
     try:
         for index in range(comparisons):
             label = f"measure the noise of {subject.cell.target}, comparison {index + 1} of {comparisons}"
-            one, other = run_passes(session, [subject, subject], interleaved(2, session.spec.trials), label)
-            middles = stats.medians(one.trials), stats.medians(other.trials)
-            ratios.append(stats.compare(*middles, paired=True, floor=None).ratio.value)
+            taken = take_turns(session, [subject, subject], Plan(session.turns, session.spec.trials), label)
+            ratios.append(taken.compare(0, 1, None).ratio.value)
+            middles.append(stats.interval(stats.medians(taken.measurements[0].trials)).value)
         names, cost = _meter_cost(session, subject)
     except KeyboardInterrupt:
         if len(ratios) < 2:
             raise
+    apart = [after / before for before, after in pairwise(middles[: len(ratios)])]
     return Noise(
         schema_version=1,
         target=subject.cell.target,
@@ -44,6 +47,8 @@ def measure_noise(session: Session, subject: CellJob, comparisons: int) -> Noise
         started_at=now(),
         ratios=tuple(ratios),
         floor=stats.noise_floor(ratios),
+        apart=tuple(apart),
+        apart_floor=stats.noise_floor(apart),
         meters=names,
         meter_cost=cost,
     )

@@ -25,6 +25,8 @@ class MeasureOptions:
     """Power meters in place of the target's own."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own options, over the target's."""
+    pairs: int | None = None
+    """Pairs of processes that a comparison takes; as the mode says unless given."""
 
 
 @dataclass(frozen=True)

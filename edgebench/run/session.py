@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +30,7 @@ from edgebench.run.outcome import CellOutcome, Name, RunResult, name_of
 from edgebench.run.plan import CellJob
 from edgebench.schema import (
     MODES,
+    TURNS,
     Accepts,
     Bundle,
     Cell,
@@ -44,6 +45,7 @@ from edgebench.schema import (
     Role,
     Scenario,
     Target,
+    TurnSpec,
 )
 from edgebench.store import records as records_
 from edgebench.store.key import cell_key
@@ -79,6 +81,12 @@ class Session:
     def spec(self) -> ModeSpec:
         """Return how long the mode measures."""
         return MODES[self.measure.mode]
+
+    @property
+    def turns(self) -> TurnSpec:
+        """Return how long the mode compares what takes turns, with as many pairs as are asked for."""
+        spec = TURNS.get(self.measure.mode, TURNS["strict"])
+        return spec if self.measure.pairs is None else replace(spec, pairs=self.measure.pairs)
 
     def device(self, target: Target) -> Device:
         """Connect to a target once."""

@@ -32,7 +32,7 @@ from edgebench.schema.bundle import (
     Parity,
     Placement,
 )
-from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
+from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, TurnSpec
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
     DatasetRef,
@@ -93,6 +93,7 @@ __all__ = [
     "PLACEMENT",
     "PYTHON",
     "RECORD_SCHEMA",
+    "TURNS",
     "USB",
     "WARMUP_SECONDS",
     "Accepts",
@@ -169,6 +170,7 @@ __all__ = [
     "TensorSpec",
     "Transport",
     "Trial",
+    "TurnSpec",
     "Values",
     "Variant",
     "Verdict",

@@ -126,3 +126,25 @@ MODES: dict[Mode, ModeSpec] = {
         trials=1, min_samples=64, min_seconds=600, cap_seconds=1200, window_seconds=1, idle_seconds=30, adaptive=False
     ),
 }
+
+
+@dataclass(frozen=True)
+class TurnSpec:
+    """How long a mode compares what takes turns; see docs/method.md."""
+
+    pairs: int
+    """Fresh processes of each side: the unit of inference."""
+    turns: int
+    """Of each process, half of them in either direction: an even number."""
+    cap_seconds: float
+    """Of one pair's turns, those of all sides together."""
+    seconds: float = 0.1
+    """Of samples in one turn, where an inference is not longer than that."""
+
+
+TURNS: dict[Mode, TurnSpec] = {
+    "quick": TurnSpec(pairs=6, turns=4, cap_seconds=3),
+    "standard": TurnSpec(pairs=12, turns=40, cap_seconds=50),
+    "strict": TurnSpec(pairs=20, turns=140, cap_seconds=300),
+}
+"""A comparison takes about as long as the mode's trials of both sides would."""

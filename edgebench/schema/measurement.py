@@ -17,6 +17,10 @@ class Window:
     begin_ns: int
     end_ns: int
     inferences: int
+    waited_ns: int | None = None
+    """turns: how long the process had waited for this one."""
+    waited_cpu_ns: int | None = None
+    """turns: what it used of the processor in that time; it should have slept."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Trial:
     steps: Sequence[Step] = ()
     rate: float | None = None
     """server: the highest rate that held the bound, queries per second."""
+    turns: int | None = None
+    """Number of the pass in which it took turns with others, window by window; None: it ran alone."""
     stages: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Parts of inferences taken after the samples, nanoseconds: an accelerator's host_to_device, compute, device_to_host."""
 

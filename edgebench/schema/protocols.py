@@ -252,6 +252,8 @@ class RuntimeModule(Protocol):
     """Names of the options that it takes."""
     RUNS: tuple[str, ...] = ()
     """Options that name a program."""
+    SINGLE: bool = False
+    """Whether one process at a time can use its device: no two take turns on it, window by window."""
     AS_WRITTEN: Mapping[str, Any] | None = None
     """Options by which it computes a quantized file as that is written; None: it knows one way alone."""
 

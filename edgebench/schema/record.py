@@ -137,11 +137,19 @@ class LoadGen(Frozen):
 class Comparison(Frozen):
     """Two cells' latency: whether they differ, and by how much."""
 
-    ratio: Interval = Field(description="second over first, with its 95 % interval over trials")
-    word: Literal["faster", "slower", "same"] = Field(description="what the second is")
+    ratio: Interval = Field(description="second over first, with its 95 % interval over pairs of processes, or over trials")
+    word: Literal["faster", "slower", "same", "inconclusive"] = Field(description="what the second is")
     threshold: float = Field(description="smaller shifts are never called different")
     floor: float | None = Field(None, description="the target's own noise, from `edgebench noise`; null: not measured")
-    paired: bool = Field(description="the trials were interleaved")
+    paired: bool = Field(description="the two ran in turn, window by window or trial by trial")
+    by: Literal["window", "trial", "record"] = Field(
+        "record", description="what alternated: windows of two live processes, trials, or nothing (records of their own time)"
+    )
+    why_by_trial: str = Field("", description="why trials alternated and not windows; empty: they did not, or nobody asked")
+    pairs: int | None = Field(None, description="pairs of processes, or trials of the side that has fewer")
+    detectable: float | None = Field(None, description="the shift that nine in ten such comparisons would find, a share of 1")
+    more_pairs: int | None = Field(None, description="inconclusive: about how many more pairs would decide; null: too many")
+    advice: str = Field("", description="inconclusive: what would decide it")
 
 
 class Noise(Frozen):
@@ -157,11 +165,18 @@ class Noise(Frozen):
     started_at: str
     ratios: tuple[float, ...] = Field(description="of each A/A comparison")
     floor: float = Field(description="the shift that 95 % of the comparisons stay under")
+    apart: tuple[float, ...] = Field((), description="of each comparison's median over the one's before it: nothing took turns")
+    apart_floor: float | None = Field(None, description="the shift that 95 % of those stay under, for records; null: not known")
     meters: tuple[str, ...] = Field((), description="power meters whose cost was measured beside it")
     meter_cost: Interval | None = Field(None, description="inference time with meters over without, less 1")
     sha256: str = ""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @property
+    def between_records(self) -> float:
+        """The shift that counts as none between records, which were taken at times of their own."""
+        return max(self.floor, self.apart_floor or 0.0)
 
 
 class Reason(Frozen):

@@ -36,10 +36,10 @@ def read_noise_file(path: Path) -> tuple[dict[str, Any], Noise]:
         raise RecordError(f"{path}: not a readable noise measurement ({error}); delete it and run `edgebench noise`") from error
 
 
-def noise_floor(results: Path, cell: Cell) -> float | None:
-    """Return the shift that a cell's device shows by itself, where that was measured."""
+def noise_floor(results: Path, cell: Cell, apart: bool = False) -> float | None:
+    """Return the shift that a cell's device shows by itself, where that was measured; `apart`: between different times."""
     noise = read_noise(results, cell.target, cell.device, cell.mode)
-    return None if noise is None else noise.floor
+    return None if noise is None else noise.between_records if apart else noise.floor
 
 
 def meter_cost(results: Path, cell: Cell) -> float | None:

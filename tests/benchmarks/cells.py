@@ -11,12 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgebench import ExportOptions, MeasureOptions, RunOptions, SourceOptions, api
+from edgebench.analysis import stats
 from edgebench.config import read_target
-from edgebench.run.interleave import interleaved
+from edgebench.run.interleave import Plan, interleaved, take_turns
 from edgebench.run.plan import CellJob
 from edgebench.run.prepare import tie_bundle
 from edgebench.run.session import Session, run_job
-from edgebench.schema import Measurement, ModeSpec, Scenario, Trial
+from edgebench.schema import Comparison, Measurement, ModeSpec, Scenario, Trial, TurnSpec
 
 DOUBLES = Path(__file__).parent.parent / "doubles"
 TARGET = """
@@ -42,6 +43,13 @@ REDUCED = ModeSpec(trials=5, min_samples=64, min_seconds=0.7, cap_seconds=10, wi
 """The mode standard, reduced: as many trials, each 0.7 s instead of 10 s, stopped by the counts alone."""
 
 
+TAKEN = TurnSpec(pairs=6, turns=4, cap_seconds=10, seconds=0.06)
+"""A comparison in turn, reduced to about nine seconds: the pairs and turns of the mode quick, each turn shorter."""
+FEWER = ModeSpec(trials=5, min_samples=20, min_seconds=0.3, cap_seconds=2, window_seconds=0.06, adaptive=False)
+"""Trials for a comparison trial by trial that samples each side about as long."""
+UNWARMED = Scenario(threads=1, warmup_seconds=0.05)
+
+
 def arguments(description: str | None) -> argparse.ArgumentParser:
     """Start a benchmark's command line."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -64,13 +72,17 @@ def bundle(folder: Path, architecture: str = "mobilenet_v3_small", size: int = 6
     return api.export(source, format=format, dataset="digits", options=there).folder
 
 
-def session(folder: Path, spec: ModeSpec = REDUCED) -> Session:
-    """Start a session whose mode is `spec`."""
+def session(folder: Path, spec: ModeSpec = REDUCED, taken: TurnSpec = TAKEN) -> Session:
+    """Start a session whose mode is `spec`, and in which comparisons are as `taken` says."""
 
     class Reduced(Session):
         @property
         def spec(self) -> ModeSpec:
             return spec
+
+        @property
+        def turns(self) -> TurnSpec:
+            return taken
 
     return Reduced(MeasureOptions("standard"), RunOptions(folder / "results", folder / "work"), lambda *_: None)
 
@@ -95,6 +107,25 @@ def pairs(opened: Session, first: CellJob, second: CellJob, comparisons: int) ->
         found.append((list(one.trials), list(other.trials)))
         progress(f"comparison {index + 1} of {comparisons}")
     return found
+
+
+def in_turn(opened: Session, first: CellJob, second: CellJob) -> Comparison:
+    """Compare two cells window by window; stops the benchmark where they cannot, or one fails."""
+    taken = take_turns(opened, [first, second], Plan(opened.turns, opened.spec.trials), "compare")
+    if taken.why_by_trial:
+        sys.exit(taken.why_by_trial)
+    return taken.compare(0, 1, None)
+
+
+def by_trial(pair: tuple[list[Trial], list[Trial]]) -> Comparison:
+    """Compare two cells whose trials alternated."""
+    return stats.compare(*map(stats.medians, pair), paired=True, floor=None)
+
+
+def share(found: Sequence[Comparison], *words: str) -> str:
+    """Say how many comparisons ended with these words."""
+    count = sum(each.word in words for each in found)
+    return f"{count} of {len(found)}" + (f" ({100 * count / len(found):.0f} %)" if found else "")
 
 
 def checked(found: Sequence[Measurement]) -> Sequence[Measurement]:

@@ -33,6 +33,8 @@ class Runtime:
         self.count += 1
         if self.fault == "killed" and self.job["pass"] == "trial" and self.job["trial"] == 1 and self.count == 5:
             os.kill(os.getpid(), 9)
+        if self.fault == "killed in turns" and self.job["cell"] == 1 and self.count > 180:
+            os.kill(os.getpid(), 9)
         time.sleep(self.seconds)
         return feed
 

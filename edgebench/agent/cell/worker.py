@@ -4,15 +4,16 @@ import base64
 import importlib
 import json
 import os
+import queue
 import sys
 import time
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from .. import clock, plugins
 from ..events import Events
 from ..facts import cores
 from ..hangup import when_host_leaves
-from . import memory
+from . import memory, turns
 from .heartbeat import Heartbeat
 from .loop import Loop, calls_per_sample, median, sample, warm_up
 from .outputs import outputs
@@ -37,16 +38,18 @@ def check_options(runtime: str, given: Dict[str, Any], known: Sequence[str]) -> 
 class Worker(object):
     """A job, its runtime, and the stage it has come to."""
 
-    def __init__(self, job: Dict[str, Any], events: Events) -> None:
+    def __init__(self, job: Dict[str, Any], events: Events, tokens: "queue.Queue[bytes]") -> None:
         self.job = job
         self.events = events
+        self.tokens = tokens
+        """What the supervisor says while the pass goes on."""
         self.stage = "import"
         if job["affinity"] is not None:
             pin(job["affinity"])
         self.threads = job["threads"] or cores()
-        module = plugins.load("runtimes", job["runtime"])
-        check_options(job["runtime"], job["options"], getattr(module, "OPTIONS", ()))
-        self.runtime = module.Runtime(job)
+        self.module = plugins.load("runtimes", job["runtime"])
+        check_options(job["runtime"], job["options"], getattr(self.module, "OPTIONS", ()))
+        self.runtime = self.module.Runtime(job)
         self.offers = plugins.offers(self.runtime)
         self.serial = job["batch"] > 1 and not job["dynamic_batch"]
 
@@ -174,12 +177,9 @@ def resident(worker: Worker) -> None:
     )
 
 
-def trial(worker: Worker) -> None:
-    """Load, warm up, and take samples as the scenario asks."""
-    job, mode, events = worker.job, worker.job["mode"], worker.events
-    if "take" in worker.offers:
-        timed_by_itself(worker)
-        return
+def opened(worker: Worker) -> List[Any]:
+    """Load, prepare the inputs and answer once, and say how long each took; returns the inputs."""
+    job = worker.job
     load_ns = worker.load()
     worker.stage = "prepare"
     inputs: List[Any] = []
@@ -189,27 +189,44 @@ def trial(worker: Worker) -> None:
         inputs.append(worker.prepare(raw))
         prepare_ns.append((clock.now_ns() - begin) // len(raw))
     worker.stage = "first inference"
-    infer = worker.infer
     begin = clock.now_ns()
-    outputs = infer(inputs[0])
+    outputs = worker.infer(inputs[0])
     first_ns = clock.now_ns() - begin
     scores_ns = []
     for _ in job["buffers"]:
         begin = clock.now_ns()
         worker.runtime.scores(outputs)
         scores_ns.append((clock.now_ns() - begin) // (1 if worker.serial else job["batch"]))
-    events.emit("loaded", load_ns=load_ns, first_ns=first_ns, prepare_ns=prepare_ns, scores_ns=scores_ns)
+    worker.events.emit("loaded", load_ns=load_ns, first_ns=first_ns, prepare_ns=prepare_ns, scores_ns=scores_ns)
+    return inputs
+
+
+def warmed(worker: Worker, inputs: List[Any], window_seconds: float) -> Tuple[Loop, Dict[str, Any]]:
+    """Warm up; returns the loop and what is to be said of the warm-up."""
     worker.stage = "warm-up"
-    scenario = job["scenario"]
-    loop = Loop(infer, inputs, int(1e9 / scenario["rate"]) if scenario["rate"] else 0, int((scenario["idle_ms"] or 0) * 1e6))
-    warm, settled = warm_up(loop, mode["window_seconds"], mode["warmup_seconds"])
-    serving = scenario["kind"] == "server"
-    if not loop.paced and not serving:
+    job, mode, scenario = worker.job, worker.job["mode"], worker.job["scenario"]
+    period_ns = int(1e9 / scenario["rate"]) if scenario["rate"] else 0
+    loop = Loop(worker.infer, inputs, period_ns, int((scenario["idle_ms"] or 0) * 1e6))
+    warm, settled = warm_up(loop, window_seconds, mode["warmup_seconds"])
+    if not loop.paced and scenario["kind"] != "server":
         loop.calls = calls_per_sample(warm, clock.describe()["cost_ns"])
-    events.emit("warm", warmup_ns=list(warm), settled=settled, calls_per_sample=loop.calls, batch=job["batch"])
+    said = {"warmup_ns": list(warm), "settled": settled, "calls_per_sample": loop.calls, "batch": job["batch"]}
+    return loop, said
+
+
+def trial(worker: Worker) -> None:
+    """Load, warm up, and take samples as the scenario asks."""
+    job, mode, events = worker.job, worker.job["mode"], worker.events
+    if "take" in worker.offers:
+        timed_by_itself(worker)
+        return
+    inputs = opened(worker)
+    loop, said = warmed(worker, inputs, mode["window_seconds"])
+    events.emit("warm", **said)
     worker.stage = "samples"
-    if serving:
-        serve(worker, inputs, median(warm[-64:]))
+    scenario = job["scenario"]
+    if scenario["kind"] == "server":
+        serve(worker, inputs, median(said["warmup_ns"][-64:]))
         return
     share = loop.calls * job["batch"]
     precise = sample(
@@ -225,6 +242,17 @@ def trial(worker: Worker) -> None:
     if "stages" in worker.offers:
         worker.stage = "stages"
         events.emit("stages", stages=worker.runtime.stages(inputs))
+
+
+def turn(worker: Worker) -> None:
+    """Load and warm up, then take a window of samples whenever it is this side's turn."""
+    turns.check(worker)
+    inputs = opened(worker)
+    loop, said = warmed(worker, inputs, worker.job["turns"]["seconds"])
+    turns.rest()
+    worker.events.emit("warm", **said)
+    worker.stage = "samples"
+    turns.take(worker, loop, loop.calls * worker.job["batch"])
 
 
 def timed_by_itself(worker: Worker) -> None:
@@ -275,6 +303,7 @@ PASSES = {
     "outputs": outputs,
     "memory": resident,
     "trial": trial,
+    "turns": turn,
     "loadgen": loadgen,
     "profile": profile,
 }
@@ -284,10 +313,11 @@ def main() -> int:
     """Run the pass that the job on standard input names."""
     events = Events()
     job = json.loads(sys.stdin.readline())
-    when_host_leaves(lambda: os._exit(3))
+    tokens: "queue.Queue[bytes]" = queue.Queue()
+    when_host_leaves(lambda: os._exit(3), tokens.put)
     worker = None
     try:
-        worker = Worker(job, events)
+        worker = Worker(job, events, tokens)
         PASSES[job["pass"]](worker)
     except Exception as error:
         reason = "%s: %s" % (type(error).__name__, " ".join(str(error).split()))

@@ -22,7 +22,7 @@ def snapshot(root: str = "/", pid: Optional[int] = None, programs: bool = False)
     """
     found = {"t_ns": now_ns()}
     found.update(_processor(root))
-    found.update(_worker(root, pid))
+    found.update(worker(root, pid))
     found.update(_memory(root))
     found.update(_clocks(root))
     found.update(graphics.gpu(root))
@@ -45,7 +45,7 @@ def _processor(root: str) -> Dict[str, Any]:
     }
 
 
-def _worker(root: str, pid: Optional[int]) -> Dict[str, Any]:
+def worker(root: str, pid: Optional[int]) -> Dict[str, Any]:
     """Read how long the worker's threads ran, and how long they waited for a core that others used."""
     ran, waited, known = 0, 0, False
     for path in glob.glob(os.path.join(root, "proc/%d/task/*/schedstat" % pid)) if pid else ():

@@ -22,6 +22,8 @@ TOO_NEW = (2, 12)
 SYSTEM = "/usr/lib/python3/dist-packages"
 DEVICE = re.compile(r"(usb|pci)?(:\d+)?")
 OPTIONS = ("device", "rebuilt")
+SINGLE = True
+"""The library opens the device for one process alone."""
 
 
 def version() -> Optional[str]:

@@ -18,7 +18,7 @@ Made by `edgebench leaderboard` from the records beside it, and from nothing els
 ● marks rows that no other row beats in metric, latency and size at once.
 Δ is the difference to the same model in torch FP32; reduction and retained compare with the teacher in FP32.
 Latency is one inference, batch 1 unless said otherwise, host tensor to host tensor; p50 is the median over trials.
-Rows that share a rank do not differ by more than 2 % or the device's own noise, whichever is larger.
+Rows were not measured in turn, and tie readily: unless all of their ratio's interval lies beyond 2 % and the device's noise.
 """
 MARKUP = re.compile(r"[\\|*~`\[\]]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
 BEGINNING = re.compile(r"(?:[-+]|#{1,6})(?: |$)|-{3,}$")
