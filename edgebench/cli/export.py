@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from edgebench.cli import console, options
+
+if TYPE_CHECKING:
+    from edgebench.schema import Bundle
 
 
 @options.grouped
@@ -60,8 +63,9 @@ def command(
     console.say(
         f"{result.folder}: {bundle.size_bytes / 2**20:.2f} MiB{' (as before)' if result.cached else ''}; parity on "
         f"{parity.samples} {parity.source} samples{by}: {agree}"
-        f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
+        f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}{_metric(bundle)}"
     )
+    console.warn(bundle.warnings)
     if bundle.details.get("weight_bits") == 7:
         from edgebench.analysis.processor import WEIGHTS
 
@@ -72,3 +76,17 @@ def command(
             f"normalised with mean {spec.mean} and std {spec.std}, {'taken from the data' if dataset else 'as for ImageNet'}; "
             "if it was trained with others, give --mean and --std"
         )
+
+
+def _metric(bundle: Bundle) -> str:
+    """Say how good the file is on the parity samples, beside what naming the commonest class gives."""
+    from edgebench.analysis import metrics
+
+    parity = bundle.parity
+    if parity is None or parity.metric is None:
+        return ""
+    name = metrics.headline(bundle.model.task)
+    beside = (
+        "" if parity.commonest is None or name != "accuracy" else f" (the commonest class alone: {100 * parity.commonest:.1f} %)"
+    )
+    return f"; {name} {100 * parity.metric:.1f} %{beside}"

@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -90,6 +90,8 @@ class Dataset:
     files: Callable[[str], Sequence[Path]] | None = None
     passed: int = 0
     geometry: Geometry | None = None
+    at_hand: set[str] = field(default_factory=set)
+    """The splits that were read."""
 
     def hashes(self) -> dict[str, str]:
         """Hash every split."""
@@ -113,15 +115,17 @@ def open_dataset(ref: DatasetRef) -> Dataset:
         raise DataError(f"{ref}: is of the task {opened.task}, which judges nothing; name another task")
     for note in opened.notes:
         warnings.warn(f"{ref.name}: {note}", DataWarning, stacklevel=2)
-    read = cache(partial(_read, ref, opened.task, len(opened.classes), opened.read))
-    return Dataset(ref, **{**opened._asdict(), "read": read})
+    at_hand: set[str] = set()
+    read = cache(partial(_read, ref, opened.task, len(opened.classes), opened.read, at_hand))
+    return Dataset(ref, **{**opened._asdict(), "read": read}, at_hand=at_hand)
 
 
-def _read(ref: DatasetRef, task: str, classes: int, read: Callable[[str], Split], name: str) -> Split:
+def _read(ref: DatasetRef, task: str, classes: int, read: Callable[[str], Split], at_hand: set[str], name: str) -> Split:
     with _one_line(ref):
         split = read(name)
         if wrong := tasks.wrong(task, split.labels, classes):
             raise DataError(f"{ref}: its {name} split is not of the task {task} with {classes} classes: {wrong}")
+        at_hand.add(name)
         return split
 
 
