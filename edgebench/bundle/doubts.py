@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
+from edgebench import tasks
 from edgebench.analysis import chance, metrics
+from edgebench.analysis.heads import logits
+from edgebench.analysis.order import Order, better_order, named
 from edgebench.bundle.samples import Array
 from edgebench.data._warnings import of_data
 from edgebench.schema import Bundle, Calibration, Model, Parity, Warned
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
 FEW = 64
 """Of fewer samples an agreement of 99.5 % cannot be told from one of 95 %."""
 RANDOM = "random-weights"
+SHOWN = 100
+"""Of more classes not all names are printed."""
 
 
 def of_file(parity: Parity | None, calibration: Calibration | None) -> list[Warned]:
@@ -33,14 +39,30 @@ def of_file(parity: Parity | None, calibration: Calibration | None) -> list[Warn
 
 
 def of_scores(model: Model, labels: Array, scores: Array) -> list[Warned]:
-    """Warn of metrics near chance; scores [n, columns] as the file gives them."""
+    """Warn of classes that are in another order, or of metrics near chance; scores [n, columns] as the file gives them."""
     if not metrics.headline(model.task) or not len(labels):
         return []
+    decided = tasks.load(model.task).decisions(logits(model.task, scores, model.head))
+    order = better_order(labels, decided, len(model.classes)) if labels.ndim == decided.ndim == 1 else None
+    if order is not None:
+        return [Warned(kind="class-order", text=_told(order, model.classes))]
     found = metrics.evaluate(model.task, labels, scores, model.head)
     told = chance.near_chance(model.task, labels, found, len(model.classes))
     if told and model.lineage.recipe == RANDOM:
         return [Warned(kind=each.kind, text=f"{each.text.partition(': ')[0]}: its weights are random") for each in told]
     return told
+
+
+def _told(order: Order, classes: tuple[str, ...]) -> str:
+    """Say that the outputs' classes are in another order, in which, and how that is mended."""
+    text = (
+        f"the outputs' classes are in another order than the data set's: accuracy {100 * order.before:.1f} % as they stand, "
+        f"{100 * order.after:.1f} % (p = {order.p:.1g}) where outputs 0, 1, 2, … are {named(order, classes, SHOWN)}"
+    )
+    if len(classes) > SHOWN:
+        return f"{text}; write all names into a file, one a line in the outputs' order, and give --classes-file FILE"
+    line = " ".join(shlex.quote(classes[index]) for index in order.classes)
+    return f"{text}; to mend it: printf '%s\\n' {line} > classes.txt, then --classes-file classes.txt"
 
 
 def of_test(bundle: Bundle, data: Dataset, scores: Array) -> list[Warned]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgebench.cli import console, options
+from edgebench.cli import console, files, options
 
 if TYPE_CHECKING:
     from edgebench.schema import Bundle
@@ -20,6 +21,7 @@ def command(
     network: options.SourceGroup,
     ranges: options.CalibrationGroup,
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8, … as the format has them.")] = "fp32",
+    scale: files.Scale = files.SCALE,
     dataset: Annotated[str | None, typer.Option(help="For parity, and for int8 calibration.")] = None,
     target: Annotated[str, typer.Option(help="Whose limits to keep: a target's name or YAML file.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),
@@ -43,10 +45,10 @@ def command(
     }
     with console.progress() as progress:
         result = api.export(
-            network.read(source, trust),
+            replace(network.read(source, trust), scale=files.scale_of(scale)),
             format=format,
             precision=precision,
-            dataset=dataset,
+            dataset=network.dataset(dataset),
             target=target,
             options=ExportOptions(out, ranges.read(), dynamic_batch, goals),
             progress=progress,

@@ -55,7 +55,7 @@ def command(
             bundle=sources,
             target=options.devices(target, host, fleet, trust),
             only=only,
-            dataset=dataset,
+            dataset=file.dataset(dataset),
             measure=MeasureOptions(mode, changes, options.meters(meter), options.assigned(option, "compute_units=CPU_ONLY")),
             options=RunOptions(results, work, repeat, dry_run, resume, reconnect, accept_new_host_key, trust),
             progress=progress,

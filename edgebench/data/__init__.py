@@ -20,6 +20,8 @@ from edgebench.errors import DataError, DataWarning, EdgebenchError
 from edgebench.schema import DatasetRef
 
 SPLITS = ("train", "val", "test")
+ORDER = "classes"
+"""An option of every data set: a file that says the order of the classes."""
 MAX_CLASSES = 100_000
 """Of any data set; a stray label must not become as many classes as its number is large."""
 
@@ -105,12 +107,17 @@ class Dataset:
 def open_dataset(ref: DatasetRef) -> Dataset:
     """Open a data set by name; `DataError` where it is missing or not what it claims."""
     plugin = plugins.load("edgebench.data", ref.name, "data set")
-    known = set(plugin.OPTIONS)
+    known = {*plugin.OPTIONS, ORDER}
     unknown = sorted(set(ref.options) - known)
     if unknown:
         raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
+    ours = ORDER in ref.options and ORDER not in plugin.OPTIONS
     with _one_line(ref):
-        opened = Opened(*plugin.load(ref.options))
+        opened = Opened(*plugin.load({key: value for key, value in ref.options.items() if not ours or key != ORDER}))
+        if ours:
+            from edgebench.data._order import in_order_of
+
+            opened = in_order_of(opened, str(ref.options[ORDER]), ref)
     if not tasks.load(opened.task).HEADLINE:
         raise DataError(f"{ref}: is of the task {opened.task}, which judges nothing; name another task")
     for note in opened.notes:
