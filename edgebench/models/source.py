@@ -108,7 +108,8 @@ def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
     digest = models.source_digest(source.architecture or "")
     stated += [digest] if digest else []
     stated += [source.weights] if source.weights else []
-    stated += [{"head": source.head, "scale": source.scale}] if source.head or source.scale else []
+    stated += [f"head {source.head}"] if source.head else []
+    stated += [f"scale {source.scale}"] if source.scale else []
     return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
