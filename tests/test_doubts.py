@@ -275,7 +275,7 @@ def test_the_order_of_a_file_holds_for_every_data_set(tmp_path: Path) -> None:
     plain, turned = (open_images(read_dataset(text)) for text in ("digits", f"digits,classes={names}"))
     assert turned.classes == tuple("9876543210")
     assert (turned.read("test").labels == 9 - plain.read("test").labels).all()
-    many = {f"{name}_labels": np.eye(3, dtype=np.int64)[np.arange(60) % 3] for name in ("train", "val")}
+    many: dict[str, Any] = {f"{name}_labels": np.eye(3, dtype=np.int64)[np.arange(60) % 3] for name in ("train", "val")}
     many = {name: np.concatenate([rows[:-1], [[1, 1, 0]]]) for name, rows in many.items()}
     path = tmp_path / "many.npz"
     arrays(path, 60, **many, test_labels=many["val_labels"], train_images=np.zeros((60, 8, 8), np.uint8))

@@ -258,8 +258,9 @@ def test_a_file_with_a_data_set_has_the_accuracy_of_its_own_outputs() -> None:
 
 def test_head_and_placing_of_a_file_are_kept_with_it(tmp_path: Path) -> None:
     path, target, made_of = made.convolution(tmp_path / "net.onnx", (1, 1, 8, 8)), read_target("cpu"), tmp_path / "data.npz"
-    split = {"images": np.zeros((20, 9, 12), np.uint8), "labels": np.arange(20) % 10}
-    np.savez(made_of, **{f"{name}_{part}": value for name in ("train", "val", "test") for part, value in split.items()})
+    split: dict[str, Any] = {"images": np.zeros((20, 9, 12), np.uint8), "labels": np.arange(20) % 10}
+    whole: dict[str, Any] = {f"{name}_{part}": value for name in ("train", "val", "test") for part, value in split.items()}
+    np.savez(made_of, **whole)
     group = files.FileGroup(head="sigmoid", resize="shortest:9+crop:8", classes_file=tmp_path / "names.txt")
     (tmp_path / "names.txt").write_text("\n".join("9876543210"))
     data = open_images(read_dataset(group.dataset(f"medmnist:{made_of}") or ""))
@@ -287,8 +288,9 @@ def test_head_and_placing_of_a_file_are_kept_with_it(tmp_path: Path) -> None:
 
 def test_one_score_of_two_classes_is_taken_of_a_file(tmp_path: Path) -> None:
     path, split = made.convolution(tmp_path / "net.onnx", (1, 1, 8, 8), 1), {"images": np.zeros((20, 8, 8), np.uint8)}
-    arrays = {f"{name}_images": split["images"] for name in ("train", "val", "test")}
-    np.savez(tmp_path / "two.npz", **arrays, **{f"{name}_labels": np.arange(20) % 2 for name in ("train", "val", "test")})
+    arrays: dict[str, Any] = {f"{name}_images": split["images"] for name in ("train", "val", "test")}
+    arrays |= {f"{name}_labels": np.arange(20) % 2 for name in ("train", "val", "test")}
+    np.savez(tmp_path / "two.npz", **arrays)
     data = open_images(read_dataset(f"medmnist:{tmp_path / 'two.npz'},task=binary"))
     brought = import_.read(FileOptions(path), read_target("cpu"), data, trust=False)
     assert import_.bundle_of(brought, tmp_path / "bundle", lambda *_: ())[0].scored == "scores"
