@@ -52,6 +52,8 @@ def _profile(name_or_path: str, check: Check) -> Profile:
             raise ProfileError(f"{name_or_path}: model {model.name!r} is its own teacher; name another model")
         if (model.recipe is None) == (model.checkpoint is None):
             raise ProfileError(f"{name_or_path}: model {model.name!r} wants either a recipe or a checkpoint")
+        if model.checkpoint is None and model.head is not None:
+            raise ProfileError(f"{name_or_path}: model {model.name!r}: head belongs to a checkpoint; recipes train logits")
     return profile
 
 

@@ -153,6 +153,19 @@ def test_of_raw_and_averaged_weights_the_user_chooses(
         open_source(source(tmp_path / "b.pt", weights="ema"), digits)
 
 
+@pytest.mark.parametrize("names", [("model.", "ema."), ("online_model.", "ema_model."), ("", "model_ema.module.")])
+def test_raw_and_averaged_weights_in_one_state_dict_are_told_apart(
+    names: tuple[str, str], tmp_path: Path, trained: tuple[dict[str, Any], float], digits: Dataset
+) -> None:
+    weights, right = trained
+    both = {**prefixed(names[0])(garbled(weights)), **prefixed(names[1])(weights), f"{names[1]}decay": torch.tensor(0.999)}
+    torch.save({"state_dict": {**both, "step": torch.tensor(7)}}, tmp_path / "a.pt")
+    with pytest.raises(CheckpointError, match=r"--weights ema or --weights raw"):
+        open_source(source(tmp_path / "a.pt"), digits)
+    assert accuracy(open_source(source(tmp_path / "a.pt", weights="ema"), digits)[1](), digits) == pytest.approx(right, abs=0.01)
+    assert accuracy(open_source(source(tmp_path / "a.pt", weights="raw"), digits)[1](), digits) < 20
+
+
 def test_a_stem_that_fits_by_shape_and_not_by_function_is_asked_for(
     tmp_path: Path, trained: tuple[dict[str, Any], float], digits: Dataset
 ) -> None:

@@ -256,6 +256,46 @@ def test_a_file_with_a_data_set_has_the_accuracy_of_its_own_outputs() -> None:
         edgebench.run(bundle=[made.linear(Path("plain.onnx"))], dataset="digits")
 
 
+def test_head_and_placing_of_a_file_are_kept_with_it(tmp_path: Path) -> None:
+    path, target, made_of = made.convolution(tmp_path / "net.onnx", (1, 1, 8, 8)), read_target("cpu"), tmp_path / "data.npz"
+    split: dict[str, Any] = {"images": np.zeros((20, 9, 12), np.uint8), "labels": np.arange(20) % 10}
+    whole: dict[str, Any] = {f"{name}_{part}": value for name in ("train", "val", "test") for part, value in split.items()}
+    np.savez(made_of, **whole)
+    group = files.FileGroup(head="sigmoid", resize="shortest:9+crop:8", classes_file=tmp_path / "names.txt")
+    (tmp_path / "names.txt").write_text("\n".join("9876543210"))
+    data = open_images(read_dataset(group.dataset(f"medmnist:{made_of}") or ""))
+    brought = import_.read(group.read(path), target, data, trust=False)
+    bundle, _ = import_.bundle_of(brought, tmp_path / "bundle", lambda *_: ())
+    spec = bundle.model.preprocessing
+    assert bundle.model.head == "sigmoid" and bundle.model.classes == tuple("9876543210")
+    assert (spec.resize, spec.height, spec.width) == ("shortest:9+crop:8", 8, 8)
+    plain = import_.read(FileOptions(path), target, data, trust=False)
+    assert plain.key != brought.key and "head" not in plain.options.image.keyed()
+    with pytest.raises(InputError, match=r"takes 8 × 8, and .* ends at 4 × 4: its images would be resized twice"):
+        other = open_images(read_dataset(f"medmnist:{made_of},resize=fit,size=4"))
+        import_.bundle_of(import_.read(FileOptions(path), target, other, False), tmp_path / "other", lambda *_: ())
+    for group, dataset, said in (
+        (files.FileGroup(classes_file=Path("n")), None, "--classes-file n: is the order of a data set's classes"),
+        (files.FileGroup(resize="fit"), None, "--resize fit: is of a data set's images"),
+        (files.FileGroup(resize="fit"), "digits,resize=pad", "--dataset says resize= already"),
+        (files.FileGroup(classes_file=Path("a,b")), "digits", "no comma may stand in it"),
+    ):
+        with pytest.raises(InputError, match=said):
+            group.dataset(dataset)
+    with pytest.raises(InputError, match="is logits, softmax or sigmoid"):
+        files.FileGroup(head="tanh").read(path)
+
+
+def test_one_score_of_two_classes_is_taken_of_a_file(tmp_path: Path) -> None:
+    path, split = made.convolution(tmp_path / "net.onnx", (1, 1, 8, 8), 1), {"images": np.zeros((20, 8, 8), np.uint8)}
+    arrays: dict[str, Any] = {f"{name}_images": split["images"] for name in ("train", "val", "test")}
+    arrays |= {f"{name}_labels": np.arange(20) % 2 for name in ("train", "val", "test")}
+    np.savez(tmp_path / "two.npz", **arrays)
+    data = open_images(read_dataset(f"medmnist:{tmp_path / 'two.npz'},task=binary"))
+    brought = import_.read(FileOptions(path), read_target("cpu"), data, trust=False)
+    assert import_.bundle_of(brought, tmp_path / "bundle", lambda *_: ())[0].scored == "scores"
+
+
 def test_pixels_become_what_scale_mean_and_deviation_say() -> None:
     from edgebench.agent.runtimes import preprocess
     from edgebench.bundle import images as images_

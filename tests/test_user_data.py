@@ -127,6 +127,19 @@ def test_torchvisions_preset_is_the_weights_own_transform() -> None:
         assert chosen and np.abs(made - transform(image).numpy()).max() <= 1.01 / 255 / min(geometry.std or ())
 
 
+def test_ultralytics_preset_scales_the_shorter_side_and_cuts_the_middle_out() -> None:
+    geometry, _ = read_geometry({"preset": "ultralytics:64"})
+    for size in ODD:
+        image = colours(*size)
+        share = 64 / min(image.size)
+        wide, high = (64 if side == min(image.size) else int(side * share) for side in image.size)
+        left, top = round((wide - 64) / 2), round((high - 64) / 2)
+        right = image.resize((wide, high), Image.Resampling.BILINEAR).crop((left, top, left + 64, top + 64))
+        assert np.abs(place(image, geometry).astype(int) - np.asarray(right)).max() <= 1, size
+    spec = {**vars(geometry), "channels": 3, "layout": "nchw"}
+    assert np.allclose(preprocess.apply(np.full((1, 64, 64, 3), 51, np.uint8), spec), 0.2)  # 0…1, and no more
+
+
 def test_hugging_faces_preset_is_the_processors_own_transform(tmp_path: Path) -> None:
     from edgebench.data._torchvision import load_torchvision
 
@@ -406,6 +419,33 @@ def test_arrays_that_cannot_be_told_are_refused_in_one_line(tmp_path: Path, chan
         for name in SPLITS:
             data.read(name)
     assert str(caught.value).isprintable()
+
+
+@QUIET
+@pytest.mark.parametrize("sides", [(31, 47), (97, 60)])
+def test_arrays_come_to_their_size_by_torchvisions_own_transform(tmp_path: Path, sides: tuple[int, int]) -> None:
+    from edgebench.data._torchvision import load_torchvision
+
+    load_torchvision()
+    from torchvision import transforms
+
+    images = np.stack([np.asarray(colours(*sides, seed)) for seed in range(20)])
+    np.savez(tmp_path / "own.npz", **each(lambda name, _, y: {f"{name}_images": images, f"{name}_labels": y}))
+    right = transforms.Compose([transforms.Resize(40), transforms.CenterCrop(32)])
+    data = opened(f"medmnist:{tmp_path / 'own.npz'},resize=shortest:40+crop:32")
+    for made, image in zip(data.read("test").images, images, strict=True):
+        assert np.abs(made.astype(int) - np.asarray(right(Image.fromarray(image)))).max() <= 1
+    spec = preprocessing(data, InputPlan(size=32), False)
+    assert (spec.resize, spec.height) == ("shortest:40+crop:32", 32)
+    assert (preprocess.apply(data.read("test").images, {**spec.model_dump(), "mean": (0,) * 3, "std": (1,) * 3}) * 255).transpose(
+        0, 2, 3, 1
+    ) == pytest.approx(data.read("test").images, abs=1e-3)  # they are not resized a second time
+    with pytest.raises(InputError, match="came to their size otherwise"):
+        check_placed(spec, opened(f"medmnist:{tmp_path / 'own.npz'},resize=stretch,size=32"))
+    with pytest.raises(InputError, match="resized twice"):
+        preprocessing(data, InputPlan(size=64), False)
+    with pytest.raises(DataError, match="comes in sizes of its own; leave resize out"):
+        opened("medmnist:pathmnist,resize=fit")
 
 
 # ---------------------------------------------------------------- normalisation

@@ -7,6 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from edgebench.analysis import metrics
+from edgebench.bundle.doubts import of_scores
 from edgebench.bundle.parity import outputs_of
 from edgebench.bundle.samples import given
 from edgebench.data import Dataset
@@ -39,6 +40,9 @@ def check_accuracy(network: Network, data: Dataset | None, percent: float) -> fl
     scores = next(iter(outputs_of(network, given(network.model.inputs, Path(), test.images)).values()))
     found = 100 * metrics.evaluate(network.model.task, test.labels, scores, network.model.head)["accuracy"]
     if abs(found - percent) > ROUNDED + 100 / len(test):
+        order = [each.text for each in of_scores(network.model, test.labels, scores) if each.kind == "class-order"]
+        if order:
+            raise CheckpointError(f"{network.model.name}: {percent:g} % is claimed; {order[0]}")
         raise CheckpointError(
             f"{network.model.name}: accuracy {found:.1f} % on {len(test)} test samples, {percent:g} % is claimed; "
             "compare --mean and --std, --size, the order of classes, and the architecture's stem with its training"

@@ -15,12 +15,14 @@ import numpy as np
 
 from edgebench import plugins, tasks
 from edgebench.agent.runtimes import preprocess
+from edgebench.bundle import doubts
 from edgebench.bundle.closeness import judge
 from edgebench.bundle.manifest import list_files, read_bundle, write_manifest
 from edgebench.bundle.parity import check_agreement, compare, compare_run, parity_samples, torch_outputs
 from edgebench.bundle.predict import predictions
 from edgebench.bundle.samples import Array, given
 from edgebench.config import with_limits
+from edgebench.data._warnings import of_data
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
 from edgebench.models import source_digest
@@ -204,7 +206,10 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     with (staging / "parity.npz").open("wb") as stream:
         indices = np.array(found.chosen, np.int64)
         np.savez(stream, indices=indices, reference=found.reference[0], outputs=found.outputs[0])
-    update = {"parity": found.parity, "parity_samples": found.chosen, "files": list_files(staging)}
+    warnings = doubts.of_file(found.parity, calibration)
+    if order.dataset is not None and found.labels is not None:
+        warnings += [*doubts.of_scores(order.model, found.labels, found.outputs[0]), *of_data(order.dataset)]
+    update = {"parity": found.parity, "parity_samples": found.chosen, "warnings": tuple(warnings), "files": list_files(staging)}
     return write_manifest(staging, bundle.model_copy(update=update))
 
 
@@ -218,6 +223,8 @@ class Judged:
     """Of each output [n, …], as of the reference."""
     chosen: tuple[int, ...]
     """Which samples of the test split."""
+    labels: Array | None
+    """Theirs."""
 
 
 def judge_file(order: Order, network: Network, folder: Path, bundle: Bundle, made: Exported, target: Target) -> Judged:
@@ -242,7 +249,7 @@ def judge_file(order: Order, network: Network, folder: Path, bundle: Bundle, mad
     parity = parity.model_copy(update={"runtime": runtime, **dataclasses.asdict(close)})
     if as_run is not None:
         parity = parity.model_copy(update={"as_run": compare_run(order.model, reference, outputs, as_run, labels)})
-    return Judged(parity, reference, outputs, chosen)
+    return Judged(parity, reference, outputs, chosen, labels)
 
 
 def request_of(order: Order, network: Network) -> ExportRequest[Limits]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from edgebench.bundle import shapes
 from edgebench.errors import InputError, UnknownName
 from edgebench.schema import Input, Preprocessing, TensorSpec
-from edgebench.schema.file import FileDescription
 
 if TYPE_CHECKING:
     from edgebench.bundle.import_file import FileOptions
@@ -31,10 +30,19 @@ class ImageOptions:
     """Where the channels are; by the shape unless given."""
     output: str | None = None
     """Which output holds the scores, where there are several."""
+    head: str | None = None
+    """What the scores are: logits, softmax or sigmoid; looked at unless given."""
+
+    def keyed(self) -> dict[str, Any]:
+        """Return what a bundle's key holds of it."""
+        return {name: value for name, value in vars(self).items() if name != "head" or value is not None}
 
 
-def with_image(options: FileOptions, described: FileDescription, inputs: Sequence[Input]) -> tuple[Input, ...]:
-    """Let a data set's images go into the one input that takes images; `InputError` where none or several do."""
+def with_image(options: FileOptions, inputs: Sequence[Input], data: Dataset) -> tuple[Input, ...]:
+    """Let a data set's images go into the one input that takes images; `InputError` where none or several do.
+
+    Also where they were brought to another size than the input's, as they would be resized twice.
+    """
     path, image = options.path, options.image
     taken = [each for each in inputs if _place(each.shape, image.layout) is not None]
     if len(taken) != 1:
@@ -46,10 +54,8 @@ def with_image(options: FileOptions, described: FileDescription, inputs: Sequenc
     [chosen] = taken
     if chosen.shape[0] != 1:
         raise InputError(f"{path}: takes {chosen.shape[0]} images at once; accuracy is judged one by one, export it with batch 1")
-    return tuple(
-        each.model_copy(update={"preprocessing": _spec(options, each), "values": None}) if each is chosen else each
-        for each in inputs
-    )
+    update = {"preprocessing": _placed(options, _spec(options, chosen), data), "values": None}
+    return tuple(each.model_copy(update=update) if each is chosen else each for each in inputs)
 
 
 def _place(shape: Sequence[int], layout: str | None) -> int | None:
@@ -78,6 +84,20 @@ def _spec(options: FileOptions, given: Input) -> Preprocessing:
     )
 
 
+def _placed(options: FileOptions, spec: Preprocessing, data: Dataset) -> Preprocessing:
+    """Say how the data set has brought its images to the input's size, where it was told."""
+    shown = data.geometry
+    if shown is None:
+        return spec
+    if (shown.height, shown.width) != (spec.height, spec.width):
+        raise InputError(
+            f"{options.path}: takes {spec.height} × {spec.width}, and {data.ref} ends at {shown.height} × {shown.width}: its "
+            f"images would be resized twice; give the data set size={spec.height}x{spec.width}, or a crop that ends there"
+        )
+    told = {"resize": shown.resize, "interpolation": shown.interpolation, "antialias": shown.antialias}
+    return spec.model_copy(update=told)
+
+
 def _each(options: FileOptions, name: str, given: tuple[float, ...] | None, channels: int, usual: float) -> tuple[float, ...]:
     if given is not None and len(given) not in (1, channels):
         raise InputError(f"{options.path}: --{name} has {len(given)} numbers for {channels} channels; give one, or one for each")
@@ -95,7 +115,7 @@ def scored_output(options: FileOptions, outputs: Sequence[TensorSpec], data: Dat
     width = 1
     for size in chosen.shape[1:]:
         width *= size
-    if width != len(data.classes):
+    if width != len(data.classes) and (width, len(data.classes)) != (1, 2):
         raise InputError(
             f"{options.path}: output {chosen.name} {list(chosen.shape)} has {width} scores, "
             f"{data.ref} has {len(data.classes)} classes; give the data set that it was trained on, in the order of its classes"

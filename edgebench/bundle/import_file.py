@@ -138,7 +138,7 @@ def read(options: FileOptions, target: Target, data: Dataset | None, trust: bool
         "arrays": {name: [values_.digest(array), list(array.shape)] for name, array in sorted(arrays.items())},
         "carry": dict(given.carry),
         "golden": None if right is None else right.key(),
-        "dataset": None if data is None else [str(data.ref), data.read("test").sha256, vars(options.image)],
+        "dataset": None if data is None else [str(data.ref), data.read("test").sha256, options.image.keyed()],
     }
     return Brought(options, described, accepts, data, tensors, given, arrays, right, sha256_json(asked))
 
@@ -253,10 +253,11 @@ def _copy(brought: Brought, staging: Path) -> str:
 def _draft(brought: Brought, entry: str, inputs: tuple[Input, ...]) -> Bundle:
     described, data = brought.described, brought.data
     if data is not None:
-        inputs = with_image(brought.options, described, inputs)
+        inputs = with_image(brought.options, inputs, data)
     known = shapes.description(described)
     said = {key: str(known[key])[:200] for key in ("imgsz", "stride", "task", "version", "author") if known.get(key)}
     custom = {"custom_operators": [str(each) for each in described.custom[:20]]} if described.custom else {}
+    said_of = {} if brought.options.image.head is None else {"head": brought.options.image.head}
     model = Model(
         name=brought.name,
         architecture="file",
@@ -265,7 +266,7 @@ def _draft(brought: Brought, entry: str, inputs: tuple[Input, ...]) -> Bundle:
         inputs=inputs,
         sha256=next(iter(_hashes(brought.options.path, described).values())),
         parameters=described.parameters,
-        lineage=Lineage(recipe=IMPORTED, dataset=None if data is None else data.ref),
+        lineage=Lineage(recipe=IMPORTED, options=said_of, dataset=None if data is None else data.ref),
     )
     return Bundle(
         schema_version=BUNDLE_SCHEMA,

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgebench.agent import facts
 from edgebench.agent.runtimes import preprocess
-from edgebench.analysis import metrics, processor
+from edgebench.analysis import chance, metrics, processor
 from edgebench.analysis.heads import head_of
 from edgebench.bundle.samples import Array, digest, given, made
 from edgebench.device.job import counted
@@ -85,9 +85,9 @@ def compare(model: Model, reference: Sequence[Array], outputs: Sequence[Array], 
     for before, after in zip(reference, outputs, strict=True):
         _check_form(model, before, after)
     decided = bool(metrics.headline(model.task))
-    metric = drop = None
+    metric = drop = commonest = None
     if labels is not None and decided:
-        headline = metrics.headline(model.task)
+        headline, commonest = metrics.headline(model.task), chance.commonest(model.task, labels)
         say_head(model, reference[0])
         both = [metrics.evaluate(model.task, labels, scores[0], model.head) for scores in (reference, outputs)]
         first, then = (each.get(headline) for each in both)
@@ -102,6 +102,7 @@ def compare(model: Model, reference: Sequence[Array], outputs: Sequence[Array], 
         near_ties=metrics.near_ties(model.task, reference[0], outputs[0], model.head) if decided else None,
         metric=metric,
         metric_drop=drop,
+        commonest=commonest,
     )
 
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from edgebench.schema import Progress
+    from edgebench.schema import Progress, Warned
 
 
 def say(text: str = "", flush: bool = False) -> None:
@@ -188,3 +188,9 @@ def _bar() -> Iterator[Progress]:
             bars.update(tasks[lane], description=what, completed=done, total=total)
 
         yield report
+
+
+def warn(found: Iterable[Warned], whose: str = "") -> None:
+    """Print why to look twice at numbers, a line each."""
+    for each in found:
+        complain(f"{whose}{each.text}")

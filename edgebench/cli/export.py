@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgebench.cli import console, options
+from edgebench.cli import console, files, options
+
+if TYPE_CHECKING:
+    from edgebench.schema import Bundle
 
 
 @options.grouped
@@ -17,6 +21,7 @@ def command(
     network: options.SourceGroup,
     ranges: options.CalibrationGroup,
     precision: Annotated[str, typer.Option(help="fp32, fp16, int8, … as the format has them.")] = "fp32",
+    scale: files.Scale = files.SCALE,
     dataset: Annotated[str | None, typer.Option(help="For parity, and for int8 calibration.")] = None,
     target: Annotated[str, typer.Option(help="Whose limits to keep: a target's name or YAML file.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),
@@ -40,10 +45,10 @@ def command(
     }
     with console.progress() as progress:
         result = api.export(
-            network.read(source, trust),
+            replace(network.read(source, trust), scale=files.scale_of(scale)),
             format=format,
             precision=precision,
-            dataset=dataset,
+            dataset=network.dataset(dataset),
             target=target,
             options=ExportOptions(out, ranges.read(), dynamic_batch, goals),
             progress=progress,
@@ -60,8 +65,9 @@ def command(
     console.say(
         f"{result.folder}: {bundle.size_bytes / 2**20:.2f} MiB{' (as before)' if result.cached else ''}; parity on "
         f"{parity.samples} {parity.source} samples{by}: {agree}"
-        f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}"
+        f"max |Δ| {parity.max_abs:.2g}, cosine {parity.cosine:.5f}{drop}{_metric(bundle)}"
     )
+    console.warn(bundle.warnings)
     if bundle.details.get("weight_bits") == 7:
         from edgebench.analysis.processor import WEIGHTS
 
@@ -72,3 +78,17 @@ def command(
             f"normalised with mean {spec.mean} and std {spec.std}, {'taken from the data' if dataset else 'as for ImageNet'}; "
             "if it was trained with others, give --mean and --std"
         )
+
+
+def _metric(bundle: Bundle) -> str:
+    """Say how good the file is on the parity samples, beside what naming the commonest class gives."""
+    from edgebench.analysis import metrics
+
+    parity = bundle.parity
+    if parity is None or parity.metric is None:
+        return ""
+    name = metrics.headline(bundle.model.task)
+    beside = (
+        "" if parity.commonest is None or name != "accuracy" else f" (the commonest class alone: {100 * parity.commonest:.1f} %)"
+    )
+    return f"; {name} {100 * parity.metric:.1f} %{beside}"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from edgebench.cli import options
 from edgebench.cli.options import real_numbers
 from edgebench.errors import InputError
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from edgebench.bundle.import_file import FileOptions
 
 T = TypeVar("T")
+SCALE = "0..1"
+Scale = Annotated[str, typer.Option(help="What the pixels 0 and 255 become, before --mean is taken off: 0..1, -1..1, 0..255.")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,7 @@ class FeedGroup:
         list[str] | None, typer.Option(help="Files: what goes into an input, NAME=16000 or NAME=FILE.npy or .npz; repeatable.")
     ] = None
     carry: Annotated[list[str] | None, typer.Option(help="Files: an output fed back, INPUT=OUTPUT; repeatable.")] = None
-    scale: Annotated[str, typer.Option(help="Files: what the pixels 0 and 255 become.")] = "0..1"
+    scale: Scale = SCALE
     layout: Annotated[str | None, typer.Option(help="Files: nchw or nhwc; by where the channels are unless given.")] = None
 
     @property
@@ -71,13 +74,24 @@ class FileGroup(FeedGroup):
     mean: Annotated[str | None, typer.Option(help="Files: taken off each channel of images, in the units of --scale.")] = None
     std: Annotated[str | None, typer.Option(help="Files: each channel is divided by it, after --mean.")] = None
     output: Annotated[str | None, typer.Option(help="Files: the output that holds the scores, where there are several.")] = None
+    head: options.Head = None
+    classes_file: options.ClassesFile = None
+    resize: options.Resize = None
+
+    def dataset(self, text: str | None) -> str | None:
+        """Say to a data set how its images are placed, in which order its classes are."""
+        if text is None and self.classes_file is not None:
+            raise InputError(f"--classes-file {self.classes_file}: is the order of a data set's classes; give --dataset")
+        return options.placed(text, self.classes_file, self.resize)
 
     def read(self, path: Path, several: bool = False, **image: Any) -> FileOptions:
         """Collect what is said of a file; `InputError` where something cannot be read."""
         if self.name is not None and several:
             raise InputError(f"--name {self.name}: names one file's model, and these are several")
         mean, std = real_numbers("--mean", self.mean), real_numbers("--std", self.std)
-        found = super().read(path, several, task=self.task, mean=mean, std=std, output=self.output, **image)
+        options.check_head(self.head)
+        said = {"task": self.task, "mean": mean, "std": std, "output": self.output, "head": self.head}
+        found = super().read(path, several, **said, **image)
         return dataclasses.replace(found, name=self.name, golden=self.golden, rtol=self.rtol, atol=self.atol)
 
 
@@ -112,6 +126,11 @@ def ends(text: str) -> tuple[float, float]:
         return interval(text.replace("..", ":"))
     except ValueError as error:
         raise InputError(f"--scale {text}: not what 0 and 255 become, for instance 0..1, -1..1 or 0..255") from error
+
+
+def scale_of(text: str) -> tuple[float, float] | None:
+    """Read --scale of a network; None where it says what is usual."""
+    return None if text == SCALE else ends(text)
 
 
 def value(text: str) -> Any:

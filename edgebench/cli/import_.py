@@ -25,11 +25,11 @@ def command(
     from edgebench.bundle.kinds import expanded
 
     paths = [Path(text) for text in expanded(what)]
-    made = []
+    data, made = file.dataset(dataset), []
     for given in told_apart([file.read(path, len(paths) > 1) for path in paths]):
         with console.progress() as progress:
             made.append(
-                api.import_file(given, out=out, target=device.read(), dataset=dataset, trust=device.trust, progress=progress)
+                api.import_file(given, out=out, target=device.read(), dataset=data, trust=device.trust, progress=progress)
             )
     if json:
         content = [

@@ -147,6 +147,16 @@ class ScenarioGroup(PaceGroup):
     loadgen: LoadGen = None
 
 
+Head = Annotated[str | None, typer.Option(help="What it returns: logits, softmax or sigmoid; looked at unless given.")]
+ClassesFile = Annotated[
+    Path | None, typer.Option(help="The classes in the order of the scores: a name a line, a JSON list, class_to_idx, data.yaml.")
+]
+Resize = Annotated[
+    str | None,
+    typer.Option(help="How images came to their size in training: stretch, fit, pad, pad:114 or shortest:256+crop:224."),
+]
+
+
 @dataclasses.dataclass(frozen=True)
 class SourceGroup:
     """What a checkpoint does not say of itself."""
@@ -162,22 +172,28 @@ class SourceGroup:
     output: Annotated[str | None, typer.Option(help="Which output holds the scores, by name or index, if there are several.")] = (
         None
     )
-    head: Annotated[str | None, typer.Option(help="What it returns: logits, softmax or sigmoid; looked at unless given.")] = None
+    head: Head = None
     weights: Annotated[str | None, typer.Option(help="ema or raw, where a checkpoint holds averaged weights too.")] = None
     expect_accuracy: Annotated[
         float | None, typer.Option(help="Percent that a network must have on the test split, for instance 94.5.")
     ] = None
+    classes_file: ClassesFile = None
+    resize: Resize = None
+
+    def dataset(self, text: str | None) -> str | None:
+        """Say to a data set how its images are placed, in which order its classes are."""
+        return placed(text, self.classes_file, self.resize, self.size)
 
     def read(self, text: str, trust: bool) -> SourceOptions:
         """Read what is said of a source; `InputError` where numbers are none."""
         from edgebench.models.source import SourceOptions
 
-        if self.head not in (None, "logits", "softmax", "sigmoid"):
-            raise InputError(f"--head {self.head}: is logits, softmax or sigmoid")
+        check_head(self.head)
         if self.weights not in (None, "ema", "raw"):
             raise InputError(f"--weights {self.weights}: is ema or raw")
         numbers = {option: real_numbers(f"--{option}", vars(self)[option]) for option in ("mean", "std")}
-        return SourceOptions(text, **{**vars(self), **numbers}, trust=trust)
+        said = {name: value for name, value in vars(self).items() if name != "resize"}
+        return SourceOptions(text, **{**said, **numbers}, trust=trust)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +239,32 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
 def _option(name: str, default: Any, annotation: Any) -> inspect.Parameter:
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def check_head(head: str | None) -> None:
+    """Raise `InputError` for a head that there is not."""
+    if head not in (None, "logits", "softmax", "sigmoid"):
+        raise InputError(f"--head {head}: is logits, softmax or sigmoid")
+
+
+def placed(dataset: str | None, classes_file: Path | None, resize: str | None, size: int | None = None) -> str | None:
+    """Add options to a data set that the command line has as its own; `InputError` where they cannot be told so."""
+    given = {} if resize is None else {"resize": resize}
+    if resize is not None and size is not None and "crop" not in resize and ",size=" not in (dataset or ""):
+        given["size"] = str(size)
+    if classes_file is not None and dataset is not None:
+        given["classes"] = str(classes_file)
+    if dataset is None:
+        if resize is not None:
+            raise InputError(f"--resize {resize}: is of a data set's images; give --dataset")
+        return None
+    for key, value in given.items():
+        option = {"classes": "--classes-file", "size": "--size"}.get(key, "--resize")
+        if "," in value:
+            raise InputError(f"{option} {value}: no comma may stand in it; rename the file")
+        if f",{key}=" in dataset:
+            raise InputError(f"{option} {value}: --dataset says {key}= already; leave one of them out")
+    return ",".join([dataset, *(f"{key}={value}" for key, value in given.items())])
 
 
 def parts(text: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -50,16 +51,19 @@ def command(
     missed: GoalMissed | None = None
     wanted = QuantizeOptions(search, by, max_degradation, minutes, samples, out, ranges.read(), samples_file)
     given: Any = network.read(source, device.trust)
+    strange = [option for option in feed.given if option != "--scale"]
     if source.endswith(".onnx"):
-        given = feed.read(Path(source), mean=given.mean, std=given.std)
-    elif feed.given:
-        raise InputError(f"{feed.given[0]}: belongs to a model file, and {source} is none")
+        given = feed.read(Path(source), mean=given.mean, std=given.std, head=given.head)
+    elif strange:
+        raise InputError(f"{strange[0]}: belongs to a model file, and {source} is none")
+    else:
+        given = replace(given, scale=files.scale_of(feed.scale))
     with console.progress() as progress:
         try:
             result = api.quantize(
                 given,
                 format=format,
-                dataset=dataset,
+                dataset=network.dataset(dataset),
                 target=device.read(),
                 options=wanted,
                 measure=MeasureOptions(mode, cores.scenario()),

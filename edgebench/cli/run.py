@@ -55,7 +55,7 @@ def command(
             bundle=sources,
             target=options.devices(target, host, fleet, trust),
             only=only,
-            dataset=dataset,
+            dataset=file.dataset(dataset),
             measure=MeasureOptions(mode, changes, options.meters(meter), options.assigned(option, "compute_units=CPU_ONLY")),
             options=RunOptions(results, work, repeat, dry_run, resume, reconnect, accept_new_host_key, trust),
             progress=progress,
@@ -93,13 +93,37 @@ def _print_outcome(result: RunResult, results: Path) -> None:
         rows.append({**_name(cell), "state": cell.state, **_numbers(cell.record)})
         failed += [_failure(cell, cell.record)] if cell.state == "failed" else []
     console.print_table("Cells", rows, right=("metric %", "p50 ms", "per second", "size MiB"))
-    for line in filter(None, (_advice(result), *failed)):
+    for line in filter(None, (*_commonest(result), _advice(result), *failed)):
         console.say(line)
+    _warn(result)
     where = shlex.quote(str(results))
     console.say(f"{len(rows) - len(failed)} of {len(rows)} cells have a result; `edgebench leaderboard {where}` compares them")
     if failed:
         names = f"`edgebench results list {where} --where verdict=failed` names their records"
         console.say(f"{len(failed)} failed; {names}, and the same command tries them again")
+
+
+def _commonest(result: RunResult) -> list[str]:
+    """Say beside accuracies what naming the commonest class gives, once for each data set."""
+    judged = [(record.cell.dataset, record.accuracy) for record in result.records if record.accuracy is not None]
+    found = {
+        f"{data}: always naming the commonest class has accuracy {100 * accuracy.commonest:.1f} % of {accuracy.samples} samples"
+        for data, accuracy in judged
+        if accuracy.commonest is not None
+    }
+    return sorted(found)
+
+
+def _warn(result: RunResult) -> None:
+    """Print each warning once, with the cells that it is of where those are not all."""
+    cells: dict[str, list[str]] = {}
+    judged = [record for record in result.records if record.status == "done"]
+    for record in judged:
+        for each in record.warnings:
+            cells.setdefault(each.text, []).append(f"{record.cell.model} {record.cell.format} {record.cell.precision}")
+    for text, names in cells.items():
+        whose = f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: "
+        console.complain(f"{'' if len(names) == len(judged) > 1 else whose}{text}")
 
 
 def _advice(result: RunResult) -> str:

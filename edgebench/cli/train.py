@@ -39,7 +39,8 @@ def command(
         )
     model = models.read_model(folder)
     if json:
-        console.print_json({"folder": str(folder), **model.model_dump(mode="json")})
+        console.print_json({"folder": str(folder), "warnings": [], **model.model_dump(mode="json")})
     else:
         found = ", ".join(f"{key} {value:g}" for key, value in model.metrics.items())
         console.say(f"{folder}: {model.name}, {model.parameters / 1e6:.2f} M parameters, {found}")
+        console.warn(model.warnings)

@@ -6,7 +6,7 @@ import hashlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +20,8 @@ from edgebench.errors import DataError, DataWarning, EdgebenchError
 from edgebench.schema import DatasetRef
 
 SPLITS = ("train", "val", "test")
+ORDER = "classes"
+"""An option of every data set: a file that says the order of the classes."""
 MAX_CLASSES = 100_000
 """Of any data set; a stray label must not become as many classes as its number is large."""
 
@@ -90,6 +92,8 @@ class Dataset:
     files: Callable[[str], Sequence[Path]] | None = None
     passed: int = 0
     geometry: Geometry | None = None
+    at_hand: set[str] = field(default_factory=set)
+    """The splits that were read."""
 
     def hashes(self) -> dict[str, str]:
         """Hash every split."""
@@ -103,25 +107,32 @@ class Dataset:
 def open_dataset(ref: DatasetRef) -> Dataset:
     """Open a data set by name; `DataError` where it is missing or not what it claims."""
     plugin = plugins.load("edgebench.data", ref.name, "data set")
-    known = set(plugin.OPTIONS)
+    known = {*plugin.OPTIONS, ORDER}
     unknown = sorted(set(ref.options) - known)
     if unknown:
         raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
+    ours = ORDER in ref.options and ORDER not in plugin.OPTIONS
     with _one_line(ref):
-        opened = Opened(*plugin.load(ref.options))
+        opened = Opened(*plugin.load({key: value for key, value in ref.options.items() if not ours or key != ORDER}))
+        if ours:
+            from edgebench.data._order import in_order_of
+
+            opened = in_order_of(opened, str(ref.options[ORDER]), ref)
     if not tasks.load(opened.task).HEADLINE:
         raise DataError(f"{ref}: is of the task {opened.task}, which judges nothing; name another task")
     for note in opened.notes:
         warnings.warn(f"{ref.name}: {note}", DataWarning, stacklevel=2)
-    read = cache(partial(_read, ref, opened.task, len(opened.classes), opened.read))
-    return Dataset(ref, **{**opened._asdict(), "read": read})
+    at_hand: set[str] = set()
+    read = cache(partial(_read, ref, opened.task, len(opened.classes), opened.read, at_hand))
+    return Dataset(ref, **{**opened._asdict(), "read": read}, at_hand=at_hand)
 
 
-def _read(ref: DatasetRef, task: str, classes: int, read: Callable[[str], Split], name: str) -> Split:
+def _read(ref: DatasetRef, task: str, classes: int, read: Callable[[str], Split], at_hand: set[str], name: str) -> Split:
     with _one_line(ref):
         split = read(name)
         if wrong := tasks.wrong(task, split.labels, classes):
             raise DataError(f"{ref}: its {name} split is not of the task {task} with {classes} classes: {wrong}")
+        at_hand.add(name)
         return split
 
 

@@ -1,4 +1,4 @@
-"""How a folder's images come to one size: as a data set's options say, or as a library's own description of its weights does."""
+"""How images come to one size: as a data set's options say, or as a library's own description of its weights does."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ def read_geometry(options: Mapping[str, str | int | bool]) -> tuple[Geometry, bo
     if preset is not None:
         wrong = next((name for name in OPTIONS if name != "preset" and name in options), None)
         if wrong is not None:
-            raise DataError(f"image-folder: preset={preset} says what {wrong} is; leave one of them out")
+            raise DataError(f"--dataset: preset={preset} says what {wrong} is; leave one of them out")
         return _preset(preset), True
     height, width = _sides(options)
     resize = text_option(options, "resize") or "fit"
     if not re.fullmatch(RESIZE, resize):
-        raise DataError(f"image-folder: resize={resize} is none of stretch, fit, pad, pad:114, shortest:256+crop:224; give one")
+        raise DataError(f"--dataset: resize={resize} is none of stretch, fit, pad, pad:114, shortest:256+crop:224; give one")
     if "crop" in resize:
         sides = [int(side) for side in resize.rpartition(":")[2].split("x")]
         if "size" in options and (sides[0], sides[-1]) != (height, width):
-            raise DataError(f"image-folder: resize={resize} does not end at size={options['size']}; leave size out")
+            raise DataError(f"--dataset: resize={resize} does not end at size={options['size']}; leave size out")
         height, width = sides[0], sides[-1]
     interpolation = text_option(options, "interpolation") or "bilinear"
     if interpolation not in INTERPOLATIONS:
-        raise DataError(f"image-folder: interpolation={interpolation} is none of {', '.join(INTERPOLATIONS)}; give one")
+        raise DataError(f"--dataset: interpolation={interpolation} is none of {', '.join(INTERPOLATIONS)}; give one")
     antialias = str(options.get("antialias", "true")).lower()
     if antialias not in ("true", "false", "1", "0"):
-        raise DataError(f"image-folder: antialias={antialias} is neither true nor false; give one of them")
+        raise DataError(f"--dataset: antialias={antialias} is neither true nor false; give one of them")
     return Geometry(height, width, resize, interpolation, antialias in ("true", "1")), chosen
 
 
@@ -82,6 +82,18 @@ def place(image: Any, geometry: Geometry) -> NDArray[np.uint8]:
     return np.asarray(preprocess.cut(scaled[None], corner, (geometry.height, geometry.width), fill)[0])
 
 
+def place_arrays(images: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
+    """Bring images [n, h, w, 1 or 3] to their size, as `place` does; `DataError` for volumes."""
+    from PIL import Image
+
+    if images.ndim != 4:
+        raise DataError(f"volumes {list(images.shape[1:])} are not resized; leave size and resize out")
+    made = np.empty((len(images), geometry.height, geometry.width, images.shape[3]), dtype=np.uint8)
+    for index, pixels in enumerate(images):
+        made[index] = place(Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]), geometry)
+    return made
+
+
 # ---------------------------------------------------------------- presets
 
 
@@ -90,7 +102,7 @@ def _preset(text: str) -> Geometry:
     library, _, rest = text.partition(":")
     readers = {"torchvision": _torchvision, "timm": _timm, "hf": _hugging_face, "ultralytics": _ultralytics}
     if library not in readers:
-        raise DataError(f"image-folder: preset={text}: known are torchvision:NAME, timm:NAME, hf:FOLDER and ultralytics:SIZE")
+        raise DataError(f"--dataset: preset={text}: known are torchvision:NAME, timm:NAME, hf:FOLDER and ultralytics:SIZE")
     return readers[library](rest)
 
 
@@ -107,7 +119,7 @@ def _torchvision(name: str) -> Geometry:
         found = Geometry(crop, crop, f"shortest:{resize}+crop:{crop}", mode, True, tuple(made.mean), tuple(made.std))
     except (ValueError, KeyError, AttributeError) as error:
         known = "give a classifier's name, and its weights if not the default ones: torchvision:resnet50.IMAGENET1K_V1"
-        raise DataError(f"image-folder: preset=torchvision:{name}: {described(error)}; {known}") from error
+        raise DataError(f"--dataset: preset=torchvision:{name}: {described(error)}; {known}") from error
     return found
 
 
@@ -123,15 +135,15 @@ def _timm(name: str) -> Geometry:
             raise MissingExtra(f"preset=timm:{name}", "timm", "timm") from error
         found: Any = timm.get_pretrained_cfg(name)
         if found is None:
-            raise DataError(f"image-folder: preset=timm:{name}: timm knows no such model; give its name, or a JSON file")
+            raise DataError(f"--dataset: preset=timm:{name}: timm knows no such model; give its name, or a JSON file")
         config = found.to_dict()
     _, height, width = config.get("input_size", (3, 224, 224))
     share, mode = float(config.get("crop_pct") or 0.875), config.get("crop_mode") or "center"
     if mode not in ("center", "squash") or height != width:
-        raise DataError(f"image-folder: preset=timm:{name}: crop_mode {mode} of {height} × {width} is not known; give resize=…")
+        raise DataError(f"--dataset: preset=timm:{name}: crop_mode {mode} of {height} × {width} is not known; give resize=…")
     scaled = math.floor(height / share)
     if mode == "squash" and scaled != height:
-        raise DataError(f"image-folder: preset=timm:{name}: squashed to {scaled} and cut to {height}; give resize=stretch")
+        raise DataError(f"--dataset: preset=timm:{name}: squashed to {scaled} and cut to {height}; give resize=stretch")
     resize = "stretch" if mode == "squash" else f"shortest:{scaled}+crop:{height}"
     return _checked(name, Geometry(height, width, resize, str(config.get("interpolation") or "bicubic"), True, *_norm(config)))
 
@@ -159,14 +171,14 @@ def _hugging_face(folder: str) -> Geometry:
         resize = f"shortest:{int(size['shortest_edge'])}+crop-floor:{height}x{width}"
         return _checked(folder, Geometry(height, width, resize, mode, True, *norm))
     if "height" not in size or config.get("do_center_crop") or config.get("do_resize") is False:
-        raise DataError(f"image-folder: preset=hf:{folder}: its size {size} ends at no one size; give resize=… instead")
+        raise DataError(f"--dataset: preset=hf:{folder}: its size {size} ends at no one size; give resize=… instead")
     return _checked(folder, Geometry(int(size["height"]), int(size["width"]), "stretch", mode, True, *norm))
 
 
 def _ultralytics(size: str) -> Geometry:
     """Take what Ultralytics' classifiers see: the shorter side scaled to the size, the middle, no normalisation."""
     if size and not (size.isdecimal() and 0 < int(size) <= MAX_SIDE):
-        raise DataError(f"image-folder: preset=ultralytics:{size}: no size in pixels; give ultralytics:224")
+        raise DataError(f"--dataset: preset=ultralytics:{size}: no size in pixels; give ultralytics:224")
     side = int(size or 224)
     return Geometry(side, side, f"shortest:{side}+crop:{side}", "bilinear", True, (0.0,) * 3, (1.0,) * 3)
 
@@ -179,7 +191,7 @@ def _norm(config: Mapping[str, Any]) -> tuple[tuple[float, ...] | None, tuple[fl
 def _checked(name: str, geometry: Geometry) -> Geometry:
     if geometry.interpolation not in INTERPOLATIONS or not re.fullmatch(RESIZE, geometry.resize):
         known = ", ".join(INTERPOLATIONS)
-        raise DataError(f"image-folder: preset of {name}: its interpolation is none of {known}; give resize=… instead")
+        raise DataError(f"--dataset: preset of {name}: its interpolation is none of {known}; give resize=… instead")
     return geometry
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections import Counter
@@ -13,30 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.agent.runtimes import preprocess
-from edgebench.data import SPLITS, Dataset, Split
+from edgebench.data import SPLITS, Dataset
+from edgebench.data._doubles import Duplicates, duplicates
 from edgebench.data._files import inside
 from edgebench.data._images import MAX_PIXELS, pixel_limit, read_header
+from edgebench.data._warnings import by_class, few, missing, shared
 
-FEW = 200
-"""With fewer test samples an accuracy is uncertain by several points: 3.5 with 200, at 90 % (Wilson's interval is ± 4)."""
-SIDE, NEAR_BITS, NEAR_LEVELS = 16, 10, 4.0
-"""Near duplicates differ in so many of 64 bits of a difference hash, and by so many levels of 255 in the mean, at most."""
-MOST_ALIKE = 200
-"""Of images with equal parts of hashes; more are as plain as each other, and not compared."""
-SHOWN = 5
 CELL, MOST_ROWS, PER_SPLIT = 64, 20, 4
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """Samples of one split that stand in another (or again in the same), by hash, or nearly."""
-
-    first: str
-    second: str
-    exact: int
-    near: int
-    examples: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -69,8 +51,9 @@ def survey(data: Dataset) -> Survey:
     """Read every split and look at it."""
     splits = {name: data.read(name) for name in SPLITS}
     modes, sizes, transparent = _headers(data)
-    counts = {name: _counts(split, data.classes) for name, split in splits.items()}
-    duplicates = _duplicates(data, splits)
+    counts = {name: by_class(split, data.classes) for name, split in splits.items()}
+    doubled = duplicates(data, splits)
+    warned = (*shared(doubled), *missing(counts), *few(len(splits["test"])))
     return Survey(
         str(data.ref),
         data.task,
@@ -81,15 +64,9 @@ def survey(data: Dataset) -> Survey:
         dict(sizes.most_common()),
         data.passed,
         data.notes,
-        duplicates,
-        _warnings(data, counts, splits, duplicates, transparent),
+        doubled,
+        (*(each.text for each in warned), *_seen_through(data, transparent)),
     )
-
-
-def _counts(split: Split, classes: tuple[str, ...]) -> dict[str, int]:
-    labels = split.labels
-    found = labels.sum(axis=0) if labels.ndim == 2 else np.bincount(labels, minlength=len(classes))
-    return dict(zip(classes, map(int, found), strict=False))
 
 
 def _headers(data: Dataset) -> tuple[Counter[str], Counter[str], int]:
@@ -109,115 +86,10 @@ def _headers(data: Dataset) -> tuple[Counter[str], Counter[str], int]:
     return modes, sizes, transparent
 
 
-def _warnings(
-    data: Dataset,
-    counts: dict[str, dict[str, int]],
-    splits: dict[str, Split],
-    duplicates: tuple[Duplicates, ...],
-    transparent: int,
-) -> tuple[str, ...]:
-    found = []
-    for each in duplicates:
-        if each.first != each.second and "test" in (each.first, each.second):
-            other = each.second if each.first == "test" else each.first
-            what = f"{each.exact} test images stand in {other} too, and {each.near} nearly"
-            found.append(f"{what}: a metric on them says little of new images; for instance {' and '.join(each.examples[0])}")
-    for name, classes in counts.items():
-        if missing := [label for label, count in classes.items() if not count]:
-            found.append(f"{name} has no sample of {', '.join(missing[:SHOWN])}{', …' if len(missing) > SHOWN else ''}")
-    if len(splits["test"]) < FEW:
-        found.append(f"only {len(splits['test'])} test samples: fewer than {FEW} carry no accuracy to a few points")
-    if transparent:
-        behind = data.ref.options.get("background", "white")
-        found.append(f"{transparent} images have transparent pixels, laid on {behind}; option background=none drops transparency")
-    return tuple(found)
-
-
-# ---------------------------------------------------------------- duplicates
-
-
-def _duplicates(data: Dataset, splits: dict[str, Split]) -> tuple[Duplicates, ...]:
-    names = [(name, index) for name, split in splits.items() for index in range(len(split))]
-    exact = [
-        hashlib.blake2b(split.images[i].tobytes(), digest_size=16).digest()
-        for split in splits.values()
-        for i in range(len(split))
-    ]
-    pairs: dict[tuple[int, int], bool] = {}
-    groups: dict[bytes, list[int]] = {}
-    for position, digest in enumerate(exact):
-        groups.setdefault(digest, []).append(position)
-    again = {position for group in groups.values() for position in group[1:]}
-    for group in groups.values():
-        pairs.update(dict.fromkeys(_of_group(group, names), True))
-    if all(split.images.ndim == 4 for split in splits.values()):
-        thumbs = np.concatenate([_thumbnails(split.images) for split in splits.values()])
-        alone = [position for position in range(len(names)) if position not in again]
-        pairs.update({pair: False for pair in _near(thumbs, alone) if pair not in pairs})
-    return _summed(data, names, pairs)
-
-
-def _of_group(group: list[int], names: list[tuple[str, int]]) -> list[tuple[int, int]]:
-    """Pair the first of each split with those of the others, and the first of a split with its copies."""
-    first: dict[str, int] = {}
-    pairs = []
-    for position in group:
-        split = names[position][0]
-        pairs += [(other, position) for name, other in first.items()]
-        first.setdefault(split, position)
-    return pairs
-
-
-def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Shrink to 16 × 16 in grey: float32 [n, 16, 16]."""
-    spec = {"height": SIDE, "width": SIDE, "channels": 1}
-    parts = [preprocess.resized(images[start : start + 256], spec)[..., 0] for start in range(0, len(images), 256)]
-    return np.concatenate(parts).astype(np.float32)
-
-
-def _near(thumbs: NDArray[np.float32], positions: list[int]) -> list[tuple[int, int]]:
-    """Find pairs whose difference hashes (N. Krawetz 2013) and thumbnails are nearly the same."""
-    small = thumbs.reshape(len(thumbs), 8, 2, 8, 2).mean(axis=(2, 4))
-    bits = np.concatenate([small, small[:, :, :1]], axis=2)
-    hashes = np.packbits((bits[:, :, 1:] > bits[:, :, :-1]).reshape(len(thumbs), 64), axis=1)
-    bands = np.ascontiguousarray(hashes).view(np.uint16)
-    found = set()
-    for band in range(4):
-        groups: dict[int, list[int]] = {}
-        for position in positions:
-            groups.setdefault(int(bands[position, band]), []).append(position)
-        for group in groups.values():
-            if 1 < len(group) <= MOST_ALIKE:
-                found |= _close(np.array(group), hashes, thumbs)
-    return sorted(found)
-
-
-def _close(group: NDArray[np.int64], hashes: NDArray[np.uint8], thumbs: NDArray[np.float32]) -> set[tuple[int, int]]:
-    apart = np.bitwise_count(hashes[group][:, None] ^ hashes[group][None]).sum(axis=2)
-    first, second = np.nonzero(np.triu(apart <= NEAR_BITS, 1))
-    levels = np.abs(thumbs[group[first]] - thumbs[group[second]]).mean(axis=(1, 2))
-    kept = levels <= NEAR_LEVELS
-    return {(int(one), int(other)) for one, other in zip(group[first[kept]], group[second[kept]], strict=True)}
-
-
-def _summed(data: Dataset, names: list[tuple[str, int]], pairs: dict[tuple[int, int], bool]) -> tuple[Duplicates, ...]:
-    """Count, by pairs of splits, how many samples of the later one have a double in the earlier one."""
-    found: dict[tuple[str, str], dict[int, bool]] = {}
-    examples: dict[tuple[str, str], list[tuple[str, str]]] = {}
-    for (one, other), exact in sorted(pairs.items(), key=lambda pair: not pair[1]):
-        key = names[one][0], names[other][0]
-        known = found.setdefault(key, {})
-        known[other] = known.get(other, False) or exact
-        if len(examples.setdefault(key, [])) < SHOWN:
-            examples[key].append((_called(data, *names[one]), _called(data, *names[other])))
-    return tuple(
-        Duplicates(first, second, sum(doubled.values()), len(doubled) - sum(doubled.values()), tuple(examples[first, second]))
-        for (first, second), doubled in found.items()
-    )
-
-
-def _called(data: Dataset, split: str, index: int) -> str:
-    return f"{split} {index}" if data.files is None else str(data.files(split)[index])
+def _seen_through(data: Dataset, transparent: int) -> tuple[str, ...]:
+    behind = data.ref.options.get("background", "white")
+    told = f"{transparent} images have transparent pixels, laid on {behind}; option background=none drops transparency"
+    return (told,) if transparent else ()
 
 
 # ---------------------------------------------------------------- pictures

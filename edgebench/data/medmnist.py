@@ -6,7 +6,8 @@ fetches it through the `medmnist` package where it is missing.
 `medmnist:/path/own.npz` reads a file of one's own, also with arrays called `x_train` or
 alike, channels first, floats of 0…1, one-hot or text labels, labels from 1: what was recognised
 is said. `task` says how to read its labels, `md5` may pin it. An array of it may take half of this computer's memory,
-or `max_gib`. Names, tasks and sums stand in `medmnist.json`.
+or `max_gib`. Its images stay as they are, or come to `size` by `resize`, `interpolation`, `antialias` or a `preset`, as
+those of an image folder do. Names, tasks and sums stand in `medmnist.json`.
 """
 
 from __future__ import annotations
@@ -28,10 +29,12 @@ from edgebench.data import MAX_CLASSES, SPLITS, Opened, Split, int_option, text_
 from edgebench.data._arrays import BY_CHECKSUM, Archive, Header, Limit, open_npz
 from edgebench.data._dealing import deal
 from edgebench.data._files import open_regular
+from edgebench.data._geometry import OPTIONS as GEOMETRY
+from edgebench.data._geometry import place_arrays, read_geometry
 from edgebench.data._layouts import Layout, aliases, recognised
 from edgebench.errors import DataError, MissingExtra, UnknownName
 
-OPTIONS = ("source", "root", "size", "task", "md5", "max_gib")
+OPTIONS = ("source", "root", "task", "md5", "max_gib", *GEOMETRY)
 MAX_SIDE = 8192
 """Pixels: a network of that size is made for the images."""
 Loaded = tuple[str, tuple[str, ...], Callable[[str], Split]]
@@ -48,7 +51,25 @@ def load(options: Mapping[str, str | int | bool]) -> Loaded | Opened:
     source = text_option(options, "source")
     if source is None:
         raise DataError("medmnist: which set? give --dataset medmnist:pathmnist or medmnist:/path/own.npz")
-    return _own(Path(source), options) if source.endswith(".npz") else _official(source, options)
+    if source.endswith(".npz"):
+        return _placed(_own(Path(source), options), options)
+    placed = next((name for name in GEOMETRY if name != "size" and name in options), None)
+    if placed is not None:
+        raise DataError(f"medmnist: {source} comes in sizes of its own; leave {placed} out, or give the .npz by its path")
+    return _official(source, options)
+
+
+def _placed(opened: Opened, options: Mapping[str, str | int | bool]) -> Opened:
+    """Bring a file's images to a size, where it is asked for."""
+    if not any(name in options for name in GEOMETRY):
+        return opened
+    geometry, _ = read_geometry(options)
+
+    def read(name: str) -> Split:
+        split = opened.read(name)
+        return Split(place_arrays(split.images, geometry), split.labels)
+
+    return opened._replace(read=read, geometry=geometry)
 
 
 def missing(options: Mapping[str, str | int | bool]) -> Path | None:

@@ -24,6 +24,9 @@ EMA = ("state_dict_ema", "ema_state_dict", "model_ema_state_dict", "model_ema", 
 INSIDE = ("module", "shadow", "shadow_params")
 """Where wrappers hold weights: as they were trained, averaged over training, and within one of these."""
 PREFIXES = ("module.", "model.", "net.", "network.", "backbone.", "_orig_mod.")
+RAW_PREFIXES = ("online_model.", "student.")
+EMA_PREFIXES = ("ema_model.module.", "ema_model.", "model_ema.module.", "model_ema.", "ema.module.", "ema.shadow.", "ema.")
+"""Of the keys of raw and averaged weights in one state dict."""
 COUNTS = re.compile(r"(^|\.)num_batches_tracked$")
 """What nothing computes with in evaluation: it may be missing, or too much."""
 STRAY = re.compile(r"(^|\.)(total_ops|total_params|n_averaged)$|^(criterion|loss|loss_fn)\.(weight|pos_weight)$")
@@ -146,6 +149,8 @@ def _chosen(content: Any, path: Path, wanted: str | None) -> Found:
     raw, ema = _held(content, RAW), _held(content, EMA)
     if isinstance(content, Mapping) and "current_model_state" in content:  # Lightning's averaging: its state_dict is the average
         raw, ema = _held(content, ("current_model_state",)), _held(content, ("state_dict",))
+    if raw is None or ema is None:
+        raw, ema = _parted(raw or ema or _plain(content)) or (raw, ema)
     both = raw is not None and ema is not None
     if both and wanted is None:
         raise CheckpointError(f"{path}: holds raw and averaged (EMA) weights; say which: --weights ema or --weights raw")
@@ -155,6 +160,23 @@ def _chosen(content: Any, path: Path, wanted: str | None) -> Found:
     if weights is None:
         raise CheckpointError(f"{path}: no state dict in it; {SAVE}")
     return Found(weights, wanted if both else None, _in_order(order, path), said)
+
+
+def _parted(weights: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Part one state dict that holds raw and averaged weights under prefixes; None where it does not hold the same keys twice."""
+    for prefix in EMA_PREFIXES if weights else ():
+        ema = {key.removeprefix(prefix): value for key, value in (weights or {}).items() if key.startswith(prefix)}
+        raw = {key: value for key, value in (weights or {}).items() if not key.startswith(prefix)}
+        ema = {key: value for key, value in ema.items() if value.ndim or COUNTS.search(key)}  # counters of steps, the decay
+        for own in (*PREFIXES, *RAW_PREFIXES, ""):
+            kept = {key.removeprefix(own): value for key, value in raw.items() if key.startswith(own)}
+            if ema and _computing(kept) == _computing(ema):
+                return kept, ema
+    return None
+
+
+def _computing(weights: Mapping[str, Any]) -> set[str]:
+    return {key for key, value in weights.items() if value.ndim and not STRAY.search(key)}
 
 
 def _held(content: Any, wrappers: tuple[str, ...]) -> dict[str, Any] | None:

@@ -37,7 +37,9 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
     mean: tuple[float, ...]
     std: tuple[float, ...]
     shown = dataset.geometry
-    if plan.mean is not None and plan.std is not None:
+    if plan.scale is not None:
+        mean, std = plan.of_shares()
+    elif plan.mean is not None and plan.std is not None:
         mean, std = plan.mean, plan.std
         check_normalization(mean, std, *_extremes(dataset, plan.channels))
     elif shown is not None and shown.mean is not None and shown.std is not None and plan.channels == len(shown.mean):
@@ -67,8 +69,8 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
 
 def check_placed(spec: Preprocessing, dataset: Dataset) -> None:
     """Refuse a folder's images that came to their size otherwise than those that the network was made for."""
-    if spec.resize is None or dataset.files is None:
-        return
+    if spec.resize is None or (dataset.files is None and dataset.geometry is None):
+        return  # arrays as they are: they are placed where the network runs
     shown = dataset.geometry
     seen = None if shown is None else (shown.resize, shown.interpolation, shown.antialias, shown.height, shown.width)
     if seen != (spec.resize, spec.interpolation or "bilinear", spec.antialias, spec.height, spec.width):
@@ -96,9 +98,9 @@ def check_normalization(
     ends = [(v - m) / s for edge in (low, high) for v, m, s in zip(np.resize(edge, count), mean, std, strict=True)]
     if min(ends) < -LARGEST or max(ends) > LARGEST:
         raise InputError(
-            f"{shown}: inputs would go from {min(ends):.0f} to {max(ends):.0f}, which no network sees "
+            f"{shown}: inputs would go from {min(ends):.0f} to {max(ends):.0f}, which hardly any network sees "
             f"(−{LARGEST:.0f}…{LARGEST:.0f}); the standard deviation is of pixels scaled to 0…1: "
-            "if it was given of 0…255, divide mean and std by 255"
+            "if it was given of 0…255, divide mean and std by 255; if the network takes such values, say --scale 0..255"
         )
 
 

@@ -16,9 +16,10 @@ from pydantic import ValidationError
 from edgebench import models
 from edgebench.architectures import is_listed
 from edgebench.config import explain
+from edgebench.data._labels import class_names
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
-from edgebench.models import factory, hugging_face, outputs
+from edgebench.models import factory, hugging_face, outputs, untrained
 from edgebench.models.normalization import IMAGENET, TOOLS, check_normalization, check_placed, preprocessing, tool_versions
 from edgebench.models.outputs import FAILURES
 from edgebench.schema import Input, InputPlan, Lineage, Model, Network, Preprocessing, Role, image_input
@@ -55,6 +56,10 @@ class SourceOptions:
     """In percent, on the test split: an export is refused where the network's is another."""
     head: str | None = None
     """What its scores are: logits, softmax or sigmoid; looked at on its outputs unless given."""
+    classes_file: Path | None = None
+    """Names of the classes in the order of the scores, where no data set has them."""
+    scale: tuple[float, float] | None = None
+    """What the pixels 0 and 255 become before `mean` and `std`, which are in its units; 0 and 1 unless given."""
     output: str | None = None
     """Name or index of the output that holds the scores, where a network returns several."""
 
@@ -103,6 +108,8 @@ def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
     digest = models.source_digest(source.architecture or "")
     stated += [digest] if digest else []
     stated += [source.weights] if source.weights else []
+    stated += [f"head {source.head}"] if source.head else []
+    stated += [f"scale {source.scale}"] if source.scale else []
     return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
@@ -167,9 +174,10 @@ def materialize(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any
         checkpoint.say_stripped(str(path), checkpoint.fill(module, weights, str(path)))
     else:
         names = _class_names(source, data, len(found.classes) or None)
-        names = found.classes if data is None and len(found.classes) == len(names) else names
-        if data is not None:
-            stems.agree(found.classes, names, str(path), str(data.ref))
+        stated = data is not None or source.classes_file is not None
+        names = found.classes if not stated and len(found.classes) == len(names) else names
+        if stated:
+            stems.agree(found.classes, names, str(path), str(data.ref if data else source.classes_file))
         architecture, module = stems.filled(source.architecture, weights, len(names), spec, str(path), source.output)
     parameters = models.count_parameters(module)
     weights = {key: value.detach() for key, value in module.state_dict().items()}
@@ -186,8 +194,8 @@ def _named(source: SourceOptions, data: Dataset | None) -> tuple[Model, Any]:
         torch.manual_seed(0)
         module, names = _built(source, source.text, spec, data, models.CLASSES)
         if not source.pretrained:
-            _fill(module)
-            _settle(source, module, spec, data)
+            untrained.fill(module)
+            untrained.settle(module, spec, data, source.text)
     module.eval()
     weights = {key: value.detach().clone() for key, value in module.state_dict().items()}
     digest = hashlib.sha256()
@@ -244,53 +252,13 @@ def _hugging_face(source: SourceOptions, data: Dataset | None) -> tuple[Model, A
     return _model(source, source.text, data.classes if data else names, data, inputs, digest, parameters), weights
 
 
-def _fill(module: Any) -> None:
-    """Fill weights that start at zero, as a vision transformer's head does: scores of zero would agree with anything."""
-    import torch
-
-    for weights in module.parameters():
-        if weights.dim() > 1 and not weights.any():
-            torch.nn.init.trunc_normal_(weights, std=0.02)
-
-
-def _settle(source: SourceOptions, module: Any, spec: Preprocessing, data: Dataset | None) -> None:
-    """Scale random networks' batch norms so that activations stay near 1.
-
-    Without, those of deep random networks fade to subnormal numbers, which no
-    precision carries and which are slow to compute with. Scale alone: taking
-    means away too would amplify rounding from layer to layer.
-    """
-    import numpy as np
-    import torch
-
-    from edgebench.agent.runtimes import preprocess
-
-    if data is not None:
-        images = data.read("train").images[:32]
-    else:
-        shape = (16, spec.height, spec.width, spec.channels)
-        images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-
-    def scale(layer: Any, inputs: Any) -> None:
-        axes = [axis for axis in range(inputs[0].ndim) if axis != 1]
-        layer.running_mean.zero_()
-        layer.running_var.copy_(inputs[0].square().mean(dim=axes).clamp(min=1e-12))
-
-    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
-    hooks = [layer.register_forward_pre_hook(scale) for layer in norms]
-    try:
-        with torch.no_grad():
-            module.eval()(torch.from_numpy(preprocess.apply(images, spec.model_dump())))
-    except FAILURES as error:
-        what = f"an input of {spec.channels} × {spec.height} × {spec.width} does not fit it: {factory.told(error)}"
-        raise InputError(f"{source.text}: {what}; choose another --size or --channels, or mend the layer") from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 def _class_names(source: SourceOptions, data: Dataset | None, default: int | None) -> tuple[str, ...]:
     wanted = source.classes or (default if data is None else None)
+    if data is None and source.classes_file is not None:
+        names = class_names(source.classes_file)
+        if source.classes not in (None, len(names)) or (source.is_file and default not in (None, len(names))):
+            raise InputError(f"{source.text}: has {wanted} classes, {source.classes_file} names {len(names)}; name each once")
+        return names
     if data is None:
         if wanted is None:
             raise InputError(f"{source.text}: how many classes? give --dataset or --classes")
@@ -305,13 +273,17 @@ def _class_names(source: SourceOptions, data: Dataset | None, default: int | Non
 def _spec(source: SourceOptions, data: Dataset | None) -> Preprocessing:
     shown = data.geometry if data is not None else None
     size = source.size or (224 if shown is None else shown.height)
-    given = {"size": size, "channels": source.channels or 3, "mean": source.mean, "std": source.std}
+    stated = {"mean": source.mean, "std": source.std, "scale": source.scale}
+    given = {"size": size, "channels": source.channels or 3, **stated}
     try:
         plan = InputPlan.model_validate(given)
     except ValidationError as error:
         raise InputError(f"{source.text}: {explain(error, InputPlan)}") from error
     if data is not None:
         return preprocessing(data, plan, source.pretrained)
+    if plan.scale is not None:
+        mean, std = plan.of_shares()
+        return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
     if plan.mean is not None and plan.std is not None:
         check_normalization(plan.mean, plan.std)
     mean, std = IMAGENET if plan.channels == 3 else ((0.5,), (0.5,))
@@ -377,6 +349,7 @@ def _model(
                 **({} if source.output is None else {models.OUTPUT: source.output}),
                 **({} if source.head is None else {"head": source.head}),
                 **({} if source.weights is None else {"weights": source.weights}),
+                **({} if source.scale is None else {"scale": list(source.scale)}),
             },
             dataset=data.ref if data else None,
             splits=data.hashes() if data else {},

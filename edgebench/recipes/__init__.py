@@ -13,8 +13,10 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from edgebench import plugins
+from edgebench.analysis import chance
 from edgebench.config import explain
 from edgebench.data import Dataset
+from edgebench.data._warnings import of_data
 from edgebench.errors import InputError, MissingExtra
 from edgebench.files import sha256_json
 from edgebench.models import read_model, source_digest
@@ -137,18 +139,24 @@ def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
 
 
 def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha256: str, metrics: dict[str, float]) -> Model:
-    """Write down what was made."""
+    """Write down what was made, and what makes its metrics on the validation split (`val_…`) doubtful."""
+    labels, task = job.dataset.read("val").labels, job.dataset.task
+    judged = {name.removeprefix("val_"): value for name, value in metrics.items() if name.startswith("val_")}
+    commonest = chance.commonest(task, labels)
+    if commonest is not None and "accuracy" in judged:
+        metrics = {**metrics, "val_commonest": round(commonest, 6)}
     return Model(
         name=job.name,
         architecture=job.architecture,
         role=job.role,
-        task=job.dataset.task,
+        task=task,
         classes=job.dataset.classes,
         inputs=(image_input(spec),),
         sha256=sha256,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         lineage=lineage,
         metrics=metrics,
+        warnings=(*chance.near_chance(task, labels, judged, len(job.dataset.classes)), *of_data(job.dataset)),
     )
 
 

@@ -42,6 +42,7 @@ def sections(record: Record) -> list[Section]:
     parts: list[tuple[str, Iterator[tuple[str, str | None]]]] = [
         ("cell", _cell(record)),
         ("latency", _latency(record)),
+        ("warnings", ((each.kind.replace("-", " "), each.text) for each in record.warnings)),
         ("accuracy", _accuracy(record)),
         ("right outputs", _right_outputs(record)),
         ("memory", _memory(record)),
@@ -116,6 +117,8 @@ def _accuracy(record: Record) -> Iterator[tuple[str, str | None]]:
         return
     for name, value in accuracy.metrics.items():
         yield name, f"{value:.4f}" + (f", over {accuracy.samples} samples" if name == accuracy.headline else "")
+    if accuracy.commonest is not None:
+        yield "accuracy of the commonest class", f"{accuracy.commonest:.4f}"
     if accuracy.host_agreement is not None:
         yield "as on the exporting host", f"{percent(accuracy.host_agreement)} % of the decisions"
     yield "against fp32", _paired(accuracy.to_fp32)

@@ -142,6 +142,8 @@ class Maker:
             mean=inputs.mean,
             std=inputs.std,
             weights=plan.weights,
+            head=plan.head,
+            scale=inputs.scale,
             trust=self.session.options.trust,
         )
 

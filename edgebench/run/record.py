@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from edgebench import __version__
-from edgebench.analysis import energy, metrics, stats
+from edgebench.analysis import chance, energy, metrics, stats
 from edgebench.analysis.metrics import Labels, hits, scores_of
 from edgebench.analysis.summary import counted, derived
 from edgebench.analysis.verdict import with_outputs
+from edgebench.bundle import doubts
 from edgebench.data._arrays import Limit, open_npz
 from edgebench.errors import DataError
 from edgebench.run.plan import CellJob
@@ -33,6 +34,7 @@ from edgebench.schema import (
     Record,
     RightOutput,
     Role,
+    Warned,
 )
 from edgebench.store import records
 
@@ -64,9 +66,11 @@ def make_record(
     )
     failure = measurement.failure
     accuracy: Accuracy | None = None
+    warnings = doubts.of_file(bundle.parity, bundle.calibration)
     if failure is None:
         try:
-            accuracy = judge(subject, measurement.predictions) if subject.judged else None
+            if subject.judged:
+                accuracy, warnings = judge(subject, measurement.predictions)
         except (ValueError, DataError) as error:
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
     if failure is not None:
@@ -86,6 +90,7 @@ def make_record(
         "memory": Memory.model_validate(dict(measurement.memory)),
         "accuracy": accuracy,
         "right_outputs": right,
+        "warnings": tuple(warnings),
         "energy": headline,
         "rails": rails,
         "finish": None if measurement.finish is None else dict(measurement.finish),
@@ -151,8 +156,11 @@ def failed(record: Record, failure: Failure) -> Record:
     return record.model_copy(update={"status": "failed", "failure": reason, "failed_stage": failure.stage})
 
 
-def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
-    """Compute the task's metrics from the device's own outputs; ValueError where those, or the host's, are not whole."""
+def judge(subject: CellJob, predictions: Predictions | None) -> tuple[Accuracy, list[Warned]]:
+    """Compute the task's metrics from the device's own outputs, and what makes them doubtful.
+
+    ValueError where those, or the host's, are not whole.
+    """
     assert subject.data is not None
     test, model = subject.data.read("test"), subject.bundle.model
     fitting = (len(model.classes), 1) if len(model.classes) == 2 else (len(model.classes),)
@@ -163,12 +171,14 @@ def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
     found = metrics.evaluate(model.task, test.labels, scores, model.head)
-    return Accuracy(
+    accuracy = Accuracy(
         samples=len(test),
         headline=metrics.headline(model.task),
         metrics={name: round(value, 6) for name, value in found.items()},
+        commonest=chance.commonest(model.task, test.labels),
         host_agreement=_host_agreement(subject, scores),
     )
+    return accuracy, doubts.of_test(subject.bundle, subject.data, scores)
 
 
 def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | None:

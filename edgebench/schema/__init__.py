@@ -19,6 +19,7 @@ from edgebench.schema.base import (
     Provenance,
     Role,
     VerdictWord,
+    Warned,
 )
 from edgebench.schema.bundle import (
     PLACEMENT,
@@ -175,6 +176,7 @@ __all__ = [
     "Variant",
     "Verdict",
     "VerdictWord",
+    "Warned",
     "Window",
     "Worst",
     "image_input",

@@ -46,3 +46,15 @@ class Frozen(BaseModel):
     """A value: immutable, and strict about unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
+
+
+Doubt = Literal[
+    "near-chance", "class-order", "few-samples", "few-parity-samples", "duplicates", "missing-classes", "calibration-left-out"
+]
+
+
+class Warned(Frozen):
+    """One reason to look twice at a number that was measured."""
+
+    kind: Doubt
+    text: str

@@ -15,7 +15,7 @@ from pydantic import (
     model_validator,
 )
 
-from edgebench.schema.base import BUNDLE_SCHEMA, NAME, Frozen
+from edgebench.schema.base import BUNDLE_SCHEMA, NAME, Frozen, Warned
 from edgebench.schema.model import Input, Model, TensorSpec, one_image, read_preprocessing
 
 PLACEMENT = "placement"
@@ -56,6 +56,7 @@ class Parity(Frozen):
         None, description="other decisions where the torch model's two scores lie within 1 % of their range; see `build.gate`"
     )
     metric: float | None = Field(None, description="headline metric of the file on these samples")
+    commonest: float | None = Field(None, description="accuracy of always deciding for the commonest class of these samples")
     runtime: str = Field("", description="what ran the file on the exporting host; empty: the bundle's own runtime")
     metric_drop: float | None = Field(None, description="metric of the torch model minus that of the file")
     relative_error: float | None = Field(
@@ -161,6 +162,7 @@ class Bundle(Frozen):
     dynamic_batch: bool = Field(False, description="the file takes any batch size, not 1 alone")
     finish: Finish | None = Field(None, description="null: the files are run as they are")
     details: dict[str, Any] = Field({}, description="facts of the format: opset, IR version, …")
+    warnings: tuple[Warned, ...] = Field((), description="why to look twice at what was measured")
     tools: dict[str, str] = {}
     key: str = Field(description="sha256 of all that went in; the same key is never exported twice")
     sha256: str = ""

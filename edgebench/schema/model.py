@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from edgebench.errors import InputError
-from edgebench.schema.base import NAME, Frozen, Layout, Role
+from edgebench.schema.base import NAME, Frozen, Layout, Role, Warned
 
 
 class DatasetRef(Frozen):
@@ -173,6 +173,7 @@ class Model(Frozen):
     parameters: int
     lineage: Lineage
     metrics: dict[str, float] = Field({}, description="on the validation split, at the chosen epoch")
+    warnings: tuple[Warned, ...] = Field((), description="why to look twice at them; left out where there is nothing")
 
     @model_validator(mode="before")
     @classmethod
@@ -183,6 +184,10 @@ class Model(Frozen):
         spec = read_preprocessing(given["preprocessing"])
         kept = {name: value for name, value in given.items() if name != "preprocessing"}
         return {**kept, "inputs": [image_input(spec).model_dump(mode="json")]}
+
+    @model_serializer(mode="wrap")
+    def _without_no_warnings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name != "warnings" or value}
 
     @property
     def image(self) -> Input:
@@ -203,7 +208,7 @@ class Model(Frozen):
 
     def keyed(self) -> dict[str, Any]:
         """Return what keys hold of it; a model of one image as it was written when every model was one."""
-        written = self.model_dump(mode="json")
+        written = self.model_dump(mode="json", exclude={"warnings"})
         spec = self.inputs[0].preprocessing
         if spec is not None and self.inputs == (image_input(spec),):
             del written["inputs"]

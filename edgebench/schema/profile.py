@@ -34,6 +34,7 @@ class ModelPlan(Frozen):
     teacher: str | None = Field(None, description="name of a model in the same profile")
     checkpoint: str | None = None
     weights: Literal["ema", "raw"] | None = Field(None, description="which, where a checkpoint holds averaged ones too")
+    head: Literal["logits", "softmax", "sigmoid"] | None = Field(None, description="what a checkpoint's network returns")
     options: dict[str, Any] = Field({}, description="the recipe's own options")
 
 
@@ -44,6 +45,9 @@ class InputPlan(Frozen):
     channels: Literal[1, 3] = 3
     mean: tuple[float, ...] | None = Field(None, description="per channel, of values 0…1; null: the training split's own")
     std: tuple[float, ...] | None = Field(None, description="likewise; what a checkpoint was trained with")
+    scale: tuple[float, float] | None = Field(
+        None, description="what the pixels 0 and 255 become, for instance [0, 255]; mean and std are in its units; null: 0 and 1"
+    )
 
     @model_validator(mode="after")
     def _one_value_a_channel(self) -> InputPlan:
@@ -52,7 +56,15 @@ class InputPlan(Frozen):
                 raise ValueError(f"{name} wants {self.channels} values, those of std above 0")
         if (self.mean is None) != (self.std is None):
             raise ValueError("mean and std go together")
+        if self.scale is not None and not self.scale[0] < self.scale[1]:
+            raise ValueError("scale goes from the lower to the higher")
         return self
+
+    def of_shares(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Return mean and deviation of pixels 0…1 that scale, mean and std make together."""
+        low, high = self.scale or (0.0, 1.0)
+        mean, std = self.mean or (0.0,) * self.channels, self.std or (1.0,) * self.channels
+        return tuple((each - low) / (high - low) for each in mean), tuple(each / (high - low) for each in std)
 
 
 class CalibrationPlan(Frozen):

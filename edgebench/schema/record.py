@@ -9,7 +9,7 @@ from pydantic import (
     Field,
 )
 
-from edgebench.schema.base import NAME, RECORD_SCHEMA, Frozen, Mode, Provenance, Role, VerdictWord
+from edgebench.schema.base import NAME, RECORD_SCHEMA, Frozen, Mode, Provenance, Role, VerdictWord, Warned
 from edgebench.schema.bundle import Calibration, Parity
 from edgebench.schema.cell import Cell, Scenario
 from edgebench.schema.model import Model
@@ -210,6 +210,7 @@ class Accuracy(Frozen):
     samples: int
     headline: str = Field(description="which of the metrics ranks models of this task")
     metrics: dict[str, float]
+    commonest: float | None = Field(None, description="accuracy of always deciding for the commonest class of these samples")
     host_agreement: float | None = Field(description="share of parity samples decided as the file was on the exporting host")
     to_fp32: Paired | None = Field(
         None, description="against the same model in FP32, measured on the same target: in torch, else ONNX or TFLite"
@@ -267,6 +268,7 @@ class Record(Frozen):
     sustained: Sustained | None = None
     loadgen: LoadGen | None = None
     verdict: Verdict | None = None
+    warnings: tuple[Warned, ...] = Field((), description="why to look twice at what was measured")
     failure: Reason | None = None
     failed_stage: str | None = None
     samples: Sidecar | None = None

@@ -72,6 +72,9 @@ class OptionalTask(Protocol):
     def hits(self, labels: Any, scores: Any) -> Any:
         """Return whether each sample is decided rightly, bool [n]: models are compared sample by sample."""
 
+    def commonest(self, labels: Any) -> float:
+        """Return the accuracy of always deciding for what is commonest."""
+
     def near_ties(self, reference: Any, outputs: Any) -> Any:
         """Return which samples are decided otherwise where the reference nearly ties, bool [n]."""
 

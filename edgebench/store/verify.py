@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebench.analysis import energy, metrics, summary
+from edgebench.analysis.chance import commonest
 from edgebench.analysis.metrics import scores_of
 from edgebench.analysis.verdict import with_outputs
 from edgebench.errors import EdgebenchError, RecordError
@@ -101,6 +102,8 @@ def _pairs(
         written = record.accuracy.metrics if record.accuracy is not None else {}
         since = {name for name in METRICS_SINCE_4 if name not in written}
         found["accuracy"] = {name: round(value, 6) for name, value in judged_again.items() if name not in since}
+        if record.accuracy is not None and record.accuracy.commonest is not None:
+            stored["commonest"], found["commonest"] = record.accuracy.commonest, commonest(record.model.task, labels)
     if record.accuracy is not None and ("accuracy" in found or cell.dataset is None):  # without a data set there can be none
         stored["accuracy"] = record.accuracy.metrics
     flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]

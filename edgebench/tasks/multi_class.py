@@ -48,6 +48,11 @@ def hits(labels: Array, scores: Array) -> NDArray[np.bool_]:
     return np.asarray(decisions(scores) == labels)
 
 
+def commonest(labels: Array) -> float:
+    """Return the share of the class that most samples are of."""
+    return float(np.bincount(labels).max() / len(labels))
+
+
 def near_ties(reference: Array, outputs: Array) -> NDArray[np.bool_]:
     """Return which samples are decided otherwise, between classes whose reference scores lie within 1 % of the sample's range."""
     rows = np.arange(len(reference))

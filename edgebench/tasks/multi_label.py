@@ -43,6 +43,11 @@ def decisions(scores: Array) -> NDArray[np.int64]:
     return np.asarray(scores > 0).astype(np.int64)
 
 
+def commonest(labels: Array) -> float:
+    """Return the share of labels that are right where each is always, or never, said to be there."""
+    return float(np.maximum(labels.mean(axis=0), 1 - labels.mean(axis=0)).mean())
+
+
 def probabilities(scores: Array) -> Array:
     """Turn scores into the probability of each label by itself."""
     from scipy.special import expit
