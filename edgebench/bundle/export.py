@@ -21,6 +21,7 @@ from edgebench.bundle.parity import check_agreement, compare, compare_run, parit
 from edgebench.bundle.predict import predictions
 from edgebench.bundle.samples import Array, given
 from edgebench.config import with_limits
+from edgebench.data._mapped import hashed, hashes, parts
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
 from edgebench.models import source_digest
@@ -302,8 +303,8 @@ def calibration_of(order: Order) -> tuple[tuple[Array, ...] | None, Calibration 
         return None, None
     train, plan = order.dataset.read("train"), order.calibration
     drawn = drawn_samples(len(train), plan.samples)
-    known = {image.tobytes() for image in order.dataset.read("test").images}
-    chosen = np.sort([index for index in drawn if train.images[index].tobytes() not in known])
+    known = set(hashes(order.dataset.read("test").images))
+    chosen = np.sort([index for index in drawn if hashed(train.images[index]) not in known])
     if not len(chosen):
         raise InputError(f"{order.dataset.ref}: every calibration sample is in the test split too; the splits must differ")
     images = train.images[chosen]
@@ -317,7 +318,7 @@ def calibration_of(order: Order) -> tuple[tuple[Array, ...] | None, Calibration 
         excluded=len(drawn) - len(chosen),
     )
     samples = given(order.model.inputs, Path(), images)
-    return tuple(map(_as_the_network_takes, order.model.inputs, samples)), calibration
+    return tuple(map(as_the_network_takes, order.model.inputs, samples)), calibration
 
 
 def drawn_samples(count: int, wanted: int) -> Array:
@@ -351,12 +352,14 @@ def _as_the_file_takes(samples: Array, each: Input) -> Array:
     """Resize images to the whole pixels that a file wants which normalises them itself."""
     if each.preprocessing is None or not each.takes_pixels:
         return samples
-    return np.asarray(preprocess.whole(samples, each.preprocessing.model_dump()))
+    return np.concatenate([preprocess.whole(part, each.preprocessing.model_dump()) for part in parts(samples)])
 
 
-def _as_the_network_takes(each: Input, samples: Array) -> Array:
+def as_the_network_takes(each: Input, samples: Array) -> Array:
     """Preprocess images; other tensors are what they are."""
-    return samples if each.preprocessing is None else np.asarray(preprocess.apply(samples, each.preprocessing.model_dump()))
+    if each.preprocessing is None:
+        return samples
+    return np.concatenate([preprocess.apply(part, each.preprocessing.model_dump()) for part in parts(samples)])
 
 
 def _details(made: Exported) -> dict[str, Any]:

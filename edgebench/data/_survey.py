@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 from collections import Counter
@@ -17,6 +16,7 @@ from edgebench.agent.runtimes import preprocess
 from edgebench.data import SPLITS, Dataset, Split
 from edgebench.data._files import inside
 from edgebench.data._images import MAX_PIXELS, pixel_limit, read_header
+from edgebench.data._mapped import hashes, parts
 
 FEW = 200
 """With fewer test samples an accuracy is uncertain by several points: 3.5 with 200, at 90 % (Wilson's interval is ± 4)."""
@@ -138,11 +138,7 @@ def _warnings(
 
 def _duplicates(data: Dataset, splits: dict[str, Split]) -> tuple[Duplicates, ...]:
     names = [(name, index) for name, split in splits.items() for index in range(len(split))]
-    exact = [
-        hashlib.blake2b(split.images[i].tobytes(), digest_size=16).digest()
-        for split in splits.values()
-        for i in range(len(split))
-    ]
+    exact = [digest for split in splits.values() for digest in hashes(split.images)]
     pairs: dict[tuple[int, int], bool] = {}
     groups: dict[bytes, list[int]] = {}
     for position, digest in enumerate(exact):
@@ -171,8 +167,7 @@ def _of_group(group: list[int], names: list[tuple[str, int]]) -> list[tuple[int,
 def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Shrink to 16 × 16 in grey: float32 [n, 16, 16]."""
     spec = {"height": SIDE, "width": SIDE, "channels": 1}
-    parts = [preprocess.resized(images[start : start + 256], spec)[..., 0] for start in range(0, len(images), 256)]
-    return np.concatenate(parts).astype(np.float32)
+    return np.concatenate([preprocess.resized(part, spec)[..., 0] for part in parts(images)]).astype(np.float32)
 
 
 def _near(thumbs: NDArray[np.float32], positions: list[int]) -> list[tuple[int, int]]:
