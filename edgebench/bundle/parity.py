@@ -14,6 +14,7 @@ from edgebench.agent.runtimes import preprocess
 from edgebench.analysis import metrics, processor
 from edgebench.analysis.heads import head_of
 from edgebench.bundle.samples import Array, digest, given, made
+from edgebench.data._dealing import subset
 from edgebench.data._mapped import release
 from edgebench.device.job import counted
 from edgebench.errors import ExportError, ModelWarning
@@ -31,14 +32,21 @@ RELATED = 0.5
 """Least correlation of an output's values in any precision: unrelated ones have none."""
 
 
-def parity_samples(model: Model, dataset: Dataset | None) -> tuple[tuple[Array, ...], Array | None, tuple[int, ...], str]:
-    """Choose samples of the test split for each input, or make some where there is no data set (and say so)."""
+def parity_samples(
+    model: Model, dataset: Dataset | None, wanted: int | None = None
+) -> tuple[tuple[Array, ...], Array | None, tuple[int, ...], str]:
+    """Choose samples of the test split for each input, or make some where there is no data set (and say so).
+
+    `wanted`: so many, each class in its share.
+    """
     nowhere = Path()  # a network's values name no files
     if dataset is None:
         return made(model.inputs, nowhere, SYNTHETIC_SAMPLES), None, (), "synthetic"
     test = dataset.read("test")
-    count = min(PARITY_SAMPLES, len(test))
-    chosen = np.sort(np.random.default_rng(0).choice(len(test), count, replace=False))
+    if wanted is not None:
+        chosen = subset(test.labels, wanted, 0)
+    else:
+        chosen = np.sort(np.random.default_rng(0).choice(len(test), min(PARITY_SAMPLES, len(test)), replace=False))
     shown = test.some(chosen)
     samples = given(model.inputs, nowhere, shown.images)
     return samples, shown.labels, tuple(int(index) for index in chosen), "test"

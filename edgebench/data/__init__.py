@@ -98,6 +98,8 @@ class Dataset:
     files: Callable[[str], Sequence[Path]] | None = None
     passed: int = 0
     geometry: Geometry | None = None
+    indices: NDArray[np.intp] | None = None
+    """Which samples of the test split its own are, where it has some of them alone."""
 
     def hashes(self) -> dict[str, str]:
         """Hash every split."""
@@ -112,6 +114,7 @@ class Dataset:
         some, files = test.some(indices), self.files
         return replace(
             self,
+            indices=indices,
             read=lambda name: some if name == "test" else self.read(name),
             files=files and (lambda name: [files(name)[index] for index in indices] if name == "test" else files(name)),
         )

@@ -112,7 +112,10 @@ def recognised(
     archive: Archive, ends: tuple[float, float] | None, shape: tuple[int, ...], dtype: np.dtype[Any],
     labels: NDArray[Any], task: str | None,
 ) -> tuple[Layout, list[str]]:  # fmt: skip
-    """Find out how train's arrays are written (`ends`: the least and greatest value where they are no uint8); returns it, and what is to be said of it."""
+    """Find out how train's arrays are written; returns it, and what is to be said of it.
+
+    ends: the least and greatest value of the images, where they are no uint8.
+    """
     notes, place = [], f"{archive.path}: {archive.named('train_images')}"
     renamed = {wanted: key for wanted, key in archive.names.items() if wanted != key}
     if renamed:

@@ -11,10 +11,10 @@ import math
 import mmap
 import os
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 
 from edgebench import leftovers
 from edgebench.errors import DataError
-from edgebench.files import sha256_json, storage
+from edgebench.files import sha256_file, sha256_json, storage
 from edgebench.schema import Progress, no_progress
 
 LARGE = 64 << 20
 """Arrays of more bytes are mapped."""
-PART = 16 << 20
+PART = 2 << 20
 """Bytes that are looked at together."""
 UNUSED_SECONDS = 30 * 86400.0
 REVISION = 1
@@ -135,7 +135,17 @@ def release(array: NDArray[Any]) -> None:
 
 
 def digest(array: NDArray[Any]) -> str:
-    """Hash an array's bytes as they lie."""
+    """Hash an array's bytes as they lie; a file's once in a process."""
+    own = whole_file(array)
+    return _digest(array) if own is None else _digest_of(own, own.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _digest_of(path: Path, changed: int) -> str:
+    return sha256_file(path)
+
+
+def _digest(array: NDArray[Any]) -> str:
     found = hashlib.sha256()
     for part in parts(array):
         found.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
@@ -161,18 +171,15 @@ def ends(images: NDArray[np.uint8], axes: tuple[int, ...] | None) -> tuple[NDArr
 
 def chosen(images: NDArray[np.uint8], indices: NDArray[Any], what: str = "samples") -> NDArray[np.uint8]:
     """Take samples out of images [n, …], as `images[indices]` does, which may not fit into memory."""
-    shape = (len(indices), *images.shape[1:])
-    if not is_large(shape):
-        found: NDArray[np.uint8] = images[indices]
-        release(images)
-        return found
-    size = step(images)
+    shape, size = (len(indices), *images.shape[1:]), step(images)
 
     def made() -> Parts:
         for first in range(0, len(indices), size):
             yield images[indices[first : first + size]]
             release(images)
 
+    if not is_large(shape):
+        return kept(what, [], shape, made)
     source = whole_file(images)
     key = digest(images) if source is None else [str(source), source.stat().st_mtime_ns]
     return kept(what, ["chosen", key, digest(np.asarray(indices, np.int64))], shape, made)
@@ -196,9 +203,16 @@ def as_file(array: NDArray[Any]) -> Iterator[Path]:
     if own is not None:
         yield own
         return
-    folder().mkdir(parents=True, exist_ok=True)
-    with storage(folder(), own=False), tempfile.NamedTemporaryFile(dir=folder(), prefix=".pushed-") as stream:
-        for part in parts(array):
-            stream.write(np.ascontiguousarray(part).data)
-        stream.flush()
-        yield Path(stream.name)
+    with storage(folder()):
+        folder().mkdir(parents=True, exist_ok=True)
+        leftovers.sweep(folder())
+        name, handle = leftovers.new_file(folder() / "pushed")
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            with storage(folder()):
+                for part in parts(array):
+                    stream.write(np.ascontiguousarray(part).data)
+                stream.flush()
+            yield name
+    finally:
+        name.unlink(missing_ok=True)

@@ -5,8 +5,9 @@ folder `root`, `~/.medmnist` unless stated, checks its published MD5, and
 fetches it through the `medmnist` package where it is missing.
 `medmnist:/path/own.npz` reads a file of one's own, also with arrays called `x_train` or
 alike, channels first, floats of 0…1, one-hot or text labels, labels from 1: what was recognised
-is said. `task` says how to read its labels, `md5` may pin it. An array of it may take half of this computer's memory
-(images that much, or half of the disk that is free for the cache, into which large ones are unpacked once), or `max_gib`. Names, tasks and sums stand in `medmnist.json`.
+is said. `task` says how to read its labels, `md5` may pin it. An array of it may take half of this computer's memory,
+or `max_gib`; large images are unpacked once, into a file of the cache, and may take half of what is free there.
+Names, tasks and sums stand in `medmnist.json`.
 """
 
 from __future__ import annotations

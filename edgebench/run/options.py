@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgebench.schema import MeterSpec, Mode
+from edgebench.config import read_values
+from edgebench.schema import MeterSpec, Mode, Subset
 from edgebench.store.layout import RESULTS
 
 WORK = Path(".edgebench")
@@ -25,6 +26,15 @@ class MeasureOptions:
     """Power meters in place of the target's own."""
     runtime: Mapping[str, Any] = field(default_factory=dict)
     """The runtime's own options, over the target's."""
+    samples: int | None = None
+    """So many of the test split's samples, each class in its share; as a profile says, or all of them, unless given."""
+    seed: int = 0
+    """Which ones."""
+
+    @property
+    def subset(self) -> Subset | None:
+        """Return which samples of the test split are judged; None: all."""
+        return None if self.samples is None else read_values(Subset, {"samples": self.samples, "seed": self.seed}, "samples")
 
 
 @dataclass(frozen=True)
@@ -66,6 +76,8 @@ class ExportOptions:
     """Let the file take any batch size."""
     goals: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `schema.Goals`; accuracy is judged where a goal names it."""
+    samples: int | None = None
+    """Parity is judged on so many samples of the test split, each class in its share; on 256 unless given."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from edgebench.schema.bundle import (
     Parity,
     Placement,
 )
-from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario
+from edgebench.schema.cell import MODES, WARMUP_SECONDS, Cell, ModeSpec, Scenario, Subset
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
     DatasetRef,
@@ -163,6 +163,7 @@ __all__ = [
     "Sidecar",
     "Step",
     "Stream",
+    "Subset",
     "Sustained",
     "Target",
     "Task",
