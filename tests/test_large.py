@@ -25,7 +25,7 @@ from edgebench.models.normalization import preprocessing
 from edgebench.schema import InputPlan
 from edgebench.targets.transports.local import LocalTransport
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Any]
 BOUND_BYTES = 64 << 20
 """Less than half of the split."""
 
