@@ -46,7 +46,8 @@ def opened(text: str) -> Dataset:
 
 def drawn(counts: tuple[int, ...] = (20, 5, 30), channels: int = 3) -> Arrays:
     """Draw images of 9 × 7 for each split, and labels of three classes."""
-    rng, made = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    made: Arrays = {}
     for name, count in zip(("train", "val", "test"), counts, strict=True):
         made[f"{name}_images"] = rng.integers(0, 256, (count, 9, 7, channels), dtype=np.uint8)
         made[f"{name}_labels"] = np.arange(count) % 3
