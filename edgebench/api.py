@@ -134,7 +134,7 @@ def export(
         raise InputError(f"export: {asked[0]} is judged on a data set; give --dataset, or leave it out")
     model, network = open_source(_source(source), data)
     network = claimed(network, data, _source(source).expect_accuracy)
-    order = Order(model, network, format, precision, accepts, data, plan, options.dynamic_batch)
+    order = Order(model, network, format, precision, accepts, data, plan, options.dynamic_batch, parity=options.samples)
     folder = Path(options.out) / f"{model.name}.{format}.{precision}"
     bundle, cached = build_bundle(order, device, folder, progress)
     check_goals(bundle, wanted)

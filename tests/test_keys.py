@@ -10,7 +10,7 @@ import pytest
 from edgebench import plugins
 from edgebench.bundle.export import Order, limits_of, order_key
 from edgebench.bundle.manifest import read_bundle
-from edgebench.schema import Accepts, Cell, DatasetRef, Limits, Network, Scenario
+from edgebench.schema import Accepts, Cell, DatasetRef, Limits, Network, Scenario, Subset
 from edgebench.store.key import KEYED, KEYED_SCENARIO, cell_key
 
 GIVEN: dict[str, Any] = {
@@ -42,13 +42,19 @@ def test_cells_keep_the_keys_that_earlier_versions_gave_them(name: str) -> None:
 
 
 def test_whoever_adds_a_field_decides_whether_it_is_part_of_keys() -> None:
-    assert set(Cell.model_fields) == {*KEYED, "scenario", "options"}
+    assert set(Cell.model_fields) == {*KEYED, "scenario", "options", "subset"}
     assert set(Scenario.model_fields) == set(KEYED_SCENARIO)
 
 
-@pytest.mark.parametrize("field", [*KEYED, "options"])
+@pytest.mark.parametrize("field", [*KEYED, "options", "subset"])
 def test_each_field_of_a_cell_changes_its_key(field: str) -> None:
-    other = {"dataset": DatasetRef(name="other"), "mode": "strict", "method": 1, "options": {"a": 1}}.get(field, "another")
+    other = {
+        "dataset": DatasetRef(name="other"),
+        "mode": "strict",
+        "method": 1,
+        "options": {"a": 1},
+        "subset": Subset(samples=5),
+    }.get(field, "another")
     assert cell_key(Cell(**{**GIVEN, field: other})) != cell_key(Cell(**GIVEN))
 
 

@@ -47,6 +47,16 @@ def eligible(count: int, q: float) -> bool:
     return bool(binom.cdf(1, count, 1 - q) <= 0.01)
 
 
+def share_interval(share: float, count: int) -> Interval:
+    """Return a share of so many samples with its 95 % interval (E. B. Wilson 1927)."""
+    from scipy.stats import norm
+
+    z = float(norm.ppf(0.975))
+    middle, room = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    whole = 1 + z * z / count
+    return Interval(value=share, low=max(0.0, (middle - room) / whole), high=min(1.0, (middle + room) / whole))
+
+
 def interval(values: Sequence[float]) -> Interval:
     """Return the median of the trials' values with a 95 % confidence interval over trials.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib.util
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from edgebench.bundle.parity import check_agreement, compare, compare_run, parit
 from edgebench.bundle.predict import predictions
 from edgebench.bundle.samples import Array, given
 from edgebench.config import with_limits
+from edgebench.data._mapped import digest, hashed, hashes, parts
 from edgebench.data._warnings import of_data
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
@@ -65,6 +65,8 @@ class Order:
     dynamic_batch: bool = False
     recipe: Mapping[str, Any] | None = None
     """Which nodes compute in which precision; see `schema.ExportRequest`."""
+    parity: int | None = None
+    """How many samples parity is judged on, each class in its share; as usual unless given."""
 
 
 def exporter(format: str, precision: str) -> Exporter:
@@ -113,6 +115,7 @@ def order_key(order: Order) -> str:
             **({"source": source} if source else {}),
             **({"dynamic_batch": True} if order.dynamic_batch else {}),
             **({"recipe": order.recipe} if order.recipe else {}),
+            **({"parity_samples": order.parity} if order.parity else {}),
             "schema": 1,  # as it was when bundles had one input: that they have several now makes no other file
             "model": order.model.keyed(),
             "format": order.format,
@@ -229,7 +232,7 @@ class Judged:
 
 def judge_file(order: Order, network: Network, folder: Path, bundle: Bundle, made: Exported, target: Target) -> Judged:
     """Run a fresh bundle on this computer, and compare it with the torch network; `ExportError` where it does not run."""
-    samples, labels, chosen, source = parity_samples(order.model, order.dataset)
+    samples, labels, chosen, source = parity_samples(order.model, order.dataset, order.parity)
     samples = tuple(map(_as_the_file_takes, samples, made.inputs))
     outputs, as_run, runtime = _host_outputs(folder, bundle, made, samples, target)
     reference = list(torch_outputs(network, samples).values())
@@ -309,22 +312,22 @@ def calibration_of(order: Order) -> tuple[tuple[Array, ...] | None, Calibration 
         return None, None
     train, plan = order.dataset.read("train"), order.calibration
     drawn = drawn_samples(len(train), plan.samples)
-    known = {image.tobytes() for image in order.dataset.read("test").images}
-    chosen = np.sort([index for index in drawn if train.images[index].tobytes() not in known])
+    known = set(hashes(order.dataset.read("test").images))
+    chosen = np.sort([index for index in drawn if hashed(train.images[index]) not in known])
     if not len(chosen):
         raise InputError(f"{order.dataset.ref}: every calibration sample is in the test split too; the splits must differ")
-    images = train.images[chosen]
+    images = train.some(chosen).images
     method = calibration_method(order)
     calibration = Calibration(
         samples=len(chosen),
-        sha256=hashlib.sha256(np.ascontiguousarray(images).tobytes()).hexdigest(),
+        sha256=digest(images),
         method=method,
         percentile=plan.percentile if method == "percentile" else None,
         dataset=str(order.dataset.ref),
         excluded=len(drawn) - len(chosen),
     )
     samples = given(order.model.inputs, Path(), images)
-    return tuple(map(_as_the_network_takes, order.model.inputs, samples)), calibration
+    return tuple(map(as_the_network_takes, order.model.inputs, samples)), calibration
 
 
 def drawn_samples(count: int, wanted: int) -> Array:
@@ -358,12 +361,14 @@ def _as_the_file_takes(samples: Array, each: Input) -> Array:
     """Resize images to the whole pixels that a file wants which normalises them itself."""
     if each.preprocessing is None or not each.takes_pixels:
         return samples
-    return np.asarray(preprocess.whole(samples, each.preprocessing.model_dump()))
+    return np.concatenate([preprocess.whole(part, each.preprocessing.model_dump()) for part in parts(samples)])
 
 
-def _as_the_network_takes(each: Input, samples: Array) -> Array:
+def as_the_network_takes(each: Input, samples: Array) -> Array:
     """Preprocess images; other tensors are what they are."""
-    return samples if each.preprocessing is None else np.asarray(preprocess.apply(samples, each.preprocessing.model_dump()))
+    if each.preprocessing is None:
+        return samples
+    return np.concatenate([preprocess.apply(part, each.preprocessing.model_dump()) for part in parts(samples)])
 
 
 def _details(made: Exported) -> dict[str, Any]:

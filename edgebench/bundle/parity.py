@@ -14,6 +14,8 @@ from edgebench.agent.runtimes import preprocess
 from edgebench.analysis import chance, metrics, processor
 from edgebench.analysis.heads import head_of
 from edgebench.bundle.samples import Array, digest, given, made
+from edgebench.data._dealing import subset
+from edgebench.data._mapped import release
 from edgebench.device.job import counted
 from edgebench.errors import ExportError, ModelWarning
 from edgebench.schema import AsRun, Input, Model, Network, Parity
@@ -23,21 +25,31 @@ if TYPE_CHECKING:
 
 PARITY_SAMPLES, SYNTHETIC_SAMPLES = 256, 64
 MIN_AGREEMENT = 0.995
+TOGETHER = 64
+"""So many samples of a mapped file are in memory at once."""
 FLOATS = ("fp32", "fp16")
 RELATED = 0.5
 """Least correlation of an output's values in any precision: unrelated ones have none."""
 
 
-def parity_samples(model: Model, dataset: Dataset | None) -> tuple[tuple[Array, ...], Array | None, tuple[int, ...], str]:
-    """Choose samples of the test split for each input, or make some where there is no data set (and say so)."""
+def parity_samples(
+    model: Model, dataset: Dataset | None, wanted: int | None = None
+) -> tuple[tuple[Array, ...], Array | None, tuple[int, ...], str]:
+    """Choose samples of the test split for each input, or make some where there is no data set (and say so).
+
+    `wanted`: so many, each class in its share.
+    """
     nowhere = Path()  # a network's values name no files
     if dataset is None:
         return made(model.inputs, nowhere, SYNTHETIC_SAMPLES), None, (), "synthetic"
     test = dataset.read("test")
-    count = min(PARITY_SAMPLES, len(test))
-    chosen = np.sort(np.random.default_rng(0).choice(len(test), count, replace=False))
-    samples = given(model.inputs, nowhere, test.images[chosen])
-    return samples, test.labels[chosen], tuple(int(index) for index in chosen), "test"
+    if wanted is not None:
+        chosen = subset(test.labels, wanted, 0)
+    else:
+        chosen = np.sort(np.random.default_rng(0).choice(len(test), min(PARITY_SAMPLES, len(test)), replace=False))
+    shown = test.some(chosen)
+    samples = given(model.inputs, nowhere, shown.images)
+    return samples, shown.labels, tuple(int(index) for index in chosen), "test"
 
 
 _last_reference: dict[tuple[str, str], dict[str, Array]] = {}
@@ -62,6 +74,9 @@ def outputs_of(network: Network, samples: Sequence[Array], dtype: Any = None) ->
     for index in range(counted(samples)):
         feed = [tensor(each, array, index) for each, array in zip(network.model.inputs, samples, strict=True)]
         feed = [each.to(dtype) if dtype is not None and each.is_floating_point() else each for each in feed]
+        if index % TOGETHER == 0:
+            for array in samples:
+                release(array)
         for name, value in network.run(*feed).items():
             found.setdefault(name, []).append(value.float().numpy())
     return {name: np.stack([row[0] if row.shape[:1] == (1,) else row for row in rows]) for name, rows in found.items()}

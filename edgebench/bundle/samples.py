@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.data._arrays import Limit, open_npz
+from edgebench.data._mapped import parts
 from edgebench.errors import BundleError, InputError
 from edgebench.files import inside
 from edgebench.schema import Input, Values
@@ -115,5 +116,6 @@ def digest(arrays: Sequence[Array]) -> str:
     found = hashlib.sha256()
     for array in arrays:
         found.update(f"{array.dtype.str}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array).tobytes())
+        for part in parts(array):
+            found.update(np.ascontiguousarray(part).tobytes())
     return found.hexdigest()

@@ -133,7 +133,7 @@ def progress() -> Iterator[Progress]:
     A line holds what is left of the whole, where that is told, and nothing else that changes as a step goes on.
     """
     if sys.stderr.isatty():
-        with _bar() as report:
+        with _bar() as report, _told_of_data(report):
             yield report
         return
     printed: set[str] = set()
@@ -144,7 +144,20 @@ def progress() -> Iterator[Progress]:
             printed.add(head)
             complain(head + (f" ({left})" if left else ""))
 
-    yield line
+    with _told_of_data(line):
+        yield line
+
+
+@contextmanager
+def _told_of_data(report: Progress) -> Iterator[None]:
+    """Show what data sets do once that takes long, too."""
+    from edgebench.data._mapped import PROGRESS
+
+    token = PROGRESS.set(report)
+    try:
+        yield
+    finally:
+        PROGRESS.reset(token)
 
 
 def _parted(what: str) -> tuple[str, str]:

@@ -26,6 +26,9 @@ def command(
     target: Annotated[str, typer.Option(help="Whose limits to keep: a target's name or YAML file.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Let the file take any batch size.")] = False,
+    samples: Annotated[
+        int | None, typer.Option(help="Test samples for parity and goals, each class in its share; 256 unless given.", min=1)
+    ] = None,
     threshold: options.Threshold = None,
     max_degradation: options.MaxDegradation = None,
     percent_max_degradation: options.PercentMaxDegradation = None,
@@ -50,7 +53,7 @@ def command(
             precision=precision,
             dataset=network.dataset(dataset),
             target=target,
-            options=ExportOptions(out, ranges.read(), dynamic_batch, goals),
+            options=ExportOptions(out, ranges.read(), dynamic_batch, goals, samples),
             progress=progress,
         )
     bundle, parity = result.bundle, result.bundle.parity

@@ -34,6 +34,10 @@ def command(
     repeat: Annotated[bool, typer.Option("--repeat", help="Measure finished cells again.")] = False,
     only: Annotated[str | None, typer.Option(help="For instance model=resnet18,format=onnx.")] = None,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(help="Judge so many test samples, each class in its share; all unless given.", min=1)
+    ] = None,
+    samples_seed: Annotated[int, typer.Option(help="Which ones.", min=0)] = 0,
     scenario: options.ScenarioGroup = options.ScenarioGroup(),
     file: files.FileGroup = files.FileGroup(),
     meter: options.Meter = None,
@@ -56,7 +60,14 @@ def command(
             target=options.devices(target, host, fleet, trust),
             only=only,
             dataset=file.dataset(dataset),
-            measure=MeasureOptions(mode, changes, options.meters(meter), options.assigned(option, "compute_units=CPU_ONLY")),
+            measure=MeasureOptions(
+                mode,
+                changes,
+                options.meters(meter),
+                options.assigned(option, "compute_units=CPU_ONLY"),
+                samples=samples,
+                seed=samples_seed,
+            ),
             options=RunOptions(results, work, repeat, dry_run, resume, reconnect, accept_new_host_key, trust),
             progress=progress,
         )

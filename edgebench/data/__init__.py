@@ -15,7 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import plugins, tasks
+from edgebench.data._dealing import subset
 from edgebench.data._files import described
+from edgebench.data._mapped import chosen, parts
 from edgebench.errors import DataError, DataWarning, EdgebenchError
 from edgebench.schema import DatasetRef
 
@@ -30,7 +32,8 @@ MAX_CLASSES = 100_000
 class Split:
     """Part of a data set.
 
-    images: uint8 [n, h, w, c], or [n, d, h, w, c] for volumes.
+    images: uint8 [n, h, w, c], or [n, d, h, w, c] for volumes; mapped from a file where they are large, so look at
+    them part by part (`_mapped.parts`), or at some by their indices.
     labels: int64, in the form of the data set's task: [n], or [n, labels] of 0 and 1 for multi-label.
     """
 
@@ -41,13 +44,18 @@ class Split:
         """Count the samples."""
         return len(self.images)
 
+    def some(self, indices: NDArray[np.intp]) -> Split:
+        """Take samples by their indices."""
+        return Split(chosen(self.images, indices), self.labels[indices])
+
     @cached_property
     def sha256(self) -> str:
         """Hash images and labels with their shapes."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # as it lies: a copy may not fit beside it
+            for part in parts(array):  # a copy may not fit beside it
+                digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         return digest.hexdigest()
 
 
@@ -94,10 +102,26 @@ class Dataset:
     geometry: Geometry | None = None
     at_hand: set[str] = field(default_factory=set)
     """The splits that were read."""
+    indices: NDArray[np.intp] | None = None
+    """Which samples of the test split its own are, where it has some of them alone."""
 
     def hashes(self) -> dict[str, str]:
         """Hash every split."""
         return {name: self.read(name).sha256 for name in SPLITS}
+
+    def sampled(self, count: int, seed: int) -> Dataset:
+        """Return the same data with so many samples of the test split, each class in its share; all where there are no more."""
+        test = self.read("test")
+        if count >= len(test):
+            return self
+        indices = subset(test.labels, count, seed)
+        some, files = test.some(indices), self.files
+        return replace(
+            self,
+            indices=indices,
+            read=lambda name: some if name == "test" else self.read(name),
+            files=files and (lambda name: [files(name)[index] for index in indices] if name == "test" else files(name)),
+        )
 
     def judged_on(self, split: Split) -> Dataset:
         """Return the same classes with these samples alone, for what is judged on no whole split."""

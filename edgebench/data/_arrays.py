@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.data._files import GIB, described, memory_bytes, open_regular
+from edgebench.data._mapped import PART, is_large, room
 from edgebench.errors import DataError
 
 DIRECTORY_BYTES = 1 << 22
@@ -33,11 +34,13 @@ class Limit:
 
     bytes: int
     ratio: float = RATIO
+    given: bool = False
+    """Whether the user said so."""
 
     @classmethod
     def of(cls, gib: int | None) -> Limit:
         """Return what the user allows, or half of this computer's memory."""
-        return cls(memory_bytes() // 2) if gib is None else cls(gib * GIB, math.inf)
+        return cls(memory_bytes() // 2) if gib is None else cls(gib * GIB, math.inf, True)
 
 
 BY_CHECKSUM = Limit(1 << 62, math.inf)
@@ -50,6 +53,8 @@ class Header:
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    fortran: bool = False
+    """Whether it lies column by column."""
 
     def __str__(self) -> str:
         return f"{self.dtype}{list(self.shape)}"
@@ -73,10 +78,11 @@ class Archive:
         """Return what an array is called in the file."""
         return self.names.get(key, key)
 
-    def header(self, key: str, kinds: str, widest: int = 1) -> Header:
+    def header(self, key: str, kinds: str, widest: int = 1, mapped: bool = False) -> Header:
         """Read an array's type and shape; `DataError` where it is missing, of other kinds, or would become too large.
 
         `kinds` are numpy's letters; a sample takes `widest` bytes once it is read, if it is packed in less.
+        `mapped`: where it is large it is unpacked part by part, into a file.
         """
         key = self.named(key)
         member = self._member(key)
@@ -91,8 +97,34 @@ class Archive:
         if min(found.shape, default=0) < 0:
             raise DataError(f"{self.path}: {key} has the shape {list(found.shape)}; write the file again")
         count = math.prod(found.shape)
-        self._check_size(key, member, length, count * found.dtype.itemsize, count * max(widest, found.dtype.itemsize))
+        read = count * max(widest, found.dtype.itemsize)
+        allowed = self.limit.bytes
+        if mapped and is_large(found.shape) and not found.fortran and not self.limit.given:
+            allowed = max(allowed, room())
+        self._check_size(key, member, length, count * found.dtype.itemsize, read, allowed)
         return found
+
+    def parts(self, key: str, header: Header) -> Iterator[NDArray[Any]]:
+        """Unpack an array whose header was looked at part by part: some samples [n, …] at once."""
+        if header.fortran:
+            yield self.read(key)
+            return
+        key, dtype = self.named(key), header.dtype
+        each = max(1, math.prod(header.shape[1:])) * dtype.itemsize
+        together = max(1, PART // each)
+        with self._reading(key), self._zip.open(self._member(key)) as stream:
+            rest = stream.read(HEADER_BYTES + 12)
+            rest = rest[_parse(rest)[1] :]
+            for first in range(0, header.shape[0], together):
+                size = min(together, header.shape[0] - first) * each
+                content, rest = rest[:size], rest[size:]
+                content += stream.read(size - len(content))  # its end compares the checksum
+                yield np.frombuffer(content, dtype).reshape(-1, *header.shape[1:])
+
+    def changed(self, key: str) -> list[Any]:
+        """Tell an array as it is now, for what is made of it once."""
+        member, told = self._member(self.named(key)), self.path.stat()
+        return [str(self.path.resolve()), told.st_size, told.st_mtime_ns, member.filename, member.CRC]
 
     def read(self, key: str) -> NDArray[Any]:
         """Unpack an array whose header was looked at."""
@@ -100,15 +132,15 @@ class Archive:
         with self._reading(key), self._zip.open(self._member(key)) as stream:
             return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
-    def _check_size(self, key: str, member: zipfile.ZipInfo, header: int, packed: int, read: int) -> None:
+    def _check_size(self, key: str, member: zipfile.ZipInfo, header: int, packed: int, read: int, allowed: int) -> None:
         if member.file_size != header + packed:
             raise DataError(
                 f"{self.path}: {key} says that it has {packed} bytes, and {member.file_size - header} are there; fetch it again"
             )
-        if read > self.limit.bytes:
+        if read > allowed:
             raise DataError(
                 f"{self.path}: {key} would take {read / GIB:.1f} GiB, more than an array may "
-                f"({self.limit.bytes / GIB:.1f} GiB); allow it by the option max_gib={-(-read // GIB)}"
+                f"({allowed / GIB:.1f} GiB); allow it by the option max_gib={-(-read // GIB)}"
             )
         ratio = read / max(1, member.compress_size)
         if read > RATIO_BYTES and ratio > self.limit.ratio:
@@ -168,5 +200,5 @@ def _parse(start: bytes) -> tuple[Header, int]:
         raise ValueError(f"a header of {length} bytes, longer than that of a plain array or cut off")
     rest = io.BytesIO(start[np.lib.format.MAGIC_LEN : length])
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(rest)
-    return Header(dtype, tuple(int(side) for side in shape)), length
+    shape, fortran, dtype = read(rest)
+    return Header(dtype, tuple(int(side) for side in shape), fortran), length

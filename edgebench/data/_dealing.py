@@ -27,14 +27,17 @@ def deal(labels: NDArray[np.int64], **percents: int) -> dict[str, NDArray[np.int
     return {name: np.concatenate(parts or [np.zeros(0, np.intp)]) for name, parts in dealt.items()}
 
 
-def subset(labels: NDArray[np.int64], count: int) -> NDArray[np.intp]:
-    """Choose so many samples, each class in its share (at least one), by a fixed seed; all where there are no more."""
-    if labels.ndim != 1:
-        chosen = np.random.default_rng(0).choice(len(labels), min(count, len(labels)), replace=False)
-        return np.sort(chosen)
-    every = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+def subset(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.intp]:
+    """Choose so many samples, each class in its share (at least one), by a seed; all where there are no more.
+
+    What is over goes to the classes with the largest rests. Labels that are no classes [n, labels] are drawn from as they are.
+    Returns indices in order; those of a smaller subset of the same seed are among them but for what rounding moves.
+    """
     if count >= len(labels):
         return np.arange(len(labels))
+    if labels.ndim != 1:
+        return np.sort(np.random.default_rng(seed).permutation(len(labels))[:count])
+    every = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     if count < len(every):
         raise DataError(f"{count} samples of {len(every)} classes: each class wants one at least; give more")
     shares = np.array([len(mine) for mine in every]) * count / len(labels)
@@ -44,6 +47,7 @@ def subset(labels: NDArray[np.int64], count: int) -> NDArray[np.intp]:
     while takes.sum() > count:
         takes[np.argmax(takes)] -= 1
     drawn = [
-        np.random.default_rng(index).permutation(mine)[:take] for index, (mine, take) in enumerate(zip(every, takes, strict=True))
+        np.random.default_rng([seed, index]).permutation(mine)[:take]
+        for index, (mine, take) in enumerate(zip(every, takes, strict=True))
     ]
     return np.sort(np.concatenate(drawn))

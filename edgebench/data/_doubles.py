@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 
 from edgebench.agent.runtimes import preprocess
 from edgebench.data import Dataset, Split
+from edgebench.data._mapped import hashes, parts
 
 SIDE, NEAR_BITS, NEAR_LEVELS = 16, 10, 4.0
 """Near duplicates differ in so many of 64 bits of a difference hash, and by so many levels of 255 in the mean, at most."""
@@ -32,11 +32,7 @@ class Duplicates:
 def duplicates(data: Dataset, splits: dict[str, Split], near: bool = True) -> tuple[Duplicates, ...]:
     """Find samples that stand in two splits or twice in one: exactly the same pixels, and `near`: nearly."""
     names = [(name, index) for name, split in splits.items() for index in range(len(split))]
-    exact = [
-        hashlib.blake2b(split.images[i].tobytes(), digest_size=16).digest()
-        for split in splits.values()
-        for i in range(len(split))
-    ]
+    exact = [digest for split in splits.values() for digest in hashes(split.images)]
     pairs: dict[tuple[int, int], bool] = {}
     groups: dict[bytes, list[int]] = {}
     for position, digest in enumerate(exact):
@@ -65,8 +61,7 @@ def _of_group(group: list[int], names: list[tuple[str, int]]) -> list[tuple[int,
 def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Shrink to 16 × 16 in grey: float32 [n, 16, 16]."""
     spec = {"height": SIDE, "width": SIDE, "channels": 1}
-    parts = [preprocess.resized(images[start : start + 256], spec)[..., 0] for start in range(0, len(images), 256)]
-    return np.concatenate(parts).astype(np.float32)
+    return np.concatenate([preprocess.resized(part, spec)[..., 0] for part in parts(images)]).astype(np.float32)
 
 
 def _near(thumbs: NDArray[np.float32], positions: list[int]) -> list[tuple[int, int]]:

@@ -109,10 +109,13 @@ def _is_one_hot(labels: NDArray[Any]) -> bool:
 
 
 def recognised(
-    archive: Archive, images: NDArray[Any] | None, shape: tuple[int, ...], dtype: np.dtype[Any],
+    archive: Archive, ends: tuple[float, float] | None, shape: tuple[int, ...], dtype: np.dtype[Any],
     labels: NDArray[Any], task: str | None,
 ) -> tuple[Layout, list[str]]:  # fmt: skip
-    """Find out how train's arrays are written (`images` where they are no uint8); returns it, and what is to be said of it."""
+    """Find out how train's arrays are written; returns it, and what is to be said of it.
+
+    ends: the least and greatest value of the images, where they are no uint8.
+    """
     notes, place = [], f"{archive.path}: {archive.named('train_images')}"
     renamed = {wanted: key for wanted, key in archive.names.items() if wanted != key}
     if renamed:
@@ -122,7 +125,7 @@ def recognised(
         notes.append(f"{place} has the shape {list(shape)}: read as [n, c, h, w]")
     if len(shape) == 4 and 4 in (shape[1], shape[3]) and not first and shape[3] not in (1, 3):
         raise DataError(f"{place} has the shape {list(shape)}: images of 4 channels; leave transparency out, or make it RGB")
-    limits = None if images is None else _limits(images, place)
+    limits = None if ends is None else _limits(*ends, dtype, place)
     if limits is not None:
         notes.append(f"{place} is {dtype}, of {limits[0]:g}…{limits[1]:g}: scaled to 0…255")
     key = f"{archive.path}: {archive.named('train_labels')}"
@@ -151,17 +154,15 @@ def _recognised_labels(labels: NDArray[Any], task: str | None, key: str) -> tupl
     return {}, []
 
 
-def _limits(images: NDArray[Any], place: str) -> tuple[float, float]:
+def _limits(low: float, high: float, dtype: np.dtype[Any], place: str) -> tuple[float, float]:
     """Find out of what range images are that are no uint8; `DataError` where nothing tells."""
-    low, high = (0.0, 0.0) if not images.size else (float(images.min()), float(images.max()))
     if low >= 0:
-        if images.dtype.kind in "bf" and high <= 1:
+        if dtype.kind in "bf" and high <= 1:
             return 0.0, 1.0
         if high <= 255:
             return 0.0, 255.0
-        if images.dtype == np.uint16:
+        if dtype == np.uint16:
             return 0.0, 65535.0
     raise DataError(
-        f"{place} is {images.dtype} with values from {low:g} to {high:g}; "
-        "uint8, or values of 0…1 or 0…255, are wanted: scale them so"
+        f"{place} is {dtype} with values from {low:g} to {high:g}; uint8, or values of 0…1 or 0…255, are wanted: scale them so"
     )

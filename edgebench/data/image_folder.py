@@ -12,17 +12,19 @@ Images come to `size` (224, or 192x256) by `resize` (fit unless given; see `agen
 `background` (white, black, RRGGBB; none drops transparency), and 16 bits are scaled, by `range=LOW:HIGH` if given.
 
 Symbolic links are followed within the folder alone. An image may have
-`max_pixels`, a split's pixels may take `max_gib` of memory once they are scaled.
+`max_pixels`, a split's pixels may take `max_gib` once they are scaled: half of this computer's memory, or of the disk
+that is free for its cache, unless given. Large splits are decoded once, into a file of the cache.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebench.data import MAX_CLASSES, SPLITS, Opened, Split, int_option, text_option
 from edgebench.data._dealing import ALIASES, deal
@@ -32,6 +34,7 @@ from edgebench.data._geometry import OPTIONS as GEOMETRY
 from edgebench.data._geometry import read_geometry
 from edgebench.data._images import MAX_PIXELS, Reading, pixel_limit, read_image
 from edgebench.data._labels import ambiguous, class_names, in_order, ordered, read_yaml, table
+from edgebench.data._mapped import is_large, kept, room
 from edgebench.errors import DataError
 
 OPTIONS = (
@@ -79,7 +82,7 @@ def load(options: Options) -> Opened:
     notes += _check_files(root, files, classes, allow)
     for name, listed in files.items():
         takes = len(listed) * geometry.height * geometry.width * (1 if channels == 1 else 3)
-        if takes > allowed:
+        if takes > max(allowed, 0 if "max_gib" in options else room()):
             raise DataError(
                 f"image-folder: {root}: the {name} split takes {takes / GIB:.1f} GiB at "
                 f"size={geometry.height}, more than "
@@ -254,9 +257,19 @@ def _check_files(root: Path, files: Mapping[str, Files], classes: Sequence[str],
 
 
 def _read(files: dict[str, Files], home: Path, how: Reading, name: str) -> Split:
-    size = (how.geometry.height, how.geometry.width)
-    pixels = np.empty((len(files[name]), *size, 1 if how.channels == 1 else 3), dtype=np.uint8)
-    with pixel_limit(how.max_pixels):
-        for index, (path, _) in enumerate(files[name]):
-            pixels[index] = read_image(path, inside(path, home), how)
+    real = [inside(path, home) for path, _ in files[name]]
+    shape = (len(real), how.geometry.height, how.geometry.width, 1 if how.channels == 1 else 3)
+
+    def made() -> Iterator[NDArray[np.uint8]]:
+        with pixel_limit(how.max_pixels):
+            for (path, _), place in zip(files[name], real, strict=True):
+                yield read_image(path, place, how)[None]
+
+    key = ["image-folder", repr(how), *_changes(real)] if is_large(shape) else []
+    pixels = kept(f"{home} {name}", key, shape, made)
     return Split(pixels, np.array([label for _, label in files[name]], dtype=np.int64))
+
+
+def _changes(paths: Sequence[Path]) -> list[list[str | int]]:
+    """Tell files as they are now: where each lies, how large it is, and when it was changed."""
+    return [[str(path), (told := path.stat()).st_size, told.st_mtime_ns] for path in paths]

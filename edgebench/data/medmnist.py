@@ -6,8 +6,9 @@ fetches it through the `medmnist` package where it is missing.
 `medmnist:/path/own.npz` reads a file of one's own, also with arrays called `x_train` or
 alike, channels first, floats of 0…1, one-hot or text labels, labels from 1: what was recognised
 is said. `task` says how to read its labels, `md5` may pin it. An array of it may take half of this computer's memory,
-or `max_gib`. Its images stay as they are, or come to `size` by `resize`, `interpolation`, `antialias` or a `preset`, as
-those of an image folder do. Names, tasks and sums stand in `medmnist.json`.
+or `max_gib`; large images are unpacked once, into a file of the cache, and may take half of what is free there.
+Its images stay as they are, or come to `size` by `resize`, `interpolation`, `antialias` or a `preset`, as those of an
+image folder do. Names, tasks and sums stand in `medmnist.json`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import hashlib
 import importlib.resources
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import astuple
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,7 @@ from edgebench.data._files import open_regular
 from edgebench.data._geometry import OPTIONS as GEOMETRY
 from edgebench.data._geometry import place_arrays, read_geometry
 from edgebench.data._layouts import Layout, aliases, recognised
+from edgebench.data._mapped import digest, is_large, kept, parts
 from edgebench.errors import DataError, MissingExtra, UnknownName
 
 OPTIONS = ("source", "root", "task", "md5", "max_gib", *GEOMETRY)
@@ -67,7 +70,13 @@ def _placed(opened: Opened, options: Mapping[str, str | int | bool]) -> Opened:
 
     def read(name: str) -> Split:
         split = opened.read(name)
-        return Split(place_arrays(split.images, geometry), split.labels)
+        shape = (len(split), geometry.height, geometry.width, *split.images.shape[3:])
+        key = [digest(split.images) if is_large(shape) else "", *astuple(geometry)]
+
+        def made() -> Iterator[NDArray[np.uint8]]:
+            return (place_arrays(part, geometry) for part in parts(split.images))
+
+        return Split(kept(f"{name} at its size", key, shape, made), split.labels)
 
     return opened._replace(read=read, geometry=geometry)
 
@@ -113,9 +122,9 @@ def _own(path: Path, options: Mapping[str, str | int | bool]) -> Opened:
     with open_npz(path, limit) as archive:
         archive.names = aliases(archive.keys())
         header, shown = _label_header(archive, "train"), _image_header(archive, "train")
-        images = None if shown.dtype == np.uint8 else archive.read("train_images")
+        ends = None if shown.dtype == np.uint8 else _ends(archive, shown)
         raw = archive.read("train_labels")
-        layout, notes = recognised(archive, images, shown.shape, shown.dtype, raw, asked)
+        layout, notes = recognised(archive, ends, shown.shape, shown.dtype, raw, asked)
         many = len(header.shape) == 2 and header.shape[1] > 1 and not layout.one_hot
         task = asked or ("multi-label" if many else "multi-class")
         if not tasks.load(task).HEADLINE:
@@ -133,7 +142,7 @@ def _read_own(path: Path, limit: Limit, task: str, count: int, layout: Layout, n
     train = _read(path, limit, task, count, "train", layout)
     labels = train.labels if train.labels.ndim == 1 else np.zeros(len(train), np.int64)
     chosen = np.sort(deal(labels, val=15)[name])
-    return Split(train.images[chosen], train.labels[chosen])
+    return train.some(chosen)
 
 
 def _limit(options: Mapping[str, str | int | bool]) -> Limit:
@@ -173,13 +182,34 @@ def _check(path: Path, expected: str) -> None:
 def _image_header(archive: Archive, name: str) -> Header:
     """Read of what kind the images are; `DataError` unless they are uint8 [n, h, w], [n, h, w, c] or [n, d, h, w(, c)]."""
     key = archive.named(f"{name}_images")
-    found = archive.header(f"{name}_images", "biufc")
+    found = archive.header(f"{name}_images", "biufc", mapped=True)
     known = found.dtype == np.uint8 or (found.dtype.kind in "biuf" and found.dtype != np.int8 and bool(archive.names))
     if not known or len(found.shape) not in (3, 4, 5) or not math.prod(found.shape):
         raise DataError(f"{archive.path}: {key} is {found}; uint8 [n, h, w(, c)] is wanted")
     if max(found.shape[1:]) > MAX_SIDE:
         raise DataError(f"{archive.path}: {key} is {found}; a side has {MAX_SIDE} pixels at most; scale or crop the images")
     return found
+
+
+def _ends(archive: Archive, header: Header) -> tuple[float, float]:
+    """Return the least and greatest of train's values; NaN where any is."""
+    ends = [(float(part.min()), float(part.max())) for part in archive.parts("train_images", header)]
+    return float(np.min([low for low, _ in ends])), float(np.max([high for _, high in ends]))
+
+
+def _pixels(archive: Archive, name: str, layout: Layout | None) -> NDArray[np.uint8]:
+    """Unpack images, as the layout says; large ones once, into a file of the cache."""
+    key, place = f"{name}_images", f"{archive.path}: {name}_images"
+    header = _image_header(archive, name)
+    turned = layout is not None and layout.channels_first and len(header.shape) == 4
+    shape = tuple(header.shape[axis] for axis in (0, 2, 3, 1)) if turned else header.shape
+
+    def made() -> Iterator[NDArray[np.uint8]]:
+        for part in archive.parts(key, header):
+            yield part if layout is None else layout.pixels(part, place)
+
+    how = None if layout is None else [layout.channels_first, layout.dtype.str, layout.limits]
+    return kept(place, ["npz", *archive.changed(key), how], shape, made)
 
 
 def _label_header(archive: Archive, name: str) -> Header:
@@ -236,9 +266,7 @@ def _read(path: Path, limit: Limit, task: str, count: int, name: str, layout: La
                 f"{path}: {name}_images is {_image_header(archive, name)}; uint8 [n, h, w(, c)] is wanted, as train's are"
             )
         labels = _labels(archive, name, task, layout)
-        images = archive.read(f"{name}_images")
-    if layout is not None:
-        images = layout.pixels(images, f"{path}: {name}_images")
+        images = _pixels(archive, name, layout)
     if tasks.wrong(task, labels, count):
         raise DataError(f"{path}: {name}_labels has classes beyond the {count} that train_labels has; move or remove them")
     if images.ndim == 3 or images.shape[-1] not in (1, 3):

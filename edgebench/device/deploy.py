@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edgebench import agent, plugins
 from edgebench.agent import plugins as agent_plugins
+from edgebench.data._mapped import LARGE, as_file, digest
 from edgebench.files import inside
 from edgebench.schema import Bundle, Link, Progress, Target, Transport
 
@@ -123,6 +124,12 @@ def deploy(
 
 def _push_samples(transport: Transport, samples: NDArray[Any], sent: Sent) -> tuple[str, str]:
     """Push the samples of one input; returns their path on the device, and their hash."""
+    kind = "u8" if samples.dtype == np.uint8 else str(samples.dtype)
+    if samples.nbytes > LARGE:
+        samples = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
+        found = digest(samples)
+        with as_file(samples) as path:
+            return transport.push(path, f"sets/{found[:16]}.{kind}", sent), found
     content = np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).tobytes()
-    digest, kind = hashlib.sha256(content).hexdigest(), "u8" if samples.dtype == np.uint8 else str(samples.dtype)
-    return transport.push(content, f"sets/{digest[:16]}.{kind}", sent), digest
+    found = hashlib.sha256(content).hexdigest()
+    return transport.push(content, f"sets/{found[:16]}.{kind}", sent), found

@@ -17,7 +17,7 @@ from edgebench.analysis import metrics, processor, stats
 from edgebench.analysis.metrics import scores_of
 from edgebench.bundle.export import as_written
 from edgebench.bundle.manifest import read_bundle
-from edgebench.data import Dataset, Split
+from edgebench.data import Dataset
 from edgebench.device.job import Pass
 from edgebench.diagnose import kernel_rules, quantization_rules
 from edgebench.diagnose.findings import Arithmetic, Case, Finding
@@ -263,7 +263,7 @@ def _some(data: Dataset) -> Dataset:
     """Return a data set whose test split holds some samples alone."""
     split = data.read("test")
     chosen = np.sort(np.random.default_rng(0).choice(len(split), min(ARITHMETIC_SAMPLES, len(split)), replace=False))
-    return data.judged_on(Split(split.images[chosen], split.labels[chosen]))
+    return data.judged_on(split.some(chosen))
 
 
 def unrun(folder: Path, bundle: Bundle, target: str) -> Diagnosis:

@@ -7,8 +7,10 @@ import importlib.util
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgebench.data import Dataset
+from edgebench.data._mapped import ends, parts
 from edgebench.errors import InputError
 from edgebench.schema import InputPlan, Preprocessing
 
@@ -49,8 +51,7 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
     else:
         images = dataset.read("train").images
         axes = (0, 1, 2) if images.shape[-1] == plan.channels else None
-        pixels = images[:: max(1, len(images) // 4096)].astype(np.float64) / 255
-        means, deviations = np.atleast_1d(pixels.mean(axis=axes)), np.atleast_1d(pixels.std(axis=axes))
+        means, deviations = _moments(images[:: max(1, len(images) // 4096)], axes)
         mean = tuple(round(float(value), 4) for value in np.resize(means, plan.channels))
         std = tuple(round(max(float(value), 0.01), 4) for value in np.resize(deviations, plan.channels))
     colours = dataset.read("train").images.shape[-1]
@@ -65,6 +66,20 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
         height, width = shown.height, shown.width
         told |= {"resize": shown.resize, "interpolation": shown.interpolation, "antialias": shown.antialias}
     return Preprocessing(height=height, width=width, channels=plan.channels, mean=mean, std=std, **told)
+
+
+def _moments(images: NDArray[np.uint8], axes: tuple[int, ...] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return mean and standard deviation of pixels 0…1 along axes that hold the first, by exact sums of whole numbers."""
+    count = images.size // (1 if axes is None else images.shape[-1])
+    first: Any = 0
+    second: Any = 0
+    for part in parts(images):
+        whole = part.astype(np.uint32)
+        first = first + whole.sum(axis=axes, dtype=np.uint64)
+        second = second + (whole * whole).sum(axis=axes, dtype=np.uint64)
+    sums, squares = (np.atleast_1d(each).astype(object) for each in (first, second))  # whole numbers without end
+    variance = (count * squares - sums**2) / count**2
+    return (sums / count / 255).astype(np.float64), np.sqrt(variance.astype(np.float64)) / 255
 
 
 def check_placed(spec: Preprocessing, dataset: Dataset) -> None:
@@ -110,7 +125,6 @@ def _comma(values: tuple[float, ...], divisor: float = 1) -> str:
 
 def _extremes(dataset: Dataset, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     images = dataset.read("train").images
-    axes = (0, 1, 2) if images.shape[-1] == channels else None
-    edges = (np.atleast_1d(images.min(axis=axes)), np.atleast_1d(images.max(axis=axes)))
+    edges = [np.atleast_1d(each) for each in ends(images, (0, 1, 2) if images.shape[-1] == channels else None)]
     low, high = (tuple(float(value) / 255 for value in np.resize(edge, channels)) for edge in edges)
     return low, high

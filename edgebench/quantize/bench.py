@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import time
@@ -18,6 +19,7 @@ from edgebench.bundle.export import Order, drawn_samples
 from edgebench.bundle.manifest import list_files, write_manifest
 from edgebench.bundle.samples import Array
 from edgebench.data import Dataset, Split
+from edgebench.data._mapped import hashed, hashes
 from edgebench.device.job import Pass
 from edgebench.errors import InputError
 from edgebench.files import sha256_json, write_json
@@ -156,13 +158,16 @@ def held_out(order: Order, count: int) -> Dataset:
     """
     data = order.dataset
     assert data is not None
-    train, valid, known = data.read("train"), data.read("val"), {image.tobytes() for image in data.read("test").images}
+    train, valid, known = data.read("train"), data.read("val"), set(hashes(data.read("test").images))
     spare = np.setdiff1d(np.arange(len(train)), drawn_samples(len(train), order.calibration.samples))
     spare = np.random.default_rng(1).permutation(spare)
-    images, labels = ([getattr(valid, name), getattr(train, name)[spare]] for name in ("images", "labels"))
-    split = Split(np.concatenate(images), np.concatenate(labels))
-    chosen = [index for index, image in enumerate(split.images) if image.tobytes() not in known][:count]
-    return data.judged_on(Split(split.images[chosen], split.labels[chosen]))
+    every = ((part, int(index)) for part, indices in ((valid, range(len(valid))), (train, spare)) for index in indices)
+    fresh = (each for each in every if hashed(each[0].images[each[1]]) not in known)
+    chosen = list(itertools.islice(fresh, count))
+    if not chosen:
+        return data.judged_on(Split(train.images[:0], train.labels[:0]))
+    images, labels = (np.stack([getattr(part, name)[index] for part, index in chosen]) for name in ("images", "labels"))
+    return data.judged_on(Split(images, labels))
 
 
 @dataclass(frozen=True)

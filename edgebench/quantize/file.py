@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from edgebench import plugins
-from edgebench.agent.runtimes import preprocess
 from edgebench.bundle import arrays
 from edgebench.bundle import import_file as import_
-from edgebench.bundle.export import drawn_samples, exporter, limits_of
+from edgebench.bundle.export import as_the_network_takes, drawn_samples, exporter, limits_of
 from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.samples import samples
 from edgebench.config import read_dataset, read_values
@@ -99,8 +100,8 @@ def _samples(whole: ExportResult, data: Dataset | None, calibration: Path | None
             made.append(arrays.samples(f"--calibration-file {each.name}", array, each.shape, each.dtype))
         elif each.preprocessing is not None and data is not None:
             train = data.read("train")
-            chosen = sorted(drawn_samples(len(train), count))
-            made.append(preprocess.apply(train.images[chosen], each.preprocessing.model_dump())[:, None])
+            chosen = np.sort(drawn_samples(len(train), count))
+            made.append(as_the_network_takes(each, train.some(chosen).images)[:, None])
         else:
             made.append(other)
     return made

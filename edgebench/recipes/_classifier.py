@@ -26,6 +26,7 @@ from torch.utils.data import Dataset as TorchDataset
 from edgebench import models, tasks
 from edgebench.agent.runtimes import preprocess
 from edgebench.data import Dataset, Split
+from edgebench.data._mapped import release
 from edgebench.errors import InputError
 from edgebench.files import new_folder, sha256_file, storage, write_json
 from edgebench.models.normalization import preprocessing
@@ -75,6 +76,7 @@ class Samples(TorchDataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return images float32 [n, c, h, w] and labels."""
         images = preprocess.apply(self.split.images[list(indices)], self.spec)
+        release(self.split.images)
         return torch.from_numpy(images), torch.from_numpy(self.split.labels[list(indices)])
 
 

@@ -22,7 +22,7 @@ from edgebench.analysis.timeline import Lines, Missing
 from edgebench.data import Split, open_offline
 from edgebench.errors import EdgebenchError
 from edgebench.report.record_card import NOT_JUDGED
-from edgebench.schema import DatasetRef, Measurement, Record
+from edgebench.schema import DatasetRef, Measurement, Record, Subset
 from edgebench.store import records
 
 PICTURE_PIXELS = 64
@@ -137,9 +137,10 @@ class Splits:
         ref = record.cell.dataset
         if ref is None:
             return None, NOT_JUDGED
-        if str(ref) not in self._opened:
-            self._opened[str(ref)] = _opened(ref)
-        found = self._opened[str(ref)]
+        key = f"{ref} {record.cell.subset}"
+        if key not in self._opened:
+            self._opened[key] = _opened(ref, record.cell.subset)
+        found = self._opened[key]
         if isinstance(found, str):
             return None, found
         if found.sha256 != record.cell.evaluation_sha256:
@@ -147,9 +148,10 @@ class Splits:
         return found, ""
 
 
-def _opened(ref: DatasetRef) -> Split | str:
+def _opened(ref: DatasetRef, subset: Subset | None) -> Split | str:
     try:
-        return open_offline(ref).read("test")
+        data = open_offline(ref)
+        return (data if subset is None else data.sampled(subset.samples, subset.seed)).read("test")
     except DAMAGED as error:
         return str(error) if isinstance(error, EdgebenchError) else f"{ref}: cannot be opened ({type(error).__name__}: {error})"
 

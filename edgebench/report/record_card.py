@@ -75,6 +75,8 @@ def _cell(record: Record) -> Iterator[tuple[str, str | None]]:
     yield "measured", f"{record.started_at}, in {record.seconds:.0f} s"
     yield "key", record.key
     yield "evaluation split", cell.evaluation_sha256
+    if cell.subset is not None:
+        yield "subset", f"{cell.subset.samples} samples of the test split, each class in its share, seed {cell.subset.seed}"
 
 
 def _latency(record: Record) -> Iterator[tuple[str, str | None]]:
@@ -119,6 +121,8 @@ def _accuracy(record: Record) -> Iterator[tuple[str, str | None]]:
         yield name, f"{value:.4f}" + (f", over {accuracy.samples} samples" if name == accuracy.headline else "")
     if accuracy.commonest is not None:
         yield "accuracy of the commonest class", f"{accuracy.commonest:.4f}"
+    if accuracy.interval is not None:
+        yield "accuracy of all, 95 %", f"{_between(accuracy.interval, percent, '%')}, by the number of samples"
     if accuracy.host_agreement is not None:
         yield "as on the exporting host", f"{percent(accuracy.host_agreement)} % of the decisions"
     yield "against fp32", _paired(accuracy.to_fp32)

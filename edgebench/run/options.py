@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from edgebench.schema import MeterSpec, Mode
+from edgebench.config import read_values
+from edgebench.schema import MeterSpec, Mode, Subset
 from edgebench.store.layout import RESULTS
 
 WORK = Path(".edgebench")
@@ -27,6 +28,15 @@ class MeasureOptions:
     """The runtime's own options, over the target's."""
     pairs: int | None = None
     """Pairs of processes that a comparison takes; as the mode says unless given."""
+    samples: int | None = None
+    """So many of the test split's samples, each class in its share; as a profile says, or all of them, unless given."""
+    seed: int = 0
+    """Which ones."""
+
+    @property
+    def subset(self) -> Subset | None:
+        """Return which samples of the test split are judged; None: all."""
+        return None if self.samples is None else read_values(Subset, {"samples": self.samples, "seed": self.seed}, "samples")
 
 
 @dataclass(frozen=True)
@@ -68,6 +78,8 @@ class ExportOptions:
     """Let the file take any batch size."""
     goals: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `schema.Goals`; accuracy is judged where a goal names it."""
+    samples: int | None = None
+    """Parity is judged on so many samples of the test split, each class in its share; on 256 unless given."""
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ def prepare_profile(
 
     Everything that can be checked beforehand is: `InputError` before the first long work.
     """
+    session.subset = profile.evaluation
     wanted = slots(profile, targets, only)
     maker = Maker(profile, data, session)
     for slot in wanted:

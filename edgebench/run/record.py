@@ -171,11 +171,13 @@ def judge(subject: CellJob, predictions: Predictions | None) -> tuple[Accuracy, 
     if not np.isfinite(scores).all():
         raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
     found = metrics.evaluate(model.task, test.labels, scores, model.head)
+    drawn = subject.cell.subset is not None and test.labels.ndim == 1 and "accuracy" in found
     accuracy = Accuracy(
         samples=len(test),
         headline=metrics.headline(model.task),
         metrics={name: round(value, 6) for name, value in found.items()},
         commonest=chance.commonest(model.task, test.labels),
+        interval=stats.share_interval(found["accuracy"], len(test)) if drawn else None,
         host_agreement=_host_agreement(subject, scores),
     )
     return accuracy, doubts.of_test(subject.bundle, subject.data, scores)
@@ -189,8 +191,12 @@ def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | N
     if subject.data is None or subject.data.ref != subject.bundle.model.lineage.dataset:
         return None
     with open_npz(subject.folder / "parity.npz", Limit.of(None)) as saved:
-        header = saved.header("outputs", "f")
-        if header.shape != (len(chosen), scores.shape[1]) or not 0 <= min(chosen) <= max(chosen) < len(scores):
+        header, some = saved.header("outputs", "f"), subject.data.indices
+        last = len(scores) if some is None else max(chosen) + 1
+        if header.shape != (len(chosen), scores.shape[1]) or not 0 <= min(chosen) <= max(chosen) < last:
             raise ValueError(f"parity.npz of the bundle has {header} for {len(chosen)} of {len(scores)} samples; export it again")
-        model = subject.bundle.model
-        return metrics.agreement(model.task, saved.read("outputs"), scores[chosen], model.head)
+        outputs, model = saved.read("outputs"), subject.bundle.model
+    if some is None:
+        return metrics.agreement(model.task, outputs, scores[chosen], model.head)
+    _, known, own = np.intersect1d(chosen, some, assume_unique=True, return_indices=True)
+    return metrics.agreement(model.task, outputs[known], scores[own], model.head) if len(own) else None

@@ -44,6 +44,7 @@ from edgebench.schema import (
     Record,
     Role,
     Scenario,
+    Subset,
     Target,
     TurnSpec,
 )
@@ -68,6 +69,10 @@ class Session:
     forecast: Forecast = field(default_factory=Forecast)
     devices: dict[str, Device] = field(default_factory=dict)
     interrupted: threading.Event = field(default_factory=threading.Event)
+    subset: Subset | None = None
+    """Of the test split, as the profile says."""
+    _sampled: dict[tuple[int, int, int], tuple[Dataset, Dataset]] = field(default_factory=dict)
+    """Data as it was read, kept for its identity, and some of it."""
 
     def __enter__(self) -> Session:
         return self
@@ -113,6 +118,16 @@ class Session:
         if target.name in self.devices:
             self.devices[target.name].check()
 
+    def evaluated(self, data: Dataset | None) -> tuple[Dataset | None, Subset | None]:
+        """Return the data with those samples of the test split that are judged, and which these are; None: all."""
+        wanted = self.measure.subset or self.subset
+        if data is None or wanted is None or wanted.samples >= len(data.read("test")):
+            return data, None
+        key = (id(data), wanted.samples, wanted.seed)
+        if key not in self._sampled:
+            self._sampled[key] = (data, data.sampled(wanted.samples, wanted.seed))
+        return self._sampled[key][1], wanted
+
     def report(self, what: str, done: float, total: float, lane: str = "") -> None:
         """Show progress; the place where a lane notices that the run was interrupted."""
         if self.interrupted.is_set():
@@ -136,6 +151,7 @@ class Session:
     def unmeasured(self, name: Name, ref: DatasetRef | None, data: Dataset | None, scenario: Scenario) -> Cell:
         """Describe a cell that could not even begin; `data` is None where it cannot be read."""
         target, model, format, precision = name
+        data, subset = self.evaluated(data)
         return Cell(
             model=model,
             format=format,
@@ -143,6 +159,7 @@ class Session:
             bundle_sha256="",
             dataset=ref,
             evaluation_sha256=data.read("test").sha256 if data else None if ref is None else "",
+            subset=subset,
             target=target,
             device="",
             runtime="",
@@ -194,6 +211,7 @@ def subject_of(
     runtime = accepts.runtime
     check_bundle(folder, bundle, runtime, session.options.trust)
     device = session.device(target)
+    data, subset = session.evaluated(data)
     cell = Cell(
         model=bundle.model.name,
         format=bundle.format,
@@ -201,6 +219,7 @@ def subject_of(
         bundle_sha256=bundle.sha256,
         dataset=data.ref if data else None,
         evaluation_sha256=data.read("test").sha256 if data else None,
+        subset=subset,
         target=target.name,
         device=device.identity,
         runtime=runtime,

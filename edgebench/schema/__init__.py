@@ -33,7 +33,7 @@ from edgebench.schema.bundle import (
     Parity,
     Placement,
 )
-from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, TurnSpec
+from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, Subset, TurnSpec
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
     DatasetRef,
@@ -165,6 +165,7 @@ __all__ = [
     "Sidecar",
     "Step",
     "Stream",
+    "Subset",
     "Sustained",
     "Target",
     "Task",

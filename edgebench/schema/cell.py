@@ -62,6 +62,13 @@ class Scenario(Frozen):
 _OPTIONS_OF: dict[str, Kind] = {"bound_ms": "server", "rate": "paced", "idle_ms": "paced"}
 
 
+class Subset(Frozen):
+    """Samples of the test split in place of all of it: each class in its share, drawn by a seed."""
+
+    samples: int = Field(ge=1)
+    seed: int = Field(0, ge=0, lt=1 << 63)
+
+
 class Cell(Frozen):
     """One bundle on one target in one scenario: the unit that is planned, run, retried, resumed."""
 
@@ -71,6 +78,7 @@ class Cell(Frozen):
     bundle_sha256: str
     dataset: DatasetRef | None = Field(None, description="null: nothing is judged")
     evaluation_sha256: str | None = Field(None, description="of the split that accuracy is measured on; null: nothing is judged")
+    subset: Subset | None = Field(None, description="which samples of the test split that is; null: all of them")
     target: str = Field(pattern=NAME)
     device: str = Field(description="hash of the facts that make two devices comparable")
     runtime: str
@@ -88,8 +96,8 @@ class Cell(Frozen):
 
     @model_serializer(mode="wrap")
     def _written_only_where_given(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out options where there are none: cells that were measured before there were any keep their keys."""
-        return {name: value for name, value in write(self).items() if name != "options" or value}
+        """Leave out options and a subset where there are none: cells that were measured before there were any keep their keys."""
+        return {name: value for name, value in write(self).items() if name not in ("options", "subset") or value}
 
 
 @dataclass(frozen=True)

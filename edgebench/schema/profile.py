@@ -12,7 +12,7 @@ from pydantic import (
 )
 
 from edgebench.schema.base import NAME, Frozen, Role
-from edgebench.schema.cell import Scenario
+from edgebench.schema.cell import Scenario, Subset
 from edgebench.schema.model import DatasetRef
 from edgebench.schema.target import Target
 
@@ -101,6 +101,7 @@ class Profile(Frozen):
     targets: tuple[str, ...] = ("cpu",)
     scenario: Scenario = Field(default_factory=Scenario)
     calibration: CalibrationPlan = Field(default_factory=CalibrationPlan)
+    evaluation: Subset | None = Field(None, description="which samples of the test split; null: all of them")
     goals: Goals = Field(default_factory=Goals)
 
     @field_validator("models")

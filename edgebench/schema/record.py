@@ -32,7 +32,7 @@ class Memory(Frozen):
 
 
 class Interval(Frozen):
-    """A value and its 95 % confidence interval over trials."""
+    """A value and its 95 % confidence interval, over trials unless said otherwise."""
 
     value: float
     low: float | None = None
@@ -211,6 +211,9 @@ class Accuracy(Frozen):
     headline: str = Field(description="which of the metrics ranks models of this task")
     metrics: dict[str, float]
     commonest: float | None = Field(None, description="accuracy of always deciding for the commonest class of these samples")
+    interval: Interval | None = Field(
+        None, description="of the metric accuracy where a subset was judged, by the number of its samples (Wilson 1927)"
+    )
     host_agreement: float | None = Field(description="share of parity samples decided as the file was on the exporting host")
     to_fp32: Paired | None = Field(
         None, description="against the same model in FP32, measured on the same target: in torch, else ONNX or TFLite"

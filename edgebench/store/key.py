@@ -12,7 +12,7 @@ KEYED = (
     *("model", "format", "precision", "bundle_sha256", "dataset", "evaluation_sha256", "target", "device"),
     *("runtime", "runtime_version", "mode", "method"),
 )
-"""Fields of a cell that its key is made of; beside them its scenario's, and its options where there are any.
+"""Fields of a cell that its key is made of; beside them its scenario's, and its options and subset where there are any.
 
 A field that comes later joins them only where it is not its default, so that cells that were measured before keep their keys.
 """
@@ -34,7 +34,7 @@ def cell_key(cell: Cell) -> str:
     """Hash everything that would make a new measurement necessary."""
     written = cell.model_dump(mode="json")
     facts = {name: written[name] for name in KEYED} | {"scenario": scenario_facts(cell.scenario)}
-    return sha256_json({**facts, **({"options": written["options"]} if cell.options else {})})
+    return sha256_json({**facts, **{name: written[name] for name in ("options", "subset") if written.get(name)}})
 
 
 def belongs(record: Record, written: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgebench.errors import UnknownName
 
 if TYPE_CHECKING:
-    from edgebench.schema import Paired, Record, Scenario
+    from edgebench.schema import Paired, Record, Scenario, Subset
 
 GROUPS = ("dataset", "target", "format", "precision", "model")
 """What a table may be made of."""
@@ -145,6 +145,11 @@ REVISION = 3
 ENVIRONMENT = ("board", "cpu", "machine", "virtual", "cores", "threads", "os")
 
 
+def _some(subset: Subset | None) -> str:
+    """Name a part of the test split: what was judged on it stands in a table of its own."""
+    return "" if subset is None else f" ({subset.samples} samples, seed {subset.seed})"
+
+
 def flatten(path: str, record: Record) -> Entry:
     """Take from a record what an `Entry` holds; path: below the folder of results."""
     cell, latency, accuracy, energy = record.cell, record.latency, record.accuracy, record.energy
@@ -154,7 +159,7 @@ def flatten(path: str, record: Record) -> Entry:
         "key": record.key,
         "status": record.status,
         "started_at": record.started_at,
-        "dataset": "" if cell.dataset is None else str(cell.dataset),
+        "dataset": "" if cell.dataset is None else f"{cell.dataset}{_some(cell.subset)}",
         "evaluation_sha256": cell.evaluation_sha256 or "",
         "target": cell.target,
         "device": cell.device,
