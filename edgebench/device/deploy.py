@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,14 @@ class Deployed:
     """(path, sha256) of what the agent checks before it starts."""
 
 
+def transport_module(target: Target) -> ModuleType:
+    """Load the plugin of the target's transport: a `schema.TransportModule`."""
+    return plugins.load("edgebench.targets.transports", target.transport, "transport")
+
+
 def connect(target: Target, link: Link) -> Transport:
     """Open the target's transport."""
-    plugin = plugins.load("edgebench.targets.transports", target.transport, "transport")
-    transport: Transport = plugin.connect(target, link)
+    transport: Transport = transport_module(target).connect(target, link)
     return transport
 
 
