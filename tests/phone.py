@@ -18,6 +18,9 @@ import processes
 from foreign import CORTEX_A72, EMULATED
 from processes import found
 
+from edgebench.errors import EdgebenchError
+from edgebench.targets.transports._userland import mirror, packages
+
 BUILT = Path(__file__).parent.parent / "build" / "phone"
 MACHINE = os.uname().machine
 PORT = 15565
@@ -119,9 +122,8 @@ class Network:
     def close(self) -> None:
         """End it, and the adb server in it."""
         self.kill_server()
-        if self.holder is not None and self.holder.stdin is not None:
-            self.holder.stdin.close()
-            self.holder.wait()
+        if self.holder is not None:
+            self.holder.communicate()
 
 
 @dataclass
@@ -264,7 +266,7 @@ def switched_on(
         reason = holder.communicate()[1].decode()
         phone.ending.close()
         raise RuntimeError(f"no mounts for the phone: {reason}")
-    phone.ending.callback(_end, holder)
+    phone.ending.callback(holder.communicate)
     phone.start()
     phone.attach()
     return phone
@@ -277,15 +279,28 @@ def lay_out(folder: Path, scripts: Mapping[str, str]) -> None:
         (folder / name).chmod(0o755)
 
 
+def userland(cache: Path, machine: str = MACHINE) -> str | None:
+    """Let a cache folder have the Python of phones, built once for all tests; say why there is none."""
+    kept, place = BUILT / "userland", cache / "edgebench" / "userland"
+    kept.mkdir(exist_ok=True)
+    place.parent.mkdir(exist_ok=True)
+    if not place.exists():
+        with contextlib.suppress(FileExistsError):
+            place.symlink_to(kept)
+    try:
+        mirror.made(packages.userland({"x86_64": "amd64", "aarch64": "arm64"}[machine]), None, _unseen)
+    except EdgebenchError as error:
+        return str(error)
+    return None
+
+
+def _unseen(done: int, total: int) -> None:
+    """Tell nobody what is fetched."""
+
+
 def words_of(client: Sequence[str]) -> str:
     """Write a client for EDGEBENCH_ADB."""
     return shlex.join(client)
-
-
-def _end(holder: subprocess.Popen[bytes]) -> None:
-    assert holder.stdin is not None
-    holder.stdin.close()
-    holder.wait()
 
 
 def _every(kind: str, namespace: str) -> dict[int, str]:
