@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
 import verbs
 from conftest import Cli, Phones
-from phone import Phone
+from phone import BUILT, Phone
 
+from edgebench.agent.runtimes import preprocess
+from edgebench.bundle.manifest import read_bundle
+from edgebench.data import open_images
 from edgebench.run.outcome import RunResult
-from edgebench.schema import Record
+from edgebench.schema import DatasetRef, Record
+from edgebench.store import records
 from edgebench.targets.transports import _remote
 
 Bundles = dict[tuple[str, str], Path]
@@ -177,3 +184,84 @@ def test_a_32_bit_phone_is_refused_in_a_line(here: Path, phones: Phones, cli: Cl
     assert "no 64-bit one (armeabi-v7a,armeabi)" in errors
     assert len(errors.strip().splitlines()) == 1
     assert not device.home.exists()
+
+
+def direct(bundle: Path) -> Any:
+    """Infer the test images by the bundle's runtime, called directly: scores [n, classes]."""
+    import numpy as np
+    import onnxruntime
+    from ai_edge_litert.interpreter import Interpreter
+
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    [spec], path = manifest["inputs"], str(bundle / manifest["entry"])
+    images = preprocess.apply(open_images(DatasetRef(name="digits")).read("test").images, spec["preprocessing"])
+    if manifest["format"] == "onnx":
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return np.concatenate([session.run(None, {spec["name"]: image[None]})[0] for image in images])
+    interpreter = Interpreter(model_path=path, num_threads=1)
+    interpreter.allocate_tensors()
+    [given], [made], rows = interpreter.get_input_details(), interpreter.get_output_details(), []
+    for image in images:
+        if given["dtype"] == np.int8:
+            scale, zero = given["quantization"]
+            image = np.clip(np.round(image / scale) + zero, -128, 127).astype(np.int8)
+        interpreter.set_tensor(given["index"], image[None])
+        interpreter.invoke()
+        scores = interpreter.get_tensor(made["index"])
+        if made["dtype"] == np.int8:
+            scale, zero = made["quantization"]
+            scores = (scores.astype(np.float32) - zero) * np.float32(scale)
+        rows.append(scores)
+    return np.concatenate(rows)
+
+
+def told(cli: Cli, *arguments: Any) -> dict[str, Any]:
+    """Run a command that must succeed and read its JSON."""
+    code, output, errors = cli(*arguments, "--json")
+    assert code == 0, errors + output
+    answer: dict[str, Any] = json.loads(output)
+    return answer
+
+
+def test_a_phone_is_set_up_answers_as_this_computer_does_and_is_left_as_it_was(here: Path, phones: Phones, cli: Cli) -> None:
+    import numpy as np
+
+    device = phones()
+    place = ["--target", "android-emulator", "--host", device.host]
+    seen = told(cli, "targets", "probe", *place)
+    assert seen["refused"] is False
+    assert seen["found"]["identity"]["python"].startswith("3.13.")
+    assert seen["found"]["environment"]["libc"] == "glibc 2.41"
+
+    wanted = [f"--requirement={name}=={version(name)}" for name in ("onnxruntime", "ai-edge-litert")]
+    setup = ["targets", "setup", *place, *wanted, "--work", BUILT / "wheels"]  # kept, so that a later run needs no network
+    code, output, errors = cli(*setup, "--dry-run")
+    assert code == 0, errors
+    assert re.search(r"libc6 +2\.41-\S+ +[0-9.]+ +LGPL-2\.1-or-later +Debian source package glibc", output)
+    assert re.search(rf"onnxruntime-{version('onnxruntime')}-cp313\S+x86_64.whl +[0-9.]+ +MIT", output)
+    assert not (device.home / "cache" / "env").exists()
+    first, second = told(cli, *setup), told(cli, *setup)
+    assert first["outcome"]["pushed_bytes"] == first["push_bytes"] > 1 << 20
+    assert (second["done"], second["outcome"]["made"], second["outcome"]["pushed_bytes"]) == (True, False, 0)
+
+    given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "target": "android-emulator"}
+    formats = [(format, precision) for format in ("onnx", "tflite") for precision in ("fp32", "int8")]
+    bundles = [verbs.export("tinynet:net", format=format, precision=precision, **given).folder for format, precision in formats]
+    code, output, errors = cli("run", *bundles, *place, "--half-width", "0.5", "--results", "results")
+    assert code == 0, errors + output
+    assert device.host not in output + errors
+    found = {record.cell.bundle_sha256: (path, record) for path, record in records.read_all(Path("results"))}
+    assert len(found) == len(bundles)
+    for bundle in bundles:
+        path, record = found[read_bundle(bundle).sha256]
+        assert record.failure is None, record.failure
+        assert record.cell.runtime_version.endswith(version("onnxruntime" if record.cell.format == "onnx" else "ai-edge-litert"))
+        assert record.memory is not None
+        assert record.memory.peak_bytes
+        scores, right = records.read_samples(path, record)["predictions"], direct(bundle)
+        assert np.array_equal(scores, right), (bundle.name, np.abs(scores - right).max())
+    check_nameless(device)
+
+    freed = told(cli, "targets", "setup", *place, "--remove")["freed_bytes"]
+    assert freed > first["push_bytes"]
+    assert list((device.data / "local" / "tmp").iterdir()) == []
