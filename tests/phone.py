@@ -170,8 +170,9 @@ class Phone:
             **(EMULATED if self.machine != MACHINE else {}),
         }
         program = "/apex/adbd/usr/lib/android-sdk/platform-tools/adbd"
+        cores = ["taskset", "--cpu-list", f"0-{(os.cpu_count() or 1) - 1}"]  # a test's process may have one alone
         command = [
-            *(*enter, "env", "-i", *(f"{name}={value}" for name, value in environment.items())),
+            *(*cores, *enter, "env", "-i", *(f"{name}={value}" for name, value in environment.items())),
             *(found("chroot"), f"--userspec={SHELL}:{SHELL}", str(self.folder / "root")),
             *(f"{libraries}/{loader}", "--library-path", f"{libraries}:{libraries}/android", program),
         ]
@@ -238,8 +239,12 @@ def switched_on(
     properties: Mapping[str, str] = {},
     programs: Mapping[str, str] = {},
     mebibytes: int | None = None,
+    sysfs: Mapping[str, str] = {},
 ) -> Phone:
-    """Start a phone; `properties` as getprop tells them, `programs` scripts by name, `mebibytes` the size of its /data."""
+    """Start a phone.
+
+    `properties` as getprop tells them, `programs` scripts by name, `mebibytes` the size of its /data, `sysfs` files of /sys.
+    """
     phone = Phone(folder, network, PORT + 1000 * number, machine)
     for name in ("root", "data", "programs", "sys"):
         (folder / name).mkdir(parents=True)
@@ -252,6 +257,9 @@ def switched_on(
     told = {"ro.product.cpu.abilist64": abi, "ro.product.cpu.abilist": abi, **PROPERTIES, **properties}
     (folder / "properties").write_text("".join(f"{name}={value}\n" for name, value in told.items()))
     lay_out(folder / "programs", {"getprop": GETPROP, **programs})
+    for name, text in sysfs.items():
+        (folder / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "sys" / name).write_text(text + "\n")
     if machine != MACHINE:
         (folder / "cpuinfo").write_text("".join(CORTEX_A72.format(number=n) for n in range(os.cpu_count() or 1)))
     root = BUILT / machine / "root"

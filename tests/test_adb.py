@@ -33,6 +33,7 @@ transport: adb
 host: HOST
 cache: {path: /data/local/tmp/edgebench/cache}
 agent_plugins: [rt_sleep.py]
+cores: big
 accepts:
   - {format: onnx, precisions: [fp32, int8], runtime: sleep}
 """
@@ -86,10 +87,12 @@ def check_nameless(device: Phone) -> None:
             assert device.host.encode() not in path.read_bytes(), path
 
 
-def test_a_second_run_brings_nothing(here: Path, phones: Phones, tiny_bundles: Bundles) -> None:
-    device, first, second = phones(), Progress(), Progress()
+def test_the_big_cores_are_measured_and_a_second_run_brings_nothing(here: Path, phones: Phones, tiny_bundles: Bundles) -> None:
+    capacities = {f"devices/system/cpu/cpu{core}/cpu_capacity": text for core, text in enumerate(("1024", "250"))}
+    device, first, second = phones(sysfs=capacities), Progress(), Progress()
     target = sleeper(device)
-    check_whole(run(tiny_bundles["onnx", "fp32"], target, progress=first), device)
+    record = check_whole(run(tiny_bundles["onnx", "fp32"], target, progress=first), device)
+    assert record.environment["affinity"] == ([0] if len(os.sched_getaffinity(1)) > 1 else None)
     [python] = (device.home / "python").iterdir()
     made = python.stat().st_ino
     check_whole(run(tiny_bundles["onnx", "fp32"], target, progress=second, repeat=True), device)

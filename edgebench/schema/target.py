@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -111,6 +111,9 @@ class Target(Frozen):
     expects: Expected = Field(default_factory=Expected)
     setup: Install = Field(default_factory=Install)
     cache: Cache = Field(default_factory=Cache)
+    cores: Literal["all", "big"] = Field(
+        "all", description="big: of unlike cores the big ones alone, unless --affinity names some"
+    )
     accepts: tuple[Accepts, ...]
     meters: tuple[MeterSpec, ...] = Field((), description="the first that can be read gives the headline")
     tuning: dict[str, Any] = Field({}, description="what `edgebench tune` wants beyond its defaults")

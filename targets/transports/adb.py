@@ -25,7 +25,7 @@ from edgebench.targets.transports._userland.packages import LOADERS, Userland, u
 NAMES_A_DEVICE = True
 HOME = "/data/local/tmp/edgebench"
 SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*|(?:[A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+(?:%[A-Za-z0-9]+)?\]):[0-9]{1,5}")
-INSTALL = "install Android's platform tools (apt install adb, brew install android-platform-tools), or name its program by EDGEBENCH_ADB"
+INSTALL = "install Android's platform tools (apt install adb, brew install android-platform-tools), or name adb by EDGEBENCH_ADB"
 ASK_SECONDS = 20.0
 """A command of the client that answers at once, or hangs: it has no limit of its own."""
 CONNECT_SECONDS = 15.0
@@ -40,7 +40,7 @@ END = "edgebench-end"
 LOOK = (
     "echo abi64=$(getprop ro.product.cpu.abilist64); echo abi=$(getprop ro.product.cpu.abilist); echo machine=$(uname -m); "
     "echo free=$(df -k /data/local/tmp | tail -n 1); "
-    "for each in {names}; do [ ! -e {home}/python/$each/.whole ] || echo whole=$each; done; echo {end}"
+    "for each in {names}; do [ ! -e {home}/python/$each/.whole ] || echo whole=$each; done"
 )
 ARCHITECTURES = {"arm64-v8a": "arm64", "x86_64": "amd64", "aarch64": "arm64"}
 MACHINES = {"aarch64": "arm64", "x86_64": "amd64"}
@@ -85,7 +85,7 @@ SAID: tuple[tuple[str, type[TransportError], str], ...] = (
     (
         r"no permissions|insufficient permissions",
         Unreachable,
-        "this user may not use the phone's USB device: install udev's rules for Android (apt install android-sdk-platform-tools-common)",
+        "this user may not use the phone's USB: install udev's rules for it (apt install android-sdk-platform-tools-common)",
     ),
     (
         r"cannot connect to daemon|failed to start daemon|failed to check server version|cannot bind|protocol fault",
@@ -105,7 +105,7 @@ SAID: tuple[tuple[str, type[TransportError], str], ...] = (
     (
         r"Connection refused|No route to host|Network is unreachable|timed out|(?:failed|unable) to connect|cannot connect to",
         Lost,
-        "the phone does not answer at that address: wireless debugging has another port after each start; see adb devices, adb pair",
+        "the phone does not answer at that address: wireless debugging has another port after each start; see adb devices",
     ),
     (
         r"failed to resolve host|Name or service not known|nodename nor servname",
@@ -234,7 +234,7 @@ class AdbClient:
         until = time.monotonic() + RETURN_SECONDS
         while True:
             try:
-                lines = self.shell(LOOK.format(names=names, home=HOME, end=END))
+                lines = self.shell(LOOK.format(names=names, home=HOME))
                 break
             except Lost as error:
                 self._reconnect(error)
@@ -339,10 +339,11 @@ def brings(machine: str) -> Sequence[Brought]:
 def attached() -> Sequence[Attached]:
     """List what `adb devices -l` does."""
     output, errors = ask(["devices", "-l"])
-    if "List of devices" not in output:
+    _, title, listed = output.partition("List of devices attached")
+    if not title:
         raise TransportError(next((text for pattern, _, text in SAID if re.search(pattern, errors)), "adb lists no devices"))
     found = []
-    for line in output.splitlines():
+    for line in listed.splitlines():
         if match := re.match(r"(\S+)\s+(no permissions|[a-z]+)\b(.*)", line):
             serial, state, more = match.groups()
             model = re.search(r"model:(\S+)", more)

@@ -16,8 +16,8 @@ def command(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Its address: user@host, ssh://user@host:port, a name of ~/.ssh/config; a phone's serial number, address:port or "
-            "mDNS name. Without it the phones that are attached are listed."
+            help="Its address: user@host, ssh://user@host:port, a name of ~/.ssh/config; a phone's serial number or address:port. "
+            "Without it the phones that are attached are listed."
         ),
     ] = None,
     name: Annotated[str | None, typer.Option(help="What to call it in tables; as the target is called unless given.")] = None,

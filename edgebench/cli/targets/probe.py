@@ -61,6 +61,8 @@ def described(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     environment, identity, device = found["environment"], found["identity"], found["device"]
     yield "board", identity["board"] or "no name of a board"
     yield "processor", f"{environment['cpu'] or 'unknown'}, {environment['cores']} cores, {identity['machine']}"
+    if device.get("big_cores"):
+        yield "big cores", ", ".join(map(str, device["big_cores"]))
     yield "system", f"{identity['os'] or 'unknown'}, {identity['bits']} bit, {identity['system']} {environment['kernel']}"
     if device["l4t"]:
         yield "JetPack", f"{device['jetpack'] or 'unknown'} (L4T {device['l4t']})"
