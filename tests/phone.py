@@ -76,6 +76,14 @@ def missing(machine: str = MACHINE) -> str | None:
     return None
 
 
+def unusable(machine: str) -> str | None:
+    """Say why the kernel does not start a phone's programs here; None where it does."""
+    started = [found("chroot"), str(BUILT / machine / "root"), "/system/bin/true"]
+    if subprocess.run(started, capture_output=True, check=False).returncode != 0:
+        return f"the kernel does not start the programs of {machine}; run tests/arm64.sh build/arm64"
+    return None
+
+
 @dataclass
 class Network:
     """A network of its own with an adb server in it, in which phones are reached; kept by a process that ends with its stdin."""

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import phone
 import pytest
 import verbs
 from conftest import Cli, Phones
@@ -178,6 +179,34 @@ def test_a_phone_without_room_for_its_python_is_refused_and_left_as_it_was(here:
     assert code != 0
     assert "MiB free at /data/local/tmp/edgebench, its Python needs" in errors
     assert not device.home.exists()
+
+
+@pytest.mark.timeout(240, func_only=True)
+def test_an_arm64_phone_answers_as_this_computer_does(here: Path, phones: Phones, tiny_bundles: Bundles, cli: Cli) -> None:
+    import numpy as np
+
+    if (
+        reason := phone.missing("aarch64")
+        or phone.unusable("aarch64")
+        or phone.userland(Path(os.environ["XDG_CACHE_HOME"]), "aarch64")
+    ):
+        pytest.skip(reason)
+    device, bundle = phones(machine="aarch64"), tiny_bundles["onnx", "fp32"]
+    wanted = f"onnxruntime=={version('onnxruntime')}"
+    Path("handset.yaml").write_text(
+        f"extends: android\nhost: {device.host}\nsetup: {{requirements: [{wanted}]}}\n"
+        "accepts: [{format: onnx, precisions: [fp32], runtime: onnxruntime}]\n"
+    )
+    assert told(cli, "targets", "setup", "--target", "handset.yaml", "--work", BUILT / "wheels")["machine"] == "aarch64"
+    record = check_whole(run(bundle, "handset.yaml"), device)
+    assert record.environment["machine"] == "aarch64"
+    assert record.cell.runtime_version == f"onnxruntime {version('onnxruntime')}"
+    [path] = [path for path, _ in records.read_all(Path("results"))]
+    scores, right = records.read_samples(path, record)["predictions"], direct(bundle)
+    assert np.array_equal(scores.argmax(1), right.argmax(1))
+    assert np.allclose(scores, right, rtol=0, atol=1e-4)  # the sums are taken in another order
+    told(cli, "targets", "setup", "--target", "handset.yaml", "--remove")
+    assert list((device.data / "local" / "tmp").iterdir()) == []
 
 
 def test_a_32_bit_phone_is_refused_in_a_line(here: Path, phones: Phones, cli: Cli) -> None:

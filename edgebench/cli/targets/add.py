@@ -16,7 +16,7 @@ def command(
     host: Annotated[
         str | None,
         typer.Option(
-            help="Its address: user@host, ssh://user@host:port, a name of ~/.ssh/config; a phone's serial number or address:port. "
+            help="Its address: user@host, ssh://user@host:port, a name of ~/.ssh/config; a phone's serial or address:port. "
             "Without it the phones that are attached are listed."
         ),
     ] = None,
