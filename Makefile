@@ -11,7 +11,7 @@ PROFILE := digits
 TYPES := build/types
 TOOLS := build/tools
 
-.PHONY: demo test lint types unit coverage slow fuzz bench wheel twins files arm64 schema results lock sbom audit clean
+.PHONY: demo test lint types unit coverage slow fuzz bench wheel twins files arm64 phone userland schema results lock sbom audit clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 # Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
@@ -86,6 +86,15 @@ build/files/.done: tests/files.txt $(VENV)/.dev
 # An arm64 Debian under QEMU as a device (root, some minutes); the tests that need it are skipped without.
 arm64:
 	tests/arm64.sh build/arm64
+
+# What a phone looks like over adb, of this architecture and of arm64 under QEMU (root); the tests that need it are skipped without.
+phone:
+	tests/phone.sh build/phone
+	tests/phone.sh build/phone aarch64
+
+# Pin the versions that Debian has now of the packages of a phone's Python.
+userland: $(VENV)/.dev
+	$(BIN)/python tests/pin_userland.py
 
 # The committed records: the same job, measured longer.
 results: $(VENV)/.demo

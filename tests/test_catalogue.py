@@ -41,13 +41,15 @@ def written(folder: Path, name: str, text: str) -> str:
 
 def test_every_kind_of_device_that_is_promised_is_there() -> None:
     promised = {"cpu", "linux-ssh", "raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-xavier-nx", "jetson-orin-nano"}
-    assert set(CATALOGUE) >= promised | {"jetson-agx-orin", "coral-dev-board", "coral-usb", "nvidia-gpu", "mac"}
+    assert set(CATALOGUE) >= promised | {
+        *("jetson-agx-orin", "coral-dev-board", "coral-usb", "nvidia-gpu", "mac", "android", "android-emulator")
+    }
 
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_a_target_of_the_catalogue_says_what_it_is_and_from_where_that_is_known(name: str) -> None:
     target = read_target(name)
-    assert (target.name, target.transport, target.host) == (name, "ssh", None)
+    assert (target.name, target.transport, target.host) == (name, "adb" if name.startswith("android") else "ssh", None)
     assert target.expects.machine
     assert target.notes
     assert all(source.startswith("https://") or source.endswith(" on PyPI") for source in target.sources)

@@ -15,6 +15,7 @@ import pytest
 from conftest import Cli, Devices
 
 from edgebench import plugins
+from edgebench.agent import cores
 from edgebench.agent.probe import inventory
 from edgebench.cli.targets import probe
 from edgebench.config import read_target
@@ -412,3 +413,20 @@ def test_the_command_names_bad_addresses_before_it_connects(cli: Cli, tmp_path: 
     code, _, err = cli("targets", "probe", "--target", "cpu", "--host", "there", "--work", tmp_path)
     assert code == 2
     assert "this computer" in err
+
+
+@pytest.mark.parametrize(
+    ("capacities", "wanted"),
+    [
+        ({0: 250, 1: 250, 2: 250, 3: 250, 4: 870, 5: 870, 6: 870, 7: 1024}, [4, 5, 6, 7]),
+        ({0: 1024, 1: 400, 2: 512}, [0, 2]),
+        ({0: 1024, 1: 1024}, None),
+        ({0: 160, 1: 500, 10: 1024}, [10]),
+        ({}, None),
+    ],
+)
+def test_big_cores_are_those_that_the_kernel_weighs_so(
+    tmp_path: Path, capacities: dict[int, int], wanted: list[int] | None
+) -> None:
+    files = {f"sys/devices/system/cpu/cpu{core}/cpu_capacity": f"{value}\n" for core, value in capacities.items()}
+    assert cores.big(laid_out(tmp_path, files)) == wanted

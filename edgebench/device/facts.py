@@ -117,6 +117,8 @@ class Inventory(Kept):
     throttled_reason: Line | None = None
     available_bytes: Natural | None
     disk: Disk
+    big_cores: Annotated[list[Natural], Field(max_length=1 << 12)] | None = None
+    """Of a processor whose cores are unlike."""
     meters: Annotated[list[TriedMeter], Field(max_length=256)]
 
 

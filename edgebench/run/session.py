@@ -366,7 +366,7 @@ def run_job(
         cell = subject.cell
         given = (subject.bundle, cell.runtime, deployed, samples, scenario, cell.options)
         known = session.options.trust or is_own(subject.folder, subject.bundle, cell.runtime)
-        cells.append(job_.cell_job(*given, known=known))
+        cells.append({**job_.cell_job(*given, known=known), "big_cores": subject.target.cores == "big"})
     if meters is None:
         each = session.measure.meters or [spec for subject in subjects for spec in subject.meters]
         meters = list({(spec.name, str(spec.options)): spec for spec in each}.values())

@@ -52,14 +52,10 @@ from edgebench.schema.protocols import (
     Exported,
     Exporter,
     ExportRequest,
-    Keep,
-    Link,
     Mixer,
     Network,
     Progress,
     RuntimeModule,
-    Stream,
-    Transport,
     named_tensors,
     no_progress,
 )
@@ -84,6 +80,7 @@ from edgebench.schema.record import (
 )
 from edgebench.schema.target import HOST, PYTHON, USB, Accepts, Cache, Expected, Install, MeterSpec, Target, split_host
 from edgebench.schema.task import OptionalTask, Separated, Task, Worst
+from edgebench.schema.transport import Attached, Brought, Keep, Link, Stream, Transport, TransportModule
 
 __all__ = [
     "BUNDLE_SCHEMA",
@@ -100,8 +97,10 @@ __all__ = [
     "Accepts",
     "Accuracy",
     "AsRun",
+    "Attached",
     "BatchPoint",
     "Block",
+    "Brought",
     "Bundle",
     "Cache",
     "Calibration",
@@ -171,6 +170,7 @@ __all__ = [
     "Task",
     "TensorSpec",
     "Transport",
+    "TransportModule",
     "Trial",
     "TurnSpec",
     "Values",

@@ -10,6 +10,7 @@ import time
 from typing import Any, Callable, Dict, List, Sequence, Tuple
 
 from .. import clock, plugins
+from ..cores import big
 from ..events import Events
 from ..facts import cores
 from ..hangup import when_host_leaves
@@ -44,8 +45,9 @@ class Worker(object):
         self.tokens = tokens
         """What the supervisor says while the pass goes on."""
         self.stage = "import"
-        if job["affinity"] is not None:
-            pin(job["affinity"])
+        self.affinity = big() if job["affinity"] is None and job.get("big_cores") else job["affinity"]
+        if self.affinity is not None:
+            pin(self.affinity)
         self.threads = job["threads"] or cores()
         self.module = plugins.load("runtimes", job["runtime"])
         check_options(job["runtime"], job["options"], getattr(self.module, "OPTIONS", ()))
@@ -323,5 +325,5 @@ def main() -> int:
         reason = "%s: %s" % (type(error).__name__, " ".join(str(error).split()))
         events.emit("failed", stage=worker.stage if worker else "import", reason=reason[:1000])
         return 1
-    events.emit("finished", threads=worker.threads, affinity=job["affinity"])
+    events.emit("finished", threads=worker.threads, affinity=worker.affinity)
     return 0

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
-from .. import plugins
+from .. import cores, plugins
 from ..facts import read
 from ..tune.knobs import Absent, ProgramError, nvpmodel
 from .conditions import snapshot
@@ -145,6 +145,7 @@ def inspect(job: Dict[str, Any], root: str = "/") -> Dict[str, Any]:
         available_bytes=now["available_bytes"],
         disk=_disk(job["cache"]),
         meters=_meters(job["meters"], root),
+        big_cores=cores.big(root),
     )
 
 
