@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any, Deque, Dict, List, Optional
 
-from . import PROTOCOL, clock, facts, plugins
+from . import PROTOCOL, android, clock, facts, plugins
 from .cell.worker import main as worker_main
 from .digest import sha256
 from .events import Events
@@ -21,10 +21,12 @@ from .hangup import when_host_leaves
 from .meters.meters import Sampler, pulses
 from .probe import conditions, inventory
 from .setup import environments
-from .tune import tuning
+from .tune import screen, tuning
 
 STALL_SECONDS = 300.0
 """A worker that is silent for so long is ended."""
+PHONE_LOOKS = 60
+"""Once in so many seconds a phone's programs are asked within the samples too: they cost a thousandth of a core then."""
 PULSES = 5
 LAST_WORDS = "edgebench:"
 """How a runtime's line begins that says what it was about to do; an empty one takes it back."""
@@ -39,6 +41,7 @@ class Pass(object):
         self._events = events
         self._job = dict(job["cells"][wanted["cell"]], mode=job["mode"], **wanted)
         self._job["pass"] = self.name
+        self._root = job.get("root", "/")
         self._place = {"name": self.name, "trial": self.trial, "cell": wanted["cell"]}
         self._sampling = False
         self._timed: Optional[int] = None
@@ -127,13 +130,15 @@ class Pass(object):
 
     def _look(self, programs: bool = False) -> None:
         """Send one snapshot, marked where it lies within the samples."""
-        found = conditions.snapshot(pid=self._timed or self.process.pid, programs=programs)
+        found = conditions.snapshot(self._root, self._timed or self.process.pid, programs)
         self._events.emit("conditions", sampling=self._sampling, **dict(found, **self._place))
 
     def _watch(self) -> None:
         """Read conditions once a second, and end a worker that stalls."""
+        phone, looks = android.here(self._root), 0
         while True:
-            self._look()
+            looks += 1
+            self._look(programs=phone and looks % PHONE_LOOKS == 0)
             if time.monotonic() - self._last > STALL_SECONDS:
                 self._stalled = True
                 self.process.kill()
@@ -142,16 +147,21 @@ class Pass(object):
 
 
 def cell(job: Dict[str, Any], events: Events) -> int:
-    """Run all passes of one cell."""
+    """Run all passes of one cell.
+
+    `root` in the job, where it is there: a folder that is looked at in place of the device.
+    """
+    root = job.get("root", "/")
+    dark = _screen(job, root)
     events.emit(
         "hello",
         protocol=PROTOCOL,
-        environment=facts.environment(),
+        environment=dict(facts.environment(root), **({"screen": dark} if dark else {})),
         clock=clock.describe(),
         pid=os.getpid(),
     )
     workers: "List[subprocess.Popen[str]]" = []
-    sampler = Sampler(job["meters"], events)
+    sampler = Sampler(job["meters"], events, root)
     when_host_leaves(lambda: _leave(workers, sampler))
     signal.signal(signal.SIGTERM, lambda *_: _leave(workers, sampler))
     for each in job["cells"]:
@@ -170,6 +180,13 @@ def cell(job: Dict[str, Any], events: Events) -> int:
         return 1
     events.emit("done")
     return 0
+
+
+def _screen(job: Dict[str, Any], root: str) -> Optional[str]:
+    """Keep a phone's screen on until nobody measures any more; returns why that cannot be."""
+    if not android.here(root):
+        return None
+    return screen.keep_on(root, screen.state_file(sys.argv[0]), job.get("screen_grace", screen.GRACE_SECONDS))
 
 
 def _passes(
@@ -212,16 +229,22 @@ def main() -> int:
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     if command == "worker":
         return worker_main()
+    if command == "watch-screen":
+        return screen.watch(sys.argv[2], sys.argv[3], float(sys.argv[4]))
+    if command != "cell":
+        screen.put_back("/", screen.state_file(sys.argv[0]))
     if command == "setup":
         return environments.main(plugins.names("runtimes"))
     events = Events()
     if command in ("inspect", "probe"):
-        more = {"device": inventory.inspect(json.loads(sys.stdin.readline()))} if command == "inspect" else {}
+        job = json.loads(sys.stdin.readline()) if command == "inspect" else {}
+        root = job.get("root", "/")
+        more = {"device": inventory.inspect(job, root)} if command == "inspect" else {}
         events.emit(
             "hello",
             protocol=PROTOCOL,
-            environment=facts.environment(),
-            identity=inventory.identity(),
+            environment=facts.environment(root),
+            identity=inventory.identity(root),
             runtimes=facts.runtimes(plugins.names("runtimes")),
             clock=clock.describe(),
             wall_s=time.time(),

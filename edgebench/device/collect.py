@@ -122,6 +122,7 @@ class _Trace:
             t_ns=self.t_ns,
             values=self.values,
             note=self.note,
+            least_updates=self.channel.least_updates,
         )
 
 
