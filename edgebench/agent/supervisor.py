@@ -231,14 +231,14 @@ def main() -> int:
         return worker_main()
     if command == "watch-screen":
         return screen.watch(sys.argv[2], sys.argv[3], float(sys.argv[4]))
-    if command != "cell":
-        screen.put_back("/", screen.state_file(sys.argv[0]))
     if command == "setup":
+        screen.put_back("/", screen.state_file(sys.argv[0]))
         return environments.main(plugins.names("runtimes"))
     events = Events()
     if command in ("inspect", "probe"):
         job = json.loads(sys.stdin.readline()) if command == "inspect" else {}
         root = job.get("root", "/")
+        screen.put_back(root, screen.state_file(sys.argv[0]))
         more = {"device": inventory.inspect(job, root)} if command == "inspect" else {}
         events.emit(
             "hello",
