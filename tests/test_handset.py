@@ -27,9 +27,11 @@ from edgebench.agent.tune import screen
 from edgebench.analysis import energy, verdict
 from edgebench.analysis import phone as handheld
 from edgebench.bundle.manifest import read_bundle
+from edgebench.cli.targets import probe
 from edgebench.config import read_target
 from edgebench.data import open_dataset
-from edgebench.device import deploy, facts as said, job, measure, messages
+from edgebench.device import deploy, job, measure, messages
+from edgebench.device import facts as said
 from edgebench.schema import Link, MeterSpec, ModeSpec, Power, PowerTrace, Scenario, Window
 from edgebench.store import samples
 
@@ -110,7 +112,9 @@ def test_the_agent_asks_for_no_user_and_no_folder_that_a_phone_lacks() -> None:
     folder = Path(facts.__file__).parent
     for path in folder.rglob("*.py"):
         text = path.read_text()
-        assert not {word for word in ("getpass", "getpwuid", "import pwd", '"/tmp', "/dev/shm", "multiprocessing") if word in text}, path
+        assert not {
+            word for word in ("getpass", "getpwuid", "import pwd", '"/tmp', "/dev/shm", "multiprocessing") if word in text
+        }, path
 
 
 # ---------------------------------------------------------------- what its programs print
@@ -159,10 +163,13 @@ BatteryInfoBackUp
 LOGGED = handset.battery(more="  Charging state: 1\n  Capacity level: -1\n") + (
     "[EventLogBuffer]\n08-11 18:34:14.721  Sending ACTION_BATTERY_CHANGED: level:12, health:2, status:2, voltage:4120\n"
 )
-OLD = "Current Battery Service state:\n  AC powered: true\n  USB powered: false\n  status: 5\n  level: 100\n  scale: 100\n  voltage:4352\n"
+OLD = (
+    "Current Battery Service state:\n  AC powered: true\n  USB powered: false\n  status: 5\n  level: 100\n  scale: 100\n"
+    "  voltage:4352\n"
+)
 BOARD = (
-    "Current Battery Service state:\n  AC powered: false\n  USB powered: false\n  Wireless powered: false\n  Charge counter: 1000\n"
-    "  status: 4\n  health: 2\n  present: true\n  level: 90\n  scale: 100\n  voltage: 13\n  temperature: 26\n  technology: Li-ion\n"
+    "Current Battery Service state:\n  AC powered: false\n  USB powered: false\n  Wireless powered: false\n"
+    "  Charge counter: 1000\n  status: 4\n  health: 2\n  present: true\n  level: 90\n  scale: 100\n  voltage: 13\n  temperature: 26\n"
 )
 
 
@@ -179,7 +186,17 @@ BOARD = (
         (handset.battery().replace("scale: 100", "scale: 200"), {"percent": 33.5}),
         (handset.battery().replace("\n", "\r\n"), {"percent": 67.0, "charge_uah": 2483000.0}),
     ],
-    ids=["Samsung", "a log below", "old", "a board without battery", "a dock", "microvolts", "no counter", "a scale", "carriage returns"],
+    ids=[
+        "Samsung",
+        "a log below",
+        "old",
+        "a board without battery",
+        "a dock",
+        "microvolts",
+        "no counter",
+        "a scale",
+        "carriage returns",
+    ],
 )
 def test_every_form_of_dumpsys_battery_is_read(text: str, expected: dict[str, Any]) -> None:
     found = android.battery(text)
@@ -255,7 +272,9 @@ UNREADY = "IsStatusOverride: true\nThermal Status: 0\nCached temperatures:\nHAL 
     ids=["Pixel", "Shield", "Galaxy", "not ready", "no status", "carriage returns", "no such status"],
 )
 def test_every_form_of_dumpsys_thermalservice_is_read(text: str, status: int | None, celsius: dict[str, float]) -> None:
-    assert android.thermal(text) == (status, pytest.approx(celsius))
+    level, sensors = android.thermal(text)
+    assert level == status
+    assert sensors == pytest.approx(celsius)
 
 
 @pytest.mark.parametrize("text", ["", "ThermalEvent\n", "Thermal service is unavailable\n"])
@@ -435,8 +454,8 @@ def test_a_small_first_current_is_not_taken_for_milliamperes_for_good(phone: Pho
 
 def test_a_gauge_that_says_zero_at_first_is_waited_for(phone: Phone, monkeypatch: pytest.MonkeyPatch) -> None:
     phone.gauge(current_now=0, voltage_now=3_850_000)
-    monkeypatch.setattr(meter_battery.time, "sleep", lambda _: phone.gauge(current_now=640_000))
-    meter, [channel] = started(phone)
+    monkeypatch.setattr(time, "sleep", lambda _: phone.gauge(current_now=640_000))
+    _, [channel] = started(phone)
     assert "current in uA, judged by its size, 640000" in channel["note"]
 
 
@@ -450,7 +469,7 @@ def test_a_phone_that_is_charged_is_refused_with_what_to_do(phone: Phone, files:
     (usb / "type").write_text("USB_PD\n")
     (usb / "online").write_text(f"{files.get('online', 0)}\n")
     phone.gauge(**{name: value for name, value in files.items() if name == "status"})
-    with pytest.raises(Unavailable, match="unplug it; connect over Wi-Fi .*`adb pair`"):
+    with pytest.raises(Unavailable, match=r"unplug it; connect over Wi-Fi .*`adb pair`"):
         started(phone)
 
 
@@ -468,12 +487,12 @@ def test_where_the_kernels_battery_is_denied_android_is_asked(phone: Phone, monk
     assert meter.read() == []
     assert phone.asked() == [], "asked again within ten seconds"
     later = time.monotonic() + 11
-    monkeypatch.setattr(meter_battery.time, "monotonic", lambda: later)
+    monkeypatch.setattr(time, "monotonic", lambda: later)
     phone.say("battery", handset.battery(charge_uah=2_481_000, millivolts=3_936))
     assert [value for _, _, value in meter.read()] == pytest.approx([2 * 3.6 * 3.95])
     later += 11
     phone.say("battery", handset.battery("USB", 2))
-    with pytest.raises(Unavailable, match="the phone is plugged in.*adb pair"):
+    with pytest.raises(Unavailable, match=r"the phone is plugged in.*adb pair"):
         meter.read()
 
 
@@ -495,7 +514,7 @@ def test_a_battery_that_neither_tells_is_refused(phone: Phone, text: str, reason
 
 
 def metered(
-    phone: Phone, monkeypatch: pytest.MonkeyPatch, every: float, step_uah: float, seconds: int = 70, mA: bool = False
+    phone: Phone, monkeypatch: pytest.MonkeyPatch, every: float, step_uah: float, seconds: int = 70
 ) -> tuple[list[PowerTrace], Callable[[float, float], float]]:
     """Let a gauge tell a power that swings, in virtual time; returns what was read, and the exact energy between two times.
 
@@ -520,7 +539,7 @@ def metered(
         seen = t - t % every
         left = 2_483_000 - used_uah[int(t * 100)]
         phone.gauge(
-            current_now=-round(amperes(seen) * (1e3 if mA else 1e6)),
+            current_now=-round(amperes(seen) * 1e6),
             voltage_now=round(volts(seen) * 1e6),
             charge_counter=round(left - left % step_uah),
         )
@@ -783,3 +802,26 @@ def test_a_longer_timeout_stays_and_one_that_may_not_be_set_is_said(phone: Phone
     [why] = screen._put_on(knob, 1800)
     assert why.startswith("settings put system screen_off_timeout 1800000: Security exception: Permission denial")
     assert len(why.splitlines()) == 1
+
+
+def test_probe_prints_how_a_phone_is_doing_and_what_it_does_not_tell(phone: Phone) -> None:
+    phone.say("power", handset.power("Asleep"))
+    phone.say("battery", handset.battery("USB", 2))
+    phone.set("global/low_power", "1")
+    (phone.state / "thermalservice").unlink()
+    root = str(phone.root)
+    found = {
+        "environment": facts.environment(root),
+        "identity": inventory.identity(root),
+        "device": inventory.inspect({"cache": root, "meters": []}, root),
+        "runtimes": {},
+        "skew_seconds": 0.0,
+    }
+    rows = dict(probe.described(found))
+    assert rows["board"] == "Google Pixel 8 (Google Tensor G3)"
+    assert rows["screen"] == "Asleep; it is off: unlock it before a run"
+    assert rows["battery"] == "67 %, charging, plugged in: no energy is measured"
+    assert rows["power saver"].startswith("on: switch it off")
+    assert rows["thermal status"] == "unknown"
+    assert rows["not told"] == "dumpsys thermalservice: Can't find service: thermalservice"
+    assert rows["programs for"] == f"arm64-v8a; pages of {os.sysconf('SC_PAGE_SIZE')} bytes"

@@ -92,6 +92,10 @@ class Gauge(object):
             raise Unavailable(text % (self._folder, current))
         return current * UNITS[self._unit] * abs(self._number("voltage_now") or 0) * self._millivolts * 1e-3 or None
 
+    def is_zero(self) -> bool:
+        """Return whether the current can be read and is 0."""
+        return not self._power and self._number("current_now") == 0
+
     def joules(self) -> Optional[float]:
         """Return the energy by charge; None where it is not told just now."""
         assert self.charge is not None
@@ -168,7 +172,7 @@ class Meter(object):
         end = time.monotonic() + ZERO_SECONDS
         while True:
             gauges = [Gauge(folder, self._unit, counts=self._phone) for folder in folders]
-            if not self._phone or not gauges or any(gauge.watts() for gauge in gauges) or time.monotonic() > end:
+            if not self._phone or not any(gauge.is_zero() for gauge in gauges) or time.monotonic() > end:
                 return gauges
             time.sleep(PERIOD_S)
 

@@ -147,7 +147,7 @@ def inspect(job: Dict[str, Any], root: str = "/") -> Dict[str, Any]:
         available_bytes=now["available_bytes"],
         disk=_disk(job["cache"]),
         meters=_meters(job["meters"], root),
-        **more
+        **more,
     )
 
 

@@ -191,4 +191,3 @@ def put_back(root: str, path: str) -> None:
         _put_back(_before(path, screen), screen)
     watching.close()
     held.close()
-

@@ -95,7 +95,10 @@ def _phone(phone: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator
     yield "power saver", saver[phone["low_power"]]
     yield "thermal status", "unknown" if phone["thermal_status"] is None else f"{phone['thermal_status']} of 6"
     yield "cpuset", environment.get("cpuset") or "unknown"
-    yield "programs for", f"{', '.join(environment.get('abis') or ()) or 'unknown'}; pages of {environment.get('page_bytes')} bytes"
+    yield (
+        "programs for",
+        f"{', '.join(environment.get('abis') or ()) or 'unknown'}; pages of {environment.get('page_bytes')} bytes",
+    )
     for missing in phone["missing"]:
         yield "not told", missing
 
