@@ -64,7 +64,8 @@ def thermal(status: int = 0, celsius: float = 41.5) -> str:
 def power(wakefulness: str = "Awake") -> str:
     """Say what `dumpsys power` begins with."""
     return (
-        "POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  Settings power_manager_constants:\n    no_cached_wake_locks=true\n"
+        "POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  Settings power_manager_constants:\n"
+        "    no_cached_wake_locks=true\n"
         f"  mDirty=0x0\n  mWakefulness={wakefulness}\n  mWakefulnessChanging=false\n  mIsPowered=false\n  mPlugType=0\n"
     )
 

@@ -169,7 +169,8 @@ OLD = (
 )
 BOARD = (
     "Current Battery Service state:\n  AC powered: false\n  USB powered: false\n  Wireless powered: false\n"
-    "  Charge counter: 1000\n  status: 4\n  health: 2\n  present: true\n  level: 90\n  scale: 100\n  voltage: 13\n  temperature: 26\n"
+    "  Charge counter: 1000\n  status: 4\n  health: 2\n  present: true\n  level: 90\n  scale: 100\n"
+    "  voltage: 13\n  temperature: 26\n"
 )
 
 
