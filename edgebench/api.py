@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -328,18 +329,19 @@ def setup(
     requirements: Sequence[str] = (),
     dry_run: bool = False,
     planned: Callable[[Plan], None] | None = None,
+    userland: Path | None = None,
     options: RunOptions = RunOptions(),
     progress: Progress = no_progress,
 ) -> tuple[Plan, Outcome | None]:
     """Bring a target's runtimes to a device, also to one without internet; the outcome is None in a dry run.
 
     requirements: what to bring beside or instead of the target's own, as pip reads it;
-    `planned` gets the plan before anything is done.
+    `planned` gets the plan before anything is done; `userland` holds the packages of a phone's Python, else fetched.
     """
     from edgebench.device import setup as setup_
 
     [device] = read_devices([target], options.trust)
-    with connected(device, _link(device, options)) as (transport, agent):
+    with connected(device, replace(_link(device, options), userland=userland)) as (transport, agent):
         plan = setup_.plan(transport, agent, device, list(requirements), options.work / "wheelhouse", progress)
         if planned is not None:
             planned(plan)

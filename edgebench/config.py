@@ -254,8 +254,12 @@ def _plugins(given: object, place: str, folder: Path) -> object:
 def _as_target(content: dict[str, Any], place: str) -> Target:
     try:
         target = Target.model_validate(content)
+        if target.host is not None:
+            plugins.check_host(target.transport, target.host)
     except ValidationError as error:
         raise ProfileError(f"{place}: {explain(error, Target, ('extends',))}") from error
+    except ValueError as error:
+        raise ProfileError(f"{place}: host: {error}") from error
     accepts = [with_limits(each, place, f"accepts.{number}.") for number, each in enumerate(target.accepts)]
     return target.model_copy(update={"accepts": tuple(accepts)})
 

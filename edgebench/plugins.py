@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from edgebench.agent import plugins as agent_plugins
 from edgebench.errors import UnknownName
+from edgebench.schema import TransportModule
 
 T = TypeVar("T")
 
@@ -49,3 +50,12 @@ def declared(plugin: ModuleType, name: str, default: T) -> T:
     """Return what a plugin says of itself, or the default where it does not; `schema/protocols.py` has names and types."""
     found: T = getattr(plugin, name, default)
     return found
+
+
+def check_host(transport: str, host: str) -> None:
+    """Let a transport judge an address; `ValueError` says how one is written. A transport that is not here says so later."""
+    if transport in names("edgebench.targets.transports"):
+        module = load("edgebench.targets.transports", transport, "transport")
+        check = declared(module, "check_host", TransportModule.check_host)
+        if check is not None:
+            check(host)

@@ -16,6 +16,7 @@ from typing import Any
 
 import brief
 import foreign
+import phone
 import pytest
 import sshd as bed
 import verbs
@@ -222,3 +223,29 @@ def fuzzed(request: pytest.FixtureRequest) -> Callable[[Callable[[], None]], Non
             test()
 
     return call
+
+
+Phones = Callable[..., phone.Phone]
+
+
+@pytest.fixture
+def phones(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Phones]:
+    """Make phones, each with a real adbd and no C library; nothing may be left running on them at the end."""
+    if reason := phone.missing():
+        pytest.skip(reason)
+    if reason := phone.userland(Path(CACHE.name)):
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("phones")
+    network = phone.Network(folder)
+    network.open()
+    monkeypatch.setenv("EDGEBENCH_ADB", phone.words_of(network.client))
+    made: list[phone.Phone] = []
+
+    def make(**options: Any) -> phone.Phone:
+        made.append(phone.switched_on(folder / str(len(made)), network, len(made), **options))
+        return made[-1]
+
+    yield make
+    strays = [left for each in made if (left := each.close())]
+    network.close()
+    assert not strays, f"left running on the phones: {strays}"

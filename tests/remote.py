@@ -14,7 +14,7 @@ from sshd import Sshd
 
 from edgebench.device import deploy
 from edgebench.schema import Cache, Keep, Link, Stream, Target
-from edgebench.targets.transports.ssh import SshTransport
+from edgebench.targets.transports._remote import RemoteTransport
 
 COUNTING = (Path(__file__).parent / "doubles" / "counting.py").read_bytes()
 NAME = "c0" * 16
@@ -24,12 +24,12 @@ AS_ROOT = pytest.mark.skipif(os.getuid() != 0, reason="only root can mount a fil
 @contextmanager
 def connected(
     device: Sshd, reconnect_seconds: float = 60.0, accept_new_host_key: bool = False, **changes: Any
-) -> Iterator[SshTransport]:
+) -> Iterator[RemoteTransport]:
     """Connect to a device; the connection ends with the block."""
     given = {"name": "board", "description": "a device", "transport": "ssh", "accepts": (), "host": device.host, **changes}
     link = Link(Path("unused"), accept_new_host_key, reconnect_seconds)
     transport = deploy.connect(Target.model_validate(given), link)
-    assert isinstance(transport, SshTransport)
+    assert isinstance(transport, RemoteTransport)
     try:
         yield transport
     finally:
@@ -41,12 +41,12 @@ def cache(mebibytes: int) -> Cache:
     return Cache(mebibytes=mebibytes)
 
 
-def pushed(transport: SshTransport) -> str:
+def pushed(transport: RemoteTransport) -> str:
     """Bring the program that counts to the device; returns its path there."""
     return transport.push(COUNTING, "agents/counting.py", deploy.no_upload_progress)
 
 
-def counting(transport: SshTransport, resume: bool = False, name: str = NAME, **job: Any) -> Stream:
+def counting(transport: RemoteTransport, resume: bool = False, name: str = NAME, **job: Any) -> Stream:
     """Start counting on the device, or take it up."""
     return transport.run([pushed(transport)], json.dumps({"lines": 100, **job}) + "\n", Keep(name, resume))
 

@@ -23,8 +23,10 @@ from sshd import Sshd
 
 from edgebench.device import deploy
 from edgebench.errors import TransportError
-from edgebench.targets.transports._channel import Channel, explain
-from edgebench.targets.transports.ssh import BLOCK
+from edgebench.schema import Link
+from edgebench.targets.transports._channel import Channel
+from edgebench.targets.transports._remote import BLOCK
+from edgebench.targets.transports.ssh import SshClient, explain
 
 ROOT = Path(__file__).parent.parent
 PYENV = Path.home() / ".pyenv" / "versions"
@@ -70,13 +72,13 @@ def test_a_push_goes_on_where_a_killed_session_left_off(sshd: Devices) -> None:
 
 def test_what_a_client_on_its_way_out_does_not_take_is_not_counted_as_sent() -> None:
     """A client closes its input before it is gone; until then there is no exit code to tell."""
-    channel = Channel(["sh", "-c", "exec 0<&-; sleep 30"])
+    channel = Channel(["sh", "-c", "exec 0<&-; sleep 30"], SshClient("board", "python3", Link(Path("unused"))))
     try:
         until = time.monotonic() + 10
         while not channel.ended and time.monotonic() < until:
             channel.write(b"block")
         assert channel.ended
-        assert channel._ssh.code is None
+        assert channel._program.code is None
     finally:
         channel.stop()
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from edgebench import agent, plugins
 from edgebench.agent import plugins as agent_plugins
 from edgebench.files import inside
-from edgebench.schema import Bundle, Link, Progress, Target, Transport
+from edgebench.schema import Attached, Bundle, Link, Progress, Target, Transport, TransportModule
 
 MAIN = "import sys\nfrom edgebench_agent.supervisor import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -42,10 +43,26 @@ class Deployed:
     """(path, sha256) of what the agent checks before it starts."""
 
 
+def transport_module(target: Target) -> ModuleType:
+    """Load the plugin of the target's transport: a `schema.TransportModule`."""
+    return plugins.load("edgebench.targets.transports", target.transport, "transport")
+
+
+def shown_host(target: Target) -> str | None:
+    """Return a device's address as it may be printed; None where there is none, or it tells the device from all others."""
+    hidden = plugins.declared(transport_module(target), "NAMES_A_DEVICE", TransportModule.NAMES_A_DEVICE)
+    return None if hidden else target.host
+
+
+def attached(target: Target) -> Sequence[Attached] | None:
+    """List the devices that the target's transport sees by itself; None where it cannot see any."""
+    look = plugins.declared(transport_module(target), "attached", TransportModule.attached)
+    return None if look is None else look()
+
+
 def connect(target: Target, link: Link) -> Transport:
     """Open the target's transport."""
-    plugin = plugins.load("edgebench.targets.transports", target.transport, "transport")
-    transport: Transport = plugin.connect(target, link)
+    transport: Transport = transport_module(target).connect(target, link)
     return transport
 
 

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
+from edgebench import plugins
 from edgebench.device import deploy, facts, wheelhouse
 from edgebench.device.bounds import BadEvent, read
 from edgebench.device.budget import SETUP_SECONDS, UNPACKED_BYTES_PER_SECOND, Budget, allow
@@ -22,7 +23,7 @@ from edgebench.device.events import Event, ask
 from edgebench.device.wheelhouse import Interpreter, Wheel, Wheelhouse
 from edgebench.errors import InputError, MeasureError
 from edgebench.files import sha256_json
-from edgebench.schema import Progress, Target, Transport
+from edgebench.schema import Brought, Progress, Target, Transport, TransportModule
 
 T = TypeVar("T", bound=BaseModel)
 COMPILED = 1.25
@@ -41,6 +42,8 @@ class Plan:
     python: Interpreter
     requirements: tuple[str, ...]
     house: Wheelhouse
+    brought: tuple[Brought, ...] = ()
+    """What the transport brought before, by itself."""
 
     @property
     def name(self) -> str:
@@ -105,7 +108,9 @@ def plan(transport: Transport, agent: str, target: Target, requirements: Sequenc
         raise MeasureError("setup", f"{target.name}: the device names neither a glibc nor a macOS, which wheels must fit")
     markers = device.markers.model_dump()
     python = Interpreter(device.python, device.abi, device.machine, device.glibc, device.macos, markers)
-    return Plan(target, device.model_dump(), python, wanted, wheelhouse.resolve(wanted, python, house, progress))
+    brings = plugins.declared(deploy.transport_module(target), "brings", TransportModule.brings)
+    brought = tuple(brings(python.machine)) if brings is not None else ()
+    return Plan(target, device.model_dump(), python, wanted, wheelhouse.resolve(wanted, python, house, progress), brought)
 
 
 def _merged(target: Target, given: Sequence[str]) -> tuple[str, ...]:
@@ -151,8 +156,10 @@ def install(transport: Transport, agent: str, plan: Plan, progress: Progress) ->
 
 
 def remove(transport: Transport, agent: str, target: Target) -> int:
-    """Remove every environment and wheel from a device; returns the bytes that this freed."""
-    return _one(transport, agent, target, {"action": "remove"}, "removed", facts.Removed).freed_bytes
+    """Remove every environment and wheel from a device, and what its transport brought; returns the bytes that this freed."""
+    freed = _one(transport, agent, target, {"action": "remove"}, "removed", facts.Removed).freed_bytes
+    more = plugins.declared(deploy.transport_module(target), "remove", TransportModule.remove)
+    return freed + (more(transport) if more is not None else 0)
 
 
 def _place(wheel: Wheel) -> str:

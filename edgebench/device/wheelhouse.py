@@ -78,6 +78,8 @@ class Wheel:
     bytes: int
     unpacked_bytes: int
     requires: tuple[Requirement, ...] = field(hash=False)
+    licence: str = ""
+    """As its author says; empty: nothing short."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +178,9 @@ def read(path: Path) -> Wheel:
         requires = tuple(Requirement(text) for text in head.get_all("Requires-Dist", []))
     except (zipfile.BadZipFile, ValueError) as error:
         raise InputError(f"{path.name}: not a wheel that can be read ({error}); remove {path} and run again") from error
-    return Wheel(str(name), str(version), path, sha256_file(path), path.stat().st_size, unpacked, requires)
+    licence = str(head.get("License-Expression") or head.get("License") or "")
+    said = licence if len(licence) <= 60 and "\n" not in licence else ""
+    return Wheel(str(name), str(version), path, sha256_file(path), path.stat().st_size, unpacked, requires, said)
 
 
 def _wants(roots: Sequence[Requirement], chosen: Mapping[str, Wheel], python: Interpreter) -> dict[str, _Want]:

@@ -51,14 +51,10 @@ from edgebench.schema.protocols import (
     Exported,
     Exporter,
     ExportRequest,
-    Keep,
-    Link,
     Mixer,
     Network,
     Progress,
     RuntimeModule,
-    Stream,
-    Transport,
     named_tensors,
     no_progress,
 )
@@ -83,6 +79,7 @@ from edgebench.schema.record import (
 )
 from edgebench.schema.target import HOST, PYTHON, USB, Accepts, Cache, Expected, Install, MeterSpec, Target, split_host
 from edgebench.schema.task import OptionalTask, Separated, Task, Worst
+from edgebench.schema.transport import Attached, Brought, Keep, Link, Stream, Transport, TransportModule
 
 __all__ = [
     "BUNDLE_SCHEMA",
@@ -98,8 +95,10 @@ __all__ = [
     "Accepts",
     "Accuracy",
     "AsRun",
+    "Attached",
     "BatchPoint",
     "Block",
+    "Brought",
     "Bundle",
     "Cache",
     "Calibration",
@@ -168,6 +167,7 @@ __all__ = [
     "Task",
     "TensorSpec",
     "Transport",
+    "TransportModule",
     "Trial",
     "Values",
     "Variant",

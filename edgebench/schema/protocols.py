@@ -1,10 +1,9 @@
-"""The seams: what exporters, tasks, transports, and the runtimes and meters of the agent have to offer."""
+"""The seams: what exporters, tasks, and the runtimes and meters of the agent have to offer; transports are in `transport`."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -181,60 +180,6 @@ class Exporter(Protocol):
     def missing(self) -> str:
         """Say which program is not here that exporting needs besides modules; empty, as without it: none."""
         return ""
-
-
-class Stream(Protocol):
-    """A running program on a device: lines out, one job in."""
-
-    def lines(self, silence_seconds: float) -> Iterator[str]:
-        """Yield its lines; `TransportError` after so long a silence."""
-
-    def stop(self) -> None:
-        """End the program and everything that it started."""
-
-    def stderr(self) -> str:
-        """Return the end of what it wrote to its standard error."""
-
-
-@dataclass(frozen=True)
-class Link:
-    """How to connect to devices."""
-
-    root: Path
-    """Cache folder of a local device."""
-    accept_new_host_key: bool = False
-    """Trust a device that was never seen before; a changed key is refused all the same."""
-    reconnect_seconds: float = 60.0
-    """How long to look for a device that was lost."""
-    interrupted: threading.Event = field(default_factory=threading.Event)
-    """Set where nobody waits any longer."""
-
-
-@dataclass(frozen=True)
-class Keep:
-    """Asks that a program outlives the connection: it goes on, and its output is kept on the device."""
-
-    name: str
-    """The same program has the same name: hexadecimal."""
-    resume: bool = False
-    """Take up what an earlier connection started under this name, if there is anything."""
-
-
-class Transport(Protocol):
-    """A way to a device: `targets/transports/<name>.py` makes one with `connect(target, link)`."""
-
-    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Stream:
-        """Start the device's Python with these arguments; an environment made by `setup` goes first."""
-
-    def push(self, source: Path | bytes, destination: str, sent: Callable[[int, int], None]) -> str:
-        """Bring a file below the device's cache folder, whole or not at all; returns its path there.
-
-        Names carry the hash of the content: a file that is there is not sent
-        again. `sent` hears of bytes sent and bytes in all.
-        """
-
-    def close(self) -> None:
-        """End the connection; programs that are kept go on."""
 
 
 class RuntimeModule(Protocol):

@@ -78,6 +78,10 @@ HOST = re.compile(
 PYTHON = re.compile(r"(~/)?[A-Za-z0-9_./+][A-Za-z0-9_./+-]*")
 
 
+ADDRESS = re.compile(r"[A-Za-z0-9_\[][A-Za-z0-9_.:@%/\[\]-]*")
+"""What an address is written with, of whatever kind: nothing in it is special to a shell or looks like an option."""
+
+
 USB = re.compile(r"[0-9a-f]{4}:[0-9a-f]{4}")
 
 
@@ -102,7 +106,7 @@ class Target(Frozen):
     name: str = Field(pattern=NAME)
     description: str
     transport: str
-    host: str | None = Field(None, description="user@host, or a name of ~/.ssh/config; in the user's own file alone")
+    host: str | None = Field(None, description="as the transport takes it, for instance user@host; in the user's own file alone")
     python: str | None = Field(None, description="interpreter on the device; null: the host's own, or python3 there")
     expects: Expected = Field(default_factory=Expected)
     setup: Install = Field(default_factory=Install)
@@ -117,8 +121,8 @@ class Target(Frozen):
     @field_validator("host")
     @classmethod
     def _host_is_an_address(cls, host: str | None) -> str | None:
-        if host is not None:
-            split_host(host)
+        if host is not None and (not ADDRESS.fullmatch(host) or len(host) > 400):
+            raise ValueError(f"{host[:80]!r} is no address: letters, digits and .:@%/[]_-, and no option")
         return host
 
     @field_validator("python")

@@ -1,4 +1,4 @@
-"""A session over an SSH connection, with `_device/` at its other end: JSON lines both ways."""
+"""A session over a connection, with `_device/` at its other end: JSON lines both ways."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import base64
 import contextlib
 import json
 import queue
-import re
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 from edgebench.errors import TransportError
 from edgebench.targets.transports._program import Program
@@ -32,8 +31,6 @@ for name, source in %s:
     main = getattr(module("edgebench_device." + name, source), "main", None)
 """
 """Makes modules of them on the device, where no file is written for it; leaves the last one's `main`."""
-BROKEN = 255
-"""How the client ends where the connection is at fault, and not what ran at its other end."""
 
 
 class Lost(TransportError):
@@ -58,32 +55,6 @@ REMEDIES = {
 }
 NO_PYTHON = "the device has no such Python: install it there, or name another with `python:` in a target file"
 OLD_PYTHON = "the device's Python is too old or not whole (3.6 is the least): name another with `python:` in a target file"
-SAID: tuple[tuple[str, type[TransportError], str], ...] = (
-    (
-        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
-        Unreachable,
-        "the device's host key is not the one that was known: somebody may be in between, or the device was set up anew; "
-        "if it was, remove the old key with ssh-keygen -R and the device's name",
-    ),
-    (
-        r"Host key verification failed|No .* host key is known",
-        Unreachable,
-        "the device's host key is not known: compare it on the device (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
-        "then connect once with ssh, or give --accept-new-host-key",
-    ),
-    (
-        r"Permission denied \(",
-        Unreachable,
-        "the device refuses the login: bring it your key with ssh-copy-id; passwords are not asked for",
-    ),
-    (r"Could not resolve hostname", Lost, "the device's name is not known to the network: correct --host, or give its address"),
-    (r"Connection refused", Lost, "the device refuses connections: is it on, and does its SSH server run?"),
-    (
-        r"timed out|Timeout, server|No route to host|Network is unreachable",
-        Lost,
-        "the device does not answer: is it on and connected?",
-    ),
-)
 
 
 @lru_cache(maxsize=1)
@@ -94,11 +65,36 @@ def _program() -> bytes:
     return base64.b64encode(zlib.compress((START % ascii(sources)).encode("ascii"), 9)) + b"\n"
 
 
+class Client(Protocol):
+    """The program of a session: what differs between the ways to a device."""
+
+    remedy: str
+    """What to do where it is not here."""
+    broken: frozenset[int]
+    """How it ends where the connection may be at fault, and not what ran at its other end."""
+
+    def arguments(self, first: bool) -> list[str]:
+        """Write what starts a session; the `first` of a connection makes it, and is there before all others.
+
+        Raises `Lost` or `Unreachable` where there can be none.
+        """
+
+    def explain(self, code: int | None, stderr: str, answered: bool) -> TransportError:
+        """Turn its end into an error without addresses; `answered`: the device's end had answered before."""
+
+    def forget(self) -> None:
+        """Forget a connection that broke."""
+
+    def close(self) -> None:
+        """End what is held open here."""
+
+
 class Channel:
     """One session, and the device's end that answers in it; nothing happens before the first request."""
 
-    def __init__(self, arguments: Sequence[str]) -> None:
-        self._ssh = Program(arguments, "install OpenSSH's client")
+    def __init__(self, arguments: Sequence[str], client: Client) -> None:
+        self._client = client
+        self._program = Program(arguments, client.remedy)
         self._before = _program()
         self._heard = False
         self._broken = False
@@ -111,7 +107,7 @@ class Channel:
     def write(self, content: bytes | memoryview) -> None:
         """Send bytes; a connection that has broken shows when its end is read. `Lost` where nothing is taken any more."""
         try:
-            self._ssh.write(content)
+            self._program.write(content)
         except TimeoutError as error:
             raise Lost(f"the device does not go on reading: {error}") from error
         except OSError:
@@ -125,7 +121,7 @@ class Channel:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             try:
-                line = self._ssh.line(left)
+                line = self._program.line(left)
             except queue.Empty:
                 break
             if line is None:
@@ -141,31 +137,31 @@ class Channel:
     @property
     def ended(self) -> bool:
         """Return whether the client has ended, or takes nothing any more: it closes its input before it is gone."""
-        return self._broken or self._ssh.code is not None
+        return self._broken or self._program.code is not None
 
     def _ending(self) -> TransportError:
-        self._ssh.wait(2)
-        return explain(self._ssh.code, self._ssh.stderr(), self._heard)
+        self._program.wait(2)
+        return self._client.explain(self._program.code, self._program.stderr(), self._heard)
 
     def hang_up(self) -> None:
         """End the session and wait until the client is gone."""
-        self._ssh.hang_up()
-        self._ssh.wait(1)
-        self._ssh.stop()
+        self._program.hang_up()
+        self._program.wait(1)
+        self._program.stop()
 
     def stop(self) -> None:
         """End the client, whatever it does."""
-        self._ssh.stop()
+        self._program.stop()
 
     # ------------------------------------------------------------ what a program says in place of messages
 
     def lines(self, silence_seconds: float) -> Iterator[str]:
         """Yield its lines; `TransportError` after so long a silence."""
-        return self._ssh.lines(silence_seconds)
+        return self._program.lines(silence_seconds)
 
     def stderr(self) -> str:
         """Return the end of what it wrote to its standard error, or what happened to the connection."""
-        return str(self._ending()) if self._ssh.code == BROKEN else self._ssh.stderr()
+        return str(self._ending()) if self._program.code in self._client.broken else self._program.stderr()
 
 
 def _message(line: str) -> dict[str, Any]:
@@ -178,30 +174,10 @@ def _message(line: str) -> dict[str, Any]:
 
 
 def _refusal(kind: str, reason: str) -> TransportError:
-    reason = " ".join("".join(each if each.isprintable() else " " for each in reason[:1000]).split())
+    reason = one_line(reason[:1000])
     return REFUSALS.get(kind, TransportError)(f"{reason}; {REMEDIES[kind]}" if kind in REMEDIES else reason)
 
 
-def explain(code: int | None, stderr: str, answered: bool) -> TransportError:
-    """Turn the end of a client into an error without addresses; `heard`: the device's end had answered before."""
-    last = stderr.splitlines()[-1] if stderr else ""
-    quoted = f" ({_scrubbed(last)})" if last else ""
-    if answered or code is None or code == BROKEN or code < 0:
-        known = (
-            kind(text) for pattern, kind, text in SAID if re.search(pattern, stderr) and not (answered and kind is Unreachable)
-        )
-        return next(known, Lost(f"the connection broke{quoted}"))
-    if re.search(r"SyntaxError|ModuleNotFoundError|ImportError", stderr):
-        return Unreachable(OLD_PYTHON)
-    if code in (126, 127) or re.search(r"not found|No such file or directory", stderr):
-        return Unreachable(NO_PYTHON)
-    return Unreachable(
-        f"the device's login shell ended with exit code {code} before Python ran{quoted}; look at ~/.bashrc and its like"
-    )
-
-
-def _scrubbed(line: str) -> str:
-    """Remove what may be an address: records carry reasons, and are published."""
-    address = r"\S*(@|\d+\.\d+\.\d+\.\d+|[0-9a-fA-F]*:[0-9a-fA-F:]+)\S*"
-    line = "".join(each if each.isprintable() else " " for each in line[:2000])
-    return re.sub(rf"{address}|(?<=to host )\S+|(?<=to )(?!host )\S+|(?<=by )\S+", "…", line)[:200]
+def one_line(text: str) -> str:
+    """Write a text without what is not printable."""
+    return " ".join("".join(each if each.isprintable() else " " for each in text).split())

@@ -1,33 +1,21 @@
 """`ssh`: a device that is reached by the system's OpenSSH client, with the user's own configuration, keys and jump hosts.
 
-One multiplexed connection a device. What runs at its other end is `_device/`;
-the remote command is always the same text, and everything else travels as JSON.
-`EDGEBENCH_SSH` names another client or adds options: `ssh -F lab.config`.
+One multiplexed connection a device. `EDGEBENCH_SSH` names another client or adds options: `ssh -F lab.config`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import os
-import secrets
+import re
 import shlex
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, TypeVar
 
 from edgebench.errors import InputError, TransportError
-from edgebench.schema import Keep, Link, Target, split_host
-from edgebench.targets.transports._channel import LOADER, Channel, HashDiffers, Lost
-from edgebench.targets.transports._messages import Ended, told
-from edgebench.targets.transports._program import ENDLESS_LINE, LONGEST_LINE, EndlessLine
+from edgebench.schema import Link, Target, split_host
+from edgebench.targets.transports._channel import LOADER, NO_PYTHON, OLD_PYTHON, Lost, Unreachable
+from edgebench.targets.transports._remote import RemoteTransport
 
-T = TypeVar("T")
 OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=10",
@@ -42,326 +30,95 @@ OPTIONS = (
     "RemoteCommand=none",
     "Compression=no",
 )
-HELLO_SECONDS = 60.0
-ANSWER_SECONDS = 60.0
-STOP_SECONDS = 20.0
-SILENCE_SECONDS = 25.0
-"""The device gives a sign of life every 4 s; after so long without one the connection is lost."""
-SLOWEST = 1 << 20
-"""Bytes that a device writes in a second at least."""
-SLOWEST_LINE = 1 << 16
-"""Bytes of a line that arrive in a second at least."""
-BLOCK = 1 << 18
-SPOILT = 3
-"""A file that arrives with a wrong hash so often is given up."""
+BROKEN = 255
+"""How the client ends where the connection is at fault, and not what ran at its other end."""
+SAID: tuple[tuple[str, type[TransportError], str], ...] = (
+    (
+        r"REMOTE HOST IDENTIFICATION HAS CHANGED|Host key for .* has changed",
+        Unreachable,
+        "the device's host key is not the one that was known: somebody may be in between, or the device was set up anew; "
+        "if it was, remove the old key with ssh-keygen -R and the device's name",
+    ),
+    (
+        r"Host key verification failed|No .* host key is known",
+        Unreachable,
+        "the device's host key is not known: compare it on the device (ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub), "
+        "then connect once with ssh, or give --accept-new-host-key",
+    ),
+    (
+        r"Permission denied \(",
+        Unreachable,
+        "the device refuses the login: bring it your key with ssh-copy-id; passwords are not asked for",
+    ),
+    (r"Could not resolve hostname", Lost, "the device's name is not known to the network: correct --host, or give its address"),
+    (r"Connection refused", Lost, "the device refuses connections: is it on, and does its SSH server run?"),
+    (
+        r"timed out|Timeout, server|No route to host|Network is unreachable",
+        Lost,
+        "the device does not answer: is it on and connected?",
+    ),
+)
 
 
-class SshTransport:
-    """Runs programs on a device and keeps its cache folder filled."""
+class SshClient:
+    """OpenSSH's client: one master a connection, and its sessions."""
 
-    def __init__(self, target: Target, link: Link) -> None:
-        assert target.host is not None
-        self._user, self._host, self._port = split_host(target.host)
-        self._python = _quoted(target.python or "python3")
-        self._cache = target.cache
+    remedy = "install OpenSSH's client"
+    broken = frozenset({BROKEN})
+
+    def __init__(self, host: str, python: str, link: Link) -> None:
+        self._user, self._host, self._port = split_host(host)
+        self._python = _quoted(python)
         self._link = link
         self._folder = tempfile.TemporaryDirectory(prefix="edgebench-", dir=_short_folder())
-        self._serving: Channel | None = None
-        self._detached: DetachedProgram | None = None
-        self._needed: list[str] = []
-        """What was pushed for the next run: the device evicts none of it."""
-        self._lost: tuple[float, Lost] | None = None
-        """When and why the connection was lost, until something gets through again."""
-        self.answered = False
-        """Whether the device has been reached, and was not given up since."""
 
-    # ------------------------------------------------------------ the connection
-
-    def _arguments(self, master: bool) -> list[str]:
+    def arguments(self, first: bool) -> list[str]:
+        """Share the connection of the first session."""
         policy = "accept-new" if self._link.accept_new_host_key else "yes"
-        control = [f"ControlPath={self._folder.name}/s", f"ControlMaster={'yes' if master else 'no'}"]
+        control = [f"ControlPath={self._folder.name}/s", f"ControlMaster={'yes' if first else 'no'}"]
         client = shlex.split(os.environ.get("EDGEBENCH_SSH", "ssh"))
         chosen = [part for option in (*OPTIONS, f"StrictHostKeyChecking={policy}", *control) for part in ("-o", option)]
         login = ["-l", self._user] if self._user else []
         port = ["-p", str(self._port)] if self._port else []
         return [*client, *chosen, *login, *port, "--", self._host, f"exec {self._python} -c {shlex.quote(LOADER)}"]
 
-    def server(self) -> Channel:
-        """Return the channel that answers requests; connects where there is no connection."""
-        if self._serving is not None and self._serving.ended:
-            self._drop()
-        if self._serving is None:
-            self._serving = Channel(self._arguments(master=True))
-            try:
-                self._serving.send({"mode": "serve", "root": self._cache.path})
-                self._serving.receive(HELLO_SECONDS, edgebench=int)
-            except BaseException:
-                self._drop()
-                raise
-            self.answered = True
-        return self._serving
+    def explain(self, code: int | None, stderr: str, answered: bool) -> TransportError:
+        """Tell what OpenSSH said from what the device's shell did."""
+        return explain(code, stderr, answered)
 
-    def channel(self) -> Channel:
-        """Open another session over the connection."""
-        self.server()
-        return Channel(self._arguments(master=False))
-
-    def _drop(self) -> None:
-        """Forget a connection that broke."""
-        if self._serving is not None:
-            self._serving.stop()
-            self._serving = None
-        with contextlib.suppress(FileNotFoundError):  # a client that was killed leaves it, and the next would not share
+    def forget(self) -> None:
+        """Remove the socket that a client which was killed leaves: the next would not share."""
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{self._folder.name}/s")
 
-    def retried(self, action: Callable[[], T]) -> T:
-        """Do something over as many connections as it takes; `TransportError` where the device stays away."""
-        while True:
-            try:
-                return action()
-            except Lost as error:
-                self._drop()
-                self._pause(error)
-
-    def _pause(self, why: Lost) -> None:
-        """Wait a little for a device that was lost; `TransportError` where it was away for too long, or never there."""
-        if not self.answered:
-            raise TransportError(str(why)) from why
-        now = time.monotonic()
-        since, first = self._lost = self._lost or (now, why)
-        if now - since >= self._link.reconnect_seconds:
-            self.answered, self._lost = False, None
-            raise TransportError(
-                f"the connection was lost ({first}), and the device was not back within {self._link.reconnect_seconds:g} s "
-                f"({why}); what it goes on measuring is taken up by `edgebench run --resume`"
-            ) from why
-        if self._link.interrupted.wait(min(2.0, 0.05 + (now - since) / 4)):
-            raise KeyboardInterrupt
-
-    def through(self) -> None:
-        """Take note that something got through."""
-        self._lost = None
-
     def close(self) -> None:
-        """End the connection, and what still runs over it; a program on a device that was given up goes on."""
-        if self._detached is not None:
-            self._detached.stop()
-        if self._serving is not None:
-            self._serving.hang_up()
-            self._serving = None
+        """Remove the socket's folder."""
         self._folder.cleanup()
 
-    # ------------------------------------------------------------ files
 
-    def push(self, source: Path | bytes, destination: str, sent: Callable[[int, int], None]) -> str:
-        """Bring a file below the cache folder; goes on where an earlier connection left off."""
-        self._needed.append(destination)
-        upload = Upload(source, destination, sent)
-        for _ in range(SPOILT - 1):
-            with contextlib.suppress(HashDiffers):
-                return self.retried(lambda: self._push(upload))
-        return self.retried(lambda: self._push(upload))
-
-    def _push(self, upload: Upload) -> str:
-        channel = self.server()
-        channel.send({"do": "look", "name": upload.name, "size": upload.size})
-        found = channel.receive(ANSWER_SECONDS, there=bool, path=str)
-        if not found["there"]:
-            limits = {"limit": self._cache.mebibytes << 20, "needed": self._needed}
-            channel.send({"do": "push", "name": upload.name, "size": upload.size, "sha256": upload.sha256, **limits})
-            self._send(channel, upload, channel.receive(ANSWER_SECONDS, offset=int)["offset"])
-            found = channel.receive(ANSWER_SECONDS + upload.size / SLOWEST, path=str)
-        self.through()
-        path: str = found["path"]
-        return path
-
-    def _send(self, channel: Channel, upload: Upload, offset: int) -> None:
-        if not 0 <= offset <= upload.size:
-            raise TransportError(f"the device has {offset} bytes of a file of {upload.size}; look at its cache folder")
-        if offset > upload.arrived:
-            upload.arrived = offset
-            self.through()
-        for block in upload.blocks(offset):
-            channel.write(block)
-            if channel.ended:
-                return
-            offset += len(block)
-            upload.sent(offset, upload.size)
-
-    # ------------------------------------------------------------ programs
-
-    def run(self, arguments: Sequence[str], stdin: str, keep: Keep | None = None) -> Channel | DetachedProgram:
-        """Start the device's Python with these arguments."""
-        request = {"root": self._cache.path, "arguments": list(arguments), "stdin": stdin}
-        if keep is None:
-            channel = self.retried(self.channel)
-            channel.send({**request, "mode": "exec"})
-            return channel
-        if self._detached is not None:
-            self._detached.stop()
-        self._detached = DetachedProgram(self, {**request, "mode": "keep", "name": keep.name, "resume": keep.resume})
-        self._detached.start()
-        return self._detached
-
-    def ran(self) -> None:
-        """Take note that a run has ended: the next one says itself what it needs."""
-        self._needed.clear()
-        self._detached = None
+def explain(code: int | None, stderr: str, answered: bool) -> TransportError:
+    """Turn the end of a client into an error without addresses; `answered`: the device's end had answered before."""
+    last = stderr.splitlines()[-1] if stderr else ""
+    quoted = f" ({_scrubbed(last)})" if last else ""
+    if answered or code is None or code == BROKEN or code < 0:
+        known = (
+            kind(text) for pattern, kind, text in SAID if re.search(pattern, stderr) and not (answered and kind is Unreachable)
+        )
+        return next(known, Lost(f"the connection broke{quoted}"))
+    if re.search(r"SyntaxError|ModuleNotFoundError|ImportError", stderr):
+        return Unreachable(OLD_PYTHON)
+    if code in (126, 127) or re.search(r"not found|No such file or directory", stderr):
+        return Unreachable(NO_PYTHON)
+    return Unreachable(
+        f"the device's login shell ended with exit code {code} before Python ran{quoted}; look at ~/.bashrc and its like"
+    )
 
 
-@dataclass
-class Upload:
-    """A file on its way."""
-
-    source: Path | bytes
-    name: str
-    sent: Callable[[int, int], None]
-    arrived: int = 0
-
-    @cached_property
-    def size(self) -> int:
-        """Count the bytes."""
-        return len(self.source) if isinstance(self.source, bytes) else self.source.stat().st_size
-
-    @cached_property
-    def sha256(self) -> str:
-        """Hash the content; not needed where the device has it."""
-        digest = hashlib.sha256()
-        for block in self.blocks(0):
-            digest.update(block)
-        return digest.hexdigest()
-
-    def blocks(self, offset: int) -> Iterator[bytes | memoryview]:
-        """Yield the content from an offset on."""
-        if isinstance(self.source, bytes):
-            view = memoryview(self.source)[offset:]
-            yield from (view[first : first + BLOCK] for first in range(0, len(view), BLOCK))
-            return
-        with self.source.open("rb") as stream:
-            stream.seek(offset)
-            yield from iter(lambda: stream.read(BLOCK), b"")
-
-
-class DetachedProgram:
-    """A program that outlives the connection: read over as many connections as it takes."""
-
-    def __init__(self, transport: SshTransport, request: Mapping[str, Any]) -> None:
-        self._transport = transport
-        self._request = {**request, "token": secrets.token_hex(8)}
-        self._hello: dict[str, Any] = {}
-        self._offset = 0
-        self._rest = bytearray()
-        self._size = 0
-        """Bytes of the line that has not ended yet, those that were dropped included."""
-        self._quiet, self._latest = 0.0, 0.0
-        """Seconds without the end of a line, each outage counted as the wait for one message; and when the latest came."""
-        self._stderr = ""
-        self._channel: Channel | None = None
-        self._over = False
-
-    def start(self) -> None:
-        """Start it, or find what an earlier connection started; `TransportError` with the device's refusal."""
-        try:
-            self._hello = self._transport.retried(self._open)
-        except TransportError:
-            self._finish()
-            raise
-
-    def _open(self) -> dict[str, Any]:
-        """Let the device tell what the program writes from here on; what runs under this token is not started again."""
-        self._hang_up()
-        self._channel = self._transport.channel()
-        self._channel.send({**self._request, "offset": self._offset})
-        hello = self._channel.receive(HELLO_SECONDS, token=str, resumed=bool, age_seconds=float, idle_seconds=float)
-        self._request["token"] = hello["token"]
-        return hello
-
-    def lines(self, silence_seconds: float) -> Iterator[str]:
-        """Yield its lines; `TransportError` after so long a silence, or where the device stays away."""
-        if self._hello["resumed"]:
-            times = {key: self._hello[key] for key in ("age_seconds", "idle_seconds")}
-            yield json.dumps({"event": "resumed", **times}) + "\n"
-        self._latest = time.monotonic()
-        while True:
-            message = told(self._transport.retried(self._message))
-            now = time.monotonic()
-            self._quiet, self._latest = self._quiet + min(now - self._latest, SILENCE_SECONDS), now
-            if isinstance(message, Ended):
-                self._transport.through()
-                self._stderr = message.last_words
-                yield self._rest.decode("utf-8", "replace")
-                return
-            if message.data:
-                self._transport.through()
-                if message.at != self._offset + len(message.data):
-                    raise TransportError(f"the device sent bytes up to {message.at} after {self._offset}: some are missing")
-                self._offset = message.at
-                if lines := self._split(message.data.encode("latin-1")):
-                    self._quiet = 0.0
-                    yield from lines
-                    self._latest = time.monotonic()  # what the reader did with them is no silence
-            if self._quiet > silence_seconds + self._size / SLOWEST_LINE:
-                raise TransportError(f"the agent said nothing for {silence_seconds:g} s")
-
-    def _message(self) -> dict[str, Any]:
-        if self._channel is None:
-            self._open()
-        assert self._channel is not None
-        try:
-            return self._channel.receive(SILENCE_SECONDS)
-        except Lost:
-            self._hang_up()
-            raise
-
-    def _split(self, data: bytes) -> list[str]:
-        """Return the lines that end here, and keep the rest; a line that is too long is none."""
-        *whole, last = data.split(b"\n")
-        if whole:
-            whole[0] = bytes(self._rest) + whole[0]
-            self._rest.clear()
-            self._size = 0
-        self._rest += last
-        self._size += len(last)
-        if len(self._rest) > LONGEST_LINE:  # no event
-            self._rest.clear()
-        if self._size > ENDLESS_LINE:
-            raise EndlessLine
-        return [line.decode("utf-8", "replace") + "\n" for line in whole]
-
-    def _hang_up(self) -> None:
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            channel.hang_up()
-
-    def stop(self) -> None:
-        """End the program on the device and forget it there; where the device was given up, it goes on and can be taken up."""
-        if self._over:
-            return
-        with contextlib.suppress(TransportError):
-            try:
-                self._end()
-            except Lost:  # just now; its end is worth another connection
-                self._hang_up()
-                self._end()
-        self._finish()
-
-    def _finish(self) -> None:
-        self._hang_up()
-        self._over = True
-        self._transport.ran()
-
-    def _end(self) -> None:
-        if self._channel is None:
-            if not self._transport.answered:
-                return
-            self._open()
-        assert self._channel is not None
-        self._channel.send({"do": "stop"})
-        self._channel.receive(STOP_SECONDS, stopped=bool)
-
-    def stderr(self) -> str:
-        """Return the end of what it wrote to its standard error, and how it was ended."""
-        return self._stderr
+def _scrubbed(line: str) -> str:
+    """Remove what may be an address: records carry reasons, and are published."""
+    address = r"\S*(@|\d+\.\d+\.\d+\.\d+|[0-9a-fA-F]*:[0-9a-fA-F:]+)\S*"
+    line = "".join(each if each.isprintable() else " " for each in line[:2000])
+    return re.sub(rf"{address}|(?<=to host )\S+|(?<=to )(?!host )\S+|(?<=by )\S+", "…", line)[:200]
 
 
 def _short_folder() -> str | None:
@@ -374,8 +131,17 @@ def _quoted(python: str) -> str:
     return f'"$HOME"/{shlex.quote(python[2:])}' if python.startswith("~/") else shlex.quote(python)
 
 
-def connect(target: Target, link: Link) -> SshTransport:
+def check_host(host: str) -> None:
+    """Raise `ValueError` for what is no address of this kind."""
+    split_host(host)
+
+
+def connect(target: Target, link: Link) -> RemoteTransport:
     """Prepare a connection; it is made when something is first asked for."""
     if target.host is None:
         raise InputError(f"{target.name}: no address; give --host user@address, or a target file with `host:`")
-    return SshTransport(target, link)
+    try:
+        client = SshClient(target.host, target.python or "python3", link)
+    except ValueError as error:
+        raise InputError(f"{target.name}: host: {error}") from error
+    return RemoteTransport(client, target.cache, link)

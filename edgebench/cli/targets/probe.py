@@ -27,6 +27,7 @@ def command(
 
     from edgebench import api
     from edgebench.config import read_target
+    from edgebench.device.deploy import shown_host
     from edgebench.run.options import RunOptions
 
     seen = api.probe(read_target(target, host), options=RunOptions(work=work, accept_new_host_key=accept_new_host_key))
@@ -35,7 +36,8 @@ def command(
         rows = [dataclasses.asdict(item) for item in differences]
         console.print_json({"target": device.name, "found": found, "differences": rows, "refused": refused, "fits": fits})
     else:
-        at = f" at {device.host}" if device.host else ""
+        host = shown_host(device)
+        at = f" at {host}" if host else ""
         console.print_table(f"The device{at}", [{"what": what, "is": value} for what, value in described(found)])
         console.print_table(f"What differs from {device.name}", [_printed(item) for item in differences])
     if refused:

@@ -25,6 +25,12 @@ def command(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and do nothing.")] = False,
     remove: Annotated[bool, typer.Option("--remove", help="Remove from the device what setup brought there.")] = False,
+    userland: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with the packages that a phone's Python is made of; fetched from a mirror of Debian unless given."
+        ),
+    ] = None,
     work: Annotated[Path, typer.Option(help="Where wheels, models and bundles are kept.")] = Path(".edgebench"),
     accept_new_host_key: AcceptNewHostKey = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -54,6 +60,7 @@ def command(
             requirements=requirement or [],
             dry_run=dry_run,
             planned=planned,
+            userland=userland,
             options=options,
             progress=lambda *step: bars[-1](*step),
         )
@@ -67,7 +74,7 @@ def _remove(device: Target, options: RunOptions, dry_run: bool, json: bool) -> N
     from edgebench import api
 
     if dry_run:
-        console.say(f"would remove the environments and wheels from {device.name}")
+        console.say(f"would remove the environments and wheels from {device.name}, and a Python that was brought there")
         return
     freed = api.remove_setup(device, options=options)
     if json:
@@ -83,11 +90,24 @@ def _print_plan(plan: Plan, house: Path) -> None:
         {
             "wheel": wheel.path.name,
             "MiB": _mebibytes(wheel.bytes),
+            **({"licence": wheel.licence} if plan.brought else {}),
             "": "to be pushed" if wheel.path in lacks else "installed" if plan.done else "on the device",
         }
         for wheel in plan.house.wheels
     ]
     console.print_table(f"Set up {plan.target.name}: {', '.join(plan.requirements)}", rows, right=("MiB",))
+    if plan.brought:
+        packages = [
+            {
+                "package": each.name,
+                "version": each.version,
+                "MiB": _mebibytes(each.bytes),
+                "licence": each.licence,
+                "": each.source,
+            }
+            for each in plan.brought
+        ]
+        console.print_table("The device's Python, brought before: it has none of its own", packages, right=("MiB",))
     console.say(f"device       {plan.python}; {plan.device['executable']}")
     console.say(f"environment  {plan.device['root']}/env/{plan.name}: {_state(plan)}")
     kept = f"kept from an earlier time; remove {house} to look for newer ones"
@@ -127,6 +147,7 @@ def _described(plan: Plan) -> dict[str, Any]:
         "environment": f"{plan.device['root']}/env/{plan.name}",
         "done": plan.done,
         "wheels": wheels,
+        "brought": [vars(each) for each in plan.brought],
         "push_bytes": plan.push_bytes,
         "needed_bytes": plan.needed_bytes,
         "free_bytes": plan.device["free_bytes"],

@@ -57,9 +57,13 @@ def _print_text(title: str, paragraphs: Sequence[str]) -> None:
 def _facts(target: Target) -> list[dict[str, Any]]:
     """List what is one value each."""
     expects = target.expects
+    from edgebench.device.deploy import shown_host
+
     facts = {
         "transport": target.transport,
-        "host": target.host or ("this computer" if target.transport == "local" else "give --host"),
+        "host": shown_host(target)
+        or ("in its file" if target.host else None)
+        or ("this computer" if target.transport == "local" else "give --host"),
         "interpreter": target.python or ("edgebench's own" if target.transport == "local" else "python3"),
         "machine": " or ".join(expects.machine) or "any",
         "board": expects.board or "any",
