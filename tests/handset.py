@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-DOUBLES = Path(__file__).parent / "doubles" / "android"
+PROGRAMS = {path.name: path.read_text() for path in (Path(__file__).parent / "doubles" / "android").iterdir()}
+"""Of /system/bin. They keep their state in system/phone/, where that is there, else in /data/local/phone/."""
 SERIAL = "R5CT12345AB"
 """Planted in properties that nobody may read."""
 PROPERTIES = {
@@ -25,10 +26,14 @@ PROPERTIES = {
     "ro.serialno": SERIAL,
     "ro.boot.serialno": SERIAL,
     "persist.radio.imei": "356938035643809",
-    "net.hostname": "phone-4711",
-    "bluetooth.device.default_name": "Phone 4711",
+    "net.hostname": "phone-of-its-owner",
+    "bluetooth.device.default_name": "Phone of its owner",
 }
-SETTINGS = {"system/screen_off_timeout": "30000", "system/device_name": "Phone 4711", "secure/android_id": "9774d56d682e549c"}
+SETTINGS = {
+    "system/screen_off_timeout": "30000",
+    "system/device_name": "Phone of its owner",
+    "secure/android_id": "9774d56d682e549c",
+}
 GAUGE = "sys/class/power_supply/battery/"
 
 
@@ -73,17 +78,21 @@ def power(wakefulness: str = "Awake") -> str:
 class Phone:
     """A folder that looks like a phone's `/`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, state: Path | None = None) -> None:
         self.root = root
-        self.state = root / "system" / "phone"
+        self.state = state or root / "system" / "phone"
 
     def lay(self, **properties: str) -> Phone:
         """Write everything; underscores in names of properties stand for dots."""
         (self.root / "system" / "bin").mkdir(parents=True)
-        for program in DOUBLES.iterdir():
-            copy = self.root / "system" / "bin" / program.name
-            copy.write_bytes(program.read_bytes())
-            copy.chmod(0o755)
+        for name, text in PROGRAMS.items():
+            program = self.root / "system" / "bin" / name
+            program.write_text(text)
+            program.chmod(0o755)
+        return self.tell(**properties)
+
+    def tell(self, **properties: str) -> Phone:
+        """Write what the programs say."""
         for key, value in SETTINGS.items():
             self.set(key, value)
         for namespace in ("system", "secure", "global"):

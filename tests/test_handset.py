@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,7 +16,10 @@ from typing import Any
 import handset
 import numpy as np
 import pytest
+from conftest import Phones
 from handset import Phone
+from phone import SHELL
+from test_adb import sleeper
 from test_energy import ZERO_NS
 from test_verdict import calm, during, judge
 
@@ -48,7 +52,7 @@ def phone(tmp_path: Path) -> Phone:
 
 def planted(text: str) -> list[str]:
     """List what must not be known of a phone and is in a text."""
-    words = (handset.SERIAL, "356938035643809", "4711", "9774d56d682e549c")
+    words = (handset.SERIAL, "356938035643809", "of-its-owner", "of its owner", "9774d56d682e549c")
     return [word for word in words if word in text]
 
 
@@ -628,18 +632,24 @@ FAULTS: list[tuple[str, Callable[[Phone], None], str, str]] = [
 ]
 
 
-@pytest.fixture
-def agent(here: Path) -> tuple[Any, str, dict[str, Any]]:
-    """Bring the agent and a bundle to this computer; returns the transport, the agent, and a job for it."""
-    bundle, target = read_bundle(GOLDEN), read_target("sleeper.yaml", trust=True)
-    assert bundle.model is not None and bundle.model.lineage.dataset is not None
+def brought(here: Path, name: str, more: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+    """Bring the agent and a bundle to a target; returns the transport, the agent, and a job for it."""
+    bundle, target = read_bundle(GOLDEN), read_target(name, trust=True)
+    assert bundle.model is not None
+    assert bundle.model.lineage.dataset is not None
     images = open_dataset(bundle.model.lineage.dataset).read("test").images[:40]
     transport = deploy.connect(target, Link(here / "device"))
     deployed = deploy.deploy(target, transport, GOLDEN, bundle, [images])
     scenario = Scenario(threads=1, warmup_seconds=0.05)
     cell = job.cell_job(bundle, "sleep", deployed, [images], scenario)
     passes = [job.Pass("trial", index) for index in range(SPEC.trials)]
-    return transport, deployed.agent, job.job([cell], passes, SPEC, scenario, [MeterSpec(name="battery")])
+    return transport, deployed.agent, {**job.job([cell], passes, SPEC, scenario, [MeterSpec(name="battery")]), **more}
+
+
+@pytest.fixture
+def agent(here: Path) -> tuple[Any, str, dict[str, Any]]:
+    """Bring the agent to this computer."""
+    return brought(here, "sleeper.yaml", {"screen_grace": 0.3})
 
 
 def test_what_happens_to_a_phone_in_a_trial_decides_on_it(phone: Phone, agent: tuple[Any, str, dict[str, Any]]) -> None:
@@ -654,7 +664,7 @@ def test_what_happens_to_a_phone_in_a_trial_decides_on_it(phone: Phone, agent: t
             happened.append(event["trial"])
             FAULTS[event["trial"]][1](phone)
 
-    [found] = measure.measure(transport, program, {**work, "root": str(phone.root), "screen_grace": 0.3}, heard)
+    [found] = measure.measure(transport, program, {**work, "root": str(phone.root)}, heard)
     assert found.failure is None
     assert found.environment["board"] == "Google Pixel 8 (Google Tensor G3)"
     assert "screen" not in found.environment
@@ -681,7 +691,7 @@ def wait_for(what: Callable[[], bool], seconds: float = 10.0) -> None:
 def running(phone: Phone, agent: tuple[Any, str, dict[str, Any]]) -> Iterator[Callable[[], subprocess.Popen[str]]]:
     """Start the agent with a long job, and come back when it takes samples."""
     _, program, work = agent
-    endless = {**work, "root": str(phone.root), "screen_grace": 0.3, "meters": []}
+    endless = {**work, "root": str(phone.root), "meters": []}
     endless["mode"] = {**endless["mode"], "min_seconds": 60, "cap_seconds": 60}
     processes: list[subprocess.Popen[str]] = []
 
@@ -826,3 +836,62 @@ def test_probe_prints_how_a_phone_is_doing_and_what_it_does_not_tell(phone: Phon
     assert rows["thermal status"] == "unknown"
     assert rows["not told"] == "dumpsys thermalservice: Can't find service: thermalservice"
     assert rows["programs for"] == f"arm64-v8a; pages of {os.sysconf('SC_PAGE_SIZE')} bytes"
+
+
+# ---------------------------------------------------------------- over adb
+
+
+def over_adb(here: Path, device: Any) -> tuple[Any, str, dict[str, Any]]:
+    """Bring a Python, the agent and a bundle to a phone that the tests build; returns what `agent` does."""
+    return brought(here, sleeper(device), {"screen_grace": 0.5})
+
+
+def test_on_a_phone_over_adb_the_same_is_read_decides_and_is_put_back(here: Path, phones: Phones) -> None:
+    device = phones(programs=handset.PROGRAMS)
+    known = Phone(device.folder, device.data / "local" / "phone")  # its /sys lies in the first
+    abi = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}[device.machine]
+    known.tell(ro_product_cpu_abilist=abi, ro_product_cpu_abilist64=abi)
+    known.gauge(current_now=-850_000, voltage_now=3_850_000, charge_counter=2_483_000)
+    for path in (known.state, *known.state.rglob("*")):
+        os.chown(path, SHELL, SHELL)
+    transport, program, work = over_adb(here, device)
+    before = known.setting(screen.TIMEOUT)
+
+    def heard(event: Any) -> None:
+        if event["event"] == "started":
+            known.well()
+        if event["event"] == "samples":
+            FAULTS[event["trial"]][1](known)
+
+    with contextlib.closing(transport):
+        [found] = measure.measure(transport, program, work, heard)
+        assert found.failure is None
+        assert (found.environment["board"], found.environment["os"]) == (
+            "Google Pixel 8 (Google Tensor G3)",
+            "Android 15 (SDK 35)",
+        )
+        assert found.environment["libc"].startswith("glibc 2.")
+        assert planted(json.dumps([found.environment, *found.conditions])) == []
+        for index, (name, _, _, reason) in enumerate(FAULTS):
+            rows = [{**row, "trial": 0} for row in found.conditions if row["trial"] == index]
+            reasons = [*handheld.invalid(rows, sustained=False), *verdict._saving(rows), *handheld.unstable(rows)]
+            assert [each.reason[: len(reason)] for each in reasons] == ([reason] if reason else []), name
+        assert [trace.counter for trace in found.power.traces] == [False, True]
+        assert set(found.power.traces[0].values) == {pytest.approx(3.2725)}
+        assert "is charging" in found.power.traces[0].note
+        wait_for(lambda: as_before(known) and not any("watch-screen" in words for words in device.strays()))
+        endless = {**work, "mode": {**work["mode"], "min_seconds": 60, "cap_seconds": 60}, "screen_grace": 30}
+
+        def init_stops_adbd(event: Any) -> None:
+            if event["event"] == "samples":
+                assert kept_on(known)
+                device.kill_all()
+                device.start()
+                device.attach()
+
+        [lost] = measure.measure(transport, program, endless, init_stops_adbd)
+        assert lost.failure is not None
+        assert kept_on(known), "its watcher was killed too"
+        inspected, _ = measure.inspect(transport, program, {"cache": "/data/local/tmp/edgebench/cache", "meters": []})
+        assert inspected["device"]["phone"]["wakefulness"] in {"Awake", "Asleep"}
+        assert known.setting(screen.TIMEOUT) == before
