@@ -42,6 +42,8 @@ class Pass(object):
         self._job = dict(job["cells"][wanted["cell"]], mode=job["mode"], **wanted)
         self._job["pass"] = self.name
         self._root = job.get("root", "/")
+        self._phone = android.here(self._root)
+        self._asked: Dict[str, Any] = {}
         self._place = {"name": self.name, "trial": self.trial, "cell": wanted["cell"]}
         self._sampling = False
         self._timed: Optional[int] = None
@@ -95,12 +97,16 @@ class Pass(object):
                 continue
             finished = finished or event["event"] == "finished"
             self._events.forward(json.dumps(dict(event, **self._place)) + "\n")
+            if event["event"] == "loaded" and self.name == "trial" and self._phone:
+                self._asked = self._look(
+                    programs=True
+                )  # while it warms up: a fifth of a second of a core, not within the samples
             if event["event"] == "timing":  # a program that the worker started takes the samples
                 self._timed = event["pid"]
             if event["event"] in ("timing", "warm", "finished") and self.name == "trial":  # exactly around the samples
                 self._sampling = True
-                self._look(programs=True)
-                self._sampling = not finished
+                self._look(programs=not self._asked, known=self._asked)
+                self._sampling, self._asked = not finished, {}
         return finished
 
     def _stage(self, stage: str) -> str:
@@ -128,17 +134,19 @@ class Pass(object):
         for line in self.process.stderr:
             self._errors.append(line[:2000])
 
-    def _look(self, programs: bool = False) -> None:
-        """Send one snapshot, marked where it lies within the samples."""
+    def _look(self, programs: bool = False, known: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Send one snapshot, marked where it lies within the samples; what it does not tell is what was `known` just before."""
         found = conditions.snapshot(self._root, self._timed or self.process.pid, programs)
+        found = dict(known or {}, **{name: value for name, value in found.items() if value is not None or not known})
         self._events.emit("conditions", sampling=self._sampling, **dict(found, **self._place))
+        return found
 
     def _watch(self) -> None:
         """Read conditions once a second, and end a worker that stalls."""
-        phone, looks = android.here(self._root), 0
+        looks = 0
         while True:
             looks += 1
-            self._look(programs=phone and looks % PHONE_LOOKS == 0)
+            self._look(programs=self._phone and looks % PHONE_LOOKS == 0)
             if time.monotonic() - self._last > STALL_SECONDS:
                 self._stalled = True
                 self.process.kill()
