@@ -15,6 +15,10 @@ def main() -> int:
         from .cell import worker
 
         return worker.main()
+    if command == "watch-screen":
+        from .tune import screen
+
+        return screen.watch(sys.argv[2], sys.argv[3], float(sys.argv[4]))
     if command == "setup":
         return _setup(sys.argv[2:])
     if command in ("inspect", "probe"):
@@ -42,6 +46,8 @@ def _setup(arguments: List[str]) -> int:
     from . import plugins
     from .setup import environments
 
+    _put_back("/")
+
     return environments.main(plugins.names("runtimes"))
 
 
@@ -54,15 +60,27 @@ def _hello(job: Optional[Dict[str, Any]]) -> int:
     from .probe import inventory
 
     events = Events()
-    more = {} if job is None else {"device": inventory.inspect(job)}
+    root = (job or {}).get("root", "/")
+    _put_back(root)
+    more = {} if job is None else {"device": inventory.inspect(job, root)}
     events.emit(
         "hello",
         protocol=PROTOCOL,
-        environment=facts.environment(),
-        identity=inventory.identity(),
+        environment=facts.environment(root),
+        identity=inventory.identity(root),
         runtimes=facts.runtimes(plugins.names("runtimes")),
         clock=clock.describe(),
         wall_s=time.time(),
         **more,
     )
     return 0
+
+
+def _put_back(root: str) -> None:
+    """Put a phone's screen back where a run that was killed kept it on."""
+    from . import android
+
+    if android.here(root):
+        from .tune import screen
+
+        screen.put_back(root, screen.state_file(sys.argv[0]))

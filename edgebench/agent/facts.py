@@ -9,7 +9,7 @@ import re
 import subprocess
 from typing import Any, Dict, List, Optional, Sequence
 
-from . import plugins
+from . import android, plugins
 
 INT8_INSTRUCTIONS = ("avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm")
 """VNNI and AMX of x86, dot product and matrix multiplication of Arm."""
@@ -65,7 +65,7 @@ def environment(root: str = "/") -> Dict[str, Any]:
     release = dict(line.split("=", 1) for line in (read(os.path.join(root, "etc/os-release")) or "").splitlines() if "=" in line)
     total = memory.get("MemTotal", "").split()
     load = read(os.path.join(root, "proc/loadavg"))
-    return {
+    found = {
         "board": read(os.path.join(root, "proc/device-tree/model")),
         "cpu": cpuinfo.get("model name") or cpuinfo.get("Model") or platform.processor() or None,
         "machine": platform.machine(),
@@ -81,6 +81,27 @@ def environment(root: str = "/") -> Dict[str, Any]:
         "governor": read(os.path.join(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")),
         "load_1min": float(load.split()[0]) if load else None,
     }
+    return dict(found, **_phone(root, cpuinfo)) if android.here(root) else found
+
+
+def _phone(root: str, cpuinfo: Dict[str, str]) -> Dict[str, Any]:
+    """Collect what Android tells otherwise than Linux, or what matters there alone: the pages' size, and the cpuset."""
+    return {
+        "board": android.board(root),
+        "cpu": cpuinfo.get("model name") or cpuinfo.get("Hardware") or android.processor(root),
+        "os": android.system(root),
+        "libc": _confstr("CS_GNU_LIBC_VERSION"),  # not that of the file that Python was started by: a shell's script
+        "abis": android.abis(root),
+        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "cpuset": read(os.path.join(root, "proc/self/cpuset")),
+    }
+
+
+def _confstr(name: str) -> Optional[str]:
+    try:
+        return os.confstr(name) or None
+    except (OSError, ValueError):
+        return None
 
 
 def int8_instructions(cpuinfo: Dict[str, str]) -> Optional[List[str]]:

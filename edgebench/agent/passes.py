@@ -9,11 +9,14 @@ import threading
 import time
 from typing import Any, Callable, Deque, Dict, List, Optional
 
+from . import android
 from .events import Events
 from .probe import conditions
 
 STALL_SECONDS = 300.0
 """A worker that is silent for so long is ended."""
+PHONE_LOOKS = 60
+"""Once in so many seconds a phone's programs are asked within the samples too: they cost a thousandth of a core then."""
 LAST_WORDS = "edgebench:"
 """How a runtime's line begins that says what it was about to do; an empty one takes it back."""
 
@@ -35,6 +38,9 @@ class Pass(object):
         self._heard = heard
         self._job = dict(job["cells"][wanted["cell"]], mode=job["mode"], **wanted)
         self._job["pass"] = self.name
+        self._root = job.get("root", "/")
+        self._phone = android.here(self._root)
+        self._asked: Dict[str, Any] = {}
         self._place = {"name": self.name, "trial": self.trial, "cell": wanted["cell"]}
         self._sampling = False
         self._timed: Optional[int] = None
@@ -88,12 +94,12 @@ class Pass(object):
                 continue
             finished = finished or event["event"] == "finished"
             self._events.forward(json.dumps(dict(event, **self._place)) + "\n")
+            if event["event"] == "loaded" and self.name == "trial" and self._phone:
+                self._asked = self._look(programs=True)  # a fifth of a second of a core: not within the samples
             if event["event"] == "timing":  # a program that the worker started takes the samples
                 self._timed = event["pid"]
             if event["event"] in ("timing", "warm", "finished") and self.name == "trial":  # exactly around the samples
-                self._sampling = True
-                self._look(programs=True)
-                self._sampling = not finished
+                self.sample(begins=not finished)
             if self._heard is not None:
                 self._heard(event["event"])
         return finished
@@ -116,8 +122,8 @@ class Pass(object):
     def sample(self, begins: bool) -> None:
         """Mark where the samples begin or end, with a snapshot there."""
         self._sampling = True
-        self._look(programs=True)
-        self._sampling = begins
+        self._look(programs=not self._asked, known=self._asked)
+        self._sampling, self._asked = begins, {}
 
     def _stage(self, stage: str) -> str:
         if self.name == "turns":
@@ -146,17 +152,21 @@ class Pass(object):
         for line in self.process.stderr:
             self._errors.append(line[:2000])
 
-    def _look(self, programs: bool = False) -> None:
-        """Send one snapshot, marked where it lies within the samples."""
-        found = conditions.snapshot(pid=self._timed or self.process.pid, programs=programs)
+    def _look(self, programs: bool = False, known: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Send one snapshot, marked where it lies within the samples; what it does not tell is what was `known` just before."""
+        found = conditions.snapshot(self._root, self._timed or self.process.pid, programs)
+        found = dict(known or {}, **{name: value for name, value in found.items() if value is not None or not known})
         if found["worker_ns"] is not None:
-            found["worker_ns"] += sum(conditions.worker("/", pid)["worker_ns"] or 0 for pid in self.beside)
+            found["worker_ns"] += sum(conditions.worker(self._root, pid)["worker_ns"] or 0 for pid in self.beside)
         self._events.emit("conditions", sampling=self._sampling, **dict(found, **self._place))
+        return found
 
     def _watch(self) -> None:
         """Read conditions once a second, and end a worker that stalls."""
+        looks = 0
         while True:
-            self._look()
+            looks += 1
+            self._look(programs=self._phone and looks % PHONE_LOOKS == 0)
             if not self.waits and time.monotonic() - self._last > STALL_SECONDS:
                 self._stalled = True
                 self.process.kill()

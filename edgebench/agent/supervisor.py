@@ -6,10 +6,11 @@ It ends its worker and itself when the host hangs up (standard input closes).
 import os
 import signal
 import subprocess
+import sys
 import time
 from typing import Any, Dict, List, Optional, Union
 
-from . import PROTOCOL, clock, facts
+from . import PROTOCOL, android, clock, facts
 from .digest import sha256
 from .events import Events
 from .hangup import when_host_leaves
@@ -23,16 +24,21 @@ SAMPLED = ("trial", "turns")
 
 
 def cell(job: Dict[str, Any], events: Events) -> int:
-    """Run all passes of one cell."""
+    """Run all passes of one cell.
+
+    `root` in the job, where it is there: a folder that is looked at in place of the device.
+    """
+    root = job.get("root", "/")
+    dark = _screen(job, root)
     events.emit(
         "hello",
         protocol=PROTOCOL,
-        environment=facts.environment(),
+        environment=dict(facts.environment(root), **({"screen": dark} if dark else {})),
         clock=clock.describe(),
         pid=os.getpid(),
     )
     workers: "List[subprocess.Popen[str]]" = []
-    sampler = Sampler(job["meters"], events)
+    sampler = Sampler(job["meters"], events, root)
     when_host_leaves(lambda: _leave(workers, sampler))
     signal.signal(signal.SIGTERM, lambda *_: _leave(workers, sampler))
     for each in job["cells"]:
@@ -51,6 +57,15 @@ def cell(job: Dict[str, Any], events: Events) -> int:
         return 1
     events.emit("done")
     return 0
+
+
+def _screen(job: Dict[str, Any], root: str) -> Optional[str]:
+    """Keep a phone's screen on until nobody measures any more; returns why that cannot be."""
+    if not android.here(root):
+        return None
+    from .tune import screen
+
+    return screen.keep_on(root, screen.state_file(sys.argv[0]), job.get("screen_grace", screen.GRACE_SECONDS))
 
 
 def _passes(

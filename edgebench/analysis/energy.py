@@ -12,7 +12,6 @@ from edgebench.schema import Energy, MeterSpec, Power, PowerTrace, Window
 
 EDGE_SECONDS = 2.0
 """Cut from each end of a trial and of an idle window: sensors average, and clocks take time to settle."""
-UPDATES = 100
 COVERAGE = 0.95
 SHORT_SECONDS = 60.0
 TOO_SHORT = "leaves no window within its edges, 2 s at each end; measure in --mode standard or strict"
@@ -69,8 +68,9 @@ def energy_of(
     Of each trial the windows count that lie wholly inside it less two seconds
     at each edge; their energy is divided by the inferences in them. Net of
     idle: less the idle windows' mean power times the seconds per inference.
-    Null, with the reason, where a trial is too short, has fewer than 100
-    distinct sensor updates, or less than 95 % of its time covered by them.
+    Null, with the reason, where a trial is too short, has fewer distinct
+    sensor updates than the rail must have (100; 10 of a gauge that counts
+    charge), or less than 95 % of its time covered by them.
     """
     known = Energy(provenance=trace.provenance, meter=trace.meter, rail=trace.rail, counter=trace.counter, meter_cost=meter_cost)
     if not windows:
@@ -86,7 +86,7 @@ def energy_of(
         return _without(known, f"a trial of {shortest:.1f} s {TOO_SHORT}")
     series = series_of(trace, zero_ns)
     known = known.model_copy(update=_quality(series, stretches))
-    reason = _fault(known, series, stretches)
+    reason = _fault(known, series, stretches, trace.least_updates)
     if reason:
         return _without(known, noted(reason, trace))
     return _figures(known, series, stretches, _idle_watts(series, idle, zero_ns))
@@ -104,7 +104,7 @@ def _quality(series: Series, stretches: Sequence[_Stretch]) -> dict[str, float]:
     return {"updates": min(counts), "rate_hz": sum(counts) / seconds, "coverage": coverage}
 
 
-def _fault(known: Energy, series: Series, stretches: Sequence[_Stretch]) -> str | None:
+def _fault(known: Energy, series: Series, stretches: Sequence[_Stretch], least_updates: int) -> str | None:
     """Say why the readings do not carry a figure."""
     remedy = "measure longer (--mode strict), or with a faster meter"
     if not any(((series.t >= stretch.begin) & (series.t <= stretch.end)).any() for stretch in stretches):
@@ -112,8 +112,8 @@ def _fault(known: Energy, series: Series, stretches: Sequence[_Stretch]) -> str 
         return f"{moved} during the samples; see whether the sensor works"
     if known.updates == 0:
         return "it gave one and the same value throughout a trial; see whether the sensor works"
-    if (known.updates or 0) < UPDATES:
-        return f"{known.updates} distinct updates in a trial, {UPDATES} wanted; {remedy}"
+    if (known.updates or 0) < least_updates:
+        return f"{known.updates} distinct updates in a trial, {least_updates} wanted; {remedy}"
     if (known.coverage or 0) < COVERAGE:
         return f"readings cover {100 * (known.coverage or 0):.0f} % of a trial, {100 * COVERAGE:.0f} % wanted; {remedy}"
     return None
@@ -168,11 +168,16 @@ def energies(
 
 
 def _wanted(power: Power, windows: Sequence[Window], spec: MeterSpec, meter_cost: float | None) -> Energy:
-    """Measure the rail of a meter that counts: the one that the target names, else the meter's first."""
+    """Measure the rail of a meter that counts: the one that the target names, else the meter's first.
+
+    A meter may measure one rail in several ways, the best first: the first that gives joules counts.
+    """
     traces = [trace for trace in power.traces if trace.meter == spec.name]
     trace = next((trace for trace in traces if spec.rail in (None, trace.rail)), None)
     if trace is not None:
-        return measured(power, replace(trace, provenance=spec.provenance or trace.provenance), windows, meter_cost)
+        ways = [replace(each, provenance=spec.provenance or each.provenance) for each in traces if each.rail == trace.rail]
+        found = [measured(power, each, windows, meter_cost) for each in ways]
+        return next((each for each in found if each.joules is not None), found[0])
     reason = power.absent.get(spec.name, "it sent nothing")
     if traces:
         reason = f"no rail {spec.rail}; it has {', '.join(trace.rail for trace in traces)}: name one in the target's `meters`"

@@ -155,7 +155,10 @@ def onset(record: Record) -> Lines:
 def power(record: Record, power: Power, zero_ns: int) -> Lines:
     """Take each rail's power over time, the one that counts first."""
     headline = (record.energy.meter, record.energy.rail)
-    traces = sorted(power.traces, key=lambda trace: (trace.meter, trace.rail) != headline)[:MOST_RAILS]
+    ordered = sorted(power.traces, key=lambda trace: (trace.meter, trace.rail) != headline)
+    if any((trace.meter, trace.rail, trace.counter) == (*headline, record.energy.counter) for trace in ordered):
+        ordered = [t for t in ordered if (t.meter, t.rail) != headline or t.counter == record.energy.counter]
+    traces = ordered[:MOST_RAILS]
     found, wrong = [], [record.energy.reason or "no power was read"]
     for trace in traces:
         try:

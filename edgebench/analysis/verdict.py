@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgebench.analysis import phone
 from edgebench.analysis.processor import REMEDY, SATURATE
 from edgebench.analysis.stats import Samples, samples_of
 from edgebench.schema import Cell, LatencySummary, Reason, RightOutput, Server, Trial, Verdict, VerdictWord
@@ -49,10 +50,11 @@ def judge(
     """
     during = [condition for condition in conditions if condition.get("sampling")]
     invalid = _agreement(host_agreement, saturates) + _swapped(during) + _saving(during)
-    invalid += _limits(during, cell.mode == "sustained")
+    invalid += _limits(during, cell.mode == "sustained") + phone.invalid(during, cell.mode == "sustained")
     if cell.mode != "sustained":
         invalid += _throttled(during) + _clocks(during, cell.scenario.kind in ("paced", "server"))
-    unstable = _disturbed(during) + _trials(trials, min_samples) + _saturated(host_agreement, saturates)
+    unstable = _disturbed(during) + phone.unstable(during) + _trials(trials, min_samples)
+    unstable += _saturated(host_agreement, saturates)
     if server is not None:
         unstable += _rates(server)
     elif cell.mode != "sustained":
@@ -205,7 +207,7 @@ def _gpu_busy(trial: Conditions, asks_pause: bool) -> list[bool]:
 
 
 def _saving(during: Conditions) -> list[Reason]:
-    if not any(condition.get("power_profile") == "low-power" for condition in during):
+    if not any(condition.get("power_profile") == "low-power" or condition.get("low_power") for condition in during):
         return []
     return _reason("the system was saving power", "switch its battery saver off and measure again")
 

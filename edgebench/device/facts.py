@@ -44,6 +44,11 @@ class Environment(Kept):
     libc: Short | None = None
     governor: Short | None = None
     load_1min: Positive | None = None
+    abis: Names | None = None
+    page_bytes: Natural | None = None
+    cpuset: Short | None = None
+    screen: Line | None = None
+    """Why a phone's screen is not kept on."""
 
 
 class Clock(Kept):
@@ -102,6 +107,18 @@ class TriedMeter(Kept):
     reason: Line | None
 
 
+class Phone(Kept):
+    """How a phone is doing, and what it does not tell."""
+
+    percent: Positive | None
+    state: Short | None
+    plugged: bool | None
+    wakefulness: Short | None
+    low_power: bool | None
+    thermal_status: Natural | None
+    missing: Annotated[list[Line], Field(max_length=16)]
+
+
 class Inventory(Kept):
     """All that a device has."""
 
@@ -119,6 +136,7 @@ class Inventory(Kept):
     disk: Disk
     big_cores: Annotated[list[Natural], Field(max_length=1 << 12)] | None = None
     """Of a processor whose cores are unlike."""
+    phone: Phone | None = None
     meters: Annotated[list[TriedMeter], Field(max_length=256)]
 
 

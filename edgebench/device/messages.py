@@ -169,6 +169,12 @@ class Conditions(Pass, Kept):
     battery_percent: Number | None = None
     battery_state: Text | None = None
     power_profile: Text | None = None
+    cpuset: Text | None = None
+    cpus: Text | None = None
+    wakefulness: Text | None = None
+    low_power: bool | None = None
+    thermal_status: Annotated[int, Field(ge=0, le=6)] | None = None
+    plugged: bool | None = None
 
     @model_validator(mode="after")
     def _are_columns(self) -> Conditions:
@@ -282,6 +288,7 @@ class Channel(Said):
     counter: bool
     own_clock: bool
     note: Line
+    least_updates: Annotated[int, Field(ge=10, le=100)] = 100
 
 
 class Meter(Said):

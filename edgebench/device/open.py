@@ -93,4 +93,5 @@ class OpenTrace:
             t_ns=self.t_ns,
             values=self.values,
             note=self.note,
+            least_updates=self.channel.least_updates,
         )

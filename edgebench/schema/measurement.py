@@ -75,6 +75,8 @@ class PowerTrace:
     t_ns: Sequence[int]
     values: Sequence[float]
     note: str = ""
+    least_updates: int = 100
+    """Fewer distinct updates in a trial carry no figure; a gauge that counts charge misses nothing between its few."""
 
 
 @dataclass(frozen=True)

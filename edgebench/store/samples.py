@@ -46,7 +46,8 @@ def pack(measurement: Measurement, labels: NDArray[Any] | None = None, bundle: B
     for index, trace in enumerate(measurement.power.traces):
         arrays[f"power{index}.t_ns"] = np.asarray(trace.t_ns, np.int64)
         arrays[f"power{index}.values"] = np.asarray(trace.values, np.float64)
-        arrays[f"power{index}.facts"] = _text({name: getattr(trace, name) for name in TRACE})
+        more = {} if trace.least_updates == PowerTrace.least_updates else {"least_updates": trace.least_updates}
+        arrays[f"power{index}.facts"] = _text({name: getattr(trace, name) for name in TRACE} | more)
     for name in ("idle", "marks"):
         arrays[f"power.{name}"] = np.array(getattr(measurement.power, name), np.int64).reshape(-1, 2)
     return _packed(arrays)

@@ -116,7 +116,7 @@ def _energies(record: Record, measurement: Measurement) -> Iterator[tuple[str, E
     windows = [window for trial in trials for window in trial.windows]
     for own in (record.energy, *record.rails):
         for trace in measurement.power.traces:
-            if (trace.meter, trace.rail) == (own.meter, own.rail):
+            if (trace.meter, trace.rail) == (own.meter, own.rail) and own.counter in (None, trace.counter):
                 found = energy.measured(measurement.power, trace, windows, own.meter_cost)
                 yield f"energy {trace.meter} {trace.rail}", own, found.model_copy(update={"provenance": own.provenance})
 

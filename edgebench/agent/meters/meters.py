@@ -35,12 +35,22 @@ class Unavailable(Exception):
 
 
 def channel(
-    rail: str, provenance: str, period_s: float, counter: bool = False, own_clock: bool = False, note: str = ""
+    rail: str,
+    provenance: str,
+    period_s: float,
+    counter: bool = False,
+    own_clock: bool = False,
+    note: str = "",
+    least_updates: Optional[int] = None,
 ) -> Dict[str, Any]:
-    """Describe one rail of a meter as the `meter` event does."""
+    """Describe one rail of a meter as the `meter` event does.
+
+    A second channel of the same rail measures the same in another way: it counts where the first gives no figure.
+    `least_updates`: how many changes a trial must see where that is other than for most (100): 10 at least.
+    """
     if provenance not in PROVENANCES:
         raise Unavailable("provenance is %r; it is one of %s" % (provenance, ", ".join(PROVENANCES)))
-    return {
+    found = {
         "rail": rail,
         "provenance": provenance,
         "counter": counter,
@@ -48,6 +58,7 @@ def channel(
         "period_s": period_s,
         "note": note,
     }
+    return found if least_updates is None else dict(found, least_updates=least_updates)
 
 
 def check_options(options: Dict[str, Any], known: Sequence[str]) -> Dict[str, Any]:

@@ -5,9 +5,10 @@ import os
 import re
 from typing import Any, Dict, List, Optional
 
+from .. import android
 from ..clock import now_ns
 from ..facts import number, numbers, read
-from . import graphics, throttling
+from . import graphics, phone, throttling
 
 CPU = throttling.CPU
 STATES = ("Discharging", "Charging")
@@ -18,7 +19,7 @@ def snapshot(root: str = "/", pid: Optional[int] = None, programs: bool = False)
     """Read the counters; each is null where the system has none.
 
     `pid` is the worker's. `programs` also asks those that cost too much to be
-    asked every second (for a Raspberry Pi's real clock).
+    asked every second (a Raspberry Pi's real clock, most of what a phone tells).
     """
     found = {"t_ns": now_ns()}
     found.update(_processor(root))
@@ -29,7 +30,7 @@ def snapshot(root: str = "/", pid: Optional[int] = None, programs: bool = False)
     found.update(throttling.heat(root))
     found.update(throttling.held(root, clock=programs))
     found.update(_supply(root))
-    return found
+    return phone.conditions(root, found, pid, programs) if android.here(root) else found
 
 
 def _processor(root: str) -> Dict[str, Any]:

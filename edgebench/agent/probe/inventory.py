@@ -10,7 +10,7 @@ import subprocess
 import sys
 from typing import Any, Dict, List, Optional, Sequence
 
-from .. import cores, plugins
+from .. import android, cores, plugins
 from ..facts import read
 from ..tune.knobs import Absent, ProgramError, nvpmodel
 from .conditions import snapshot
@@ -74,12 +74,13 @@ that is known: the next one's would be a guess.
 def identity(root: str = "/") -> Dict[str, Any]:
     """Collect what tells devices apart, from files alone: it takes milliseconds. Nothing in it is a name or an address."""
     uname = os.uname()
+    phone = android.here(root)
     return {
         "machine": uname.machine,
         "bits": struct.calcsize("P") * 8,
-        "board": read(os.path.join(root, "proc/device-tree/model")),
+        "board": android.board(root) if phone else read(os.path.join(root, "proc/device-tree/model")),
         "system": uname.sysname,
-        "os": _system_name(root),
+        "os": android.system(root) if phone else _system_name(root),
         "python": "%d.%d.%d" % sys.version_info[:3],
         "usb": _usb(root),
         "gpus": _gpus(root),
@@ -132,6 +133,7 @@ def inspect(job: Dict[str, Any], root: str = "/") -> Dict[str, Any]:
     `job`: `meters`, the target's (name and options); `cache`, the folder for what is pushed.
     """
     now = snapshot(root, programs=True)
+    more = {"phone": _phone(root)} if android.here(root) else {}
     return dict(
         tegra(root),
         mendel=read(os.path.join(root, "etc/mendel_version")),
@@ -146,7 +148,15 @@ def inspect(job: Dict[str, Any], root: str = "/") -> Dict[str, Any]:
         disk=_disk(job["cache"]),
         meters=_meters(job["meters"], root),
         big_cores=cores.big(root),
+        **more,
     )
+
+
+def _phone(root: str) -> Dict[str, Any]:
+    """Ask a phone how it is doing."""
+    state, missing = android.state(root)
+    words = {name: state[name] for name in ("wakefulness", "low_power", "thermal_status", "plugged")}
+    return dict(words, missing=missing, **{name: state["battery"].get(name) for name in ("percent", "state")})
 
 
 def _why_unread(root: str) -> Optional[str]:

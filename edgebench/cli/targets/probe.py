@@ -75,6 +75,8 @@ def described(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "disk", _disk(device["disk"])
     yield "clock", _clock(device)
     yield "temperature", "no sensor" if device["celsius"] is None else f"{device['celsius']:.1f} °C"
+    if device.get("phone"):
+        yield from _phone(device["phone"], environment)
     yield "time", f"{round(found['skew_seconds']):+d} s against this computer; no number rests on it"
     for name, runtime in sorted(found["runtimes"].items()):
         yield f"runtime {name}", runtime["version"] or f"no: {runtime['reason']}"
@@ -83,6 +85,26 @@ def described(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if rails or meter["wanted"]:
             mark = "" if meter["wanted"] else "; not among the target's meters"
             yield f"meter {meter['name']}", (rails or f"no: {meter['reason']}") + mark
+
+
+def _phone(phone: Mapping[str, Any], environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Write how a phone is doing, and what it does not tell."""
+    wakefulness = phone["wakefulness"] or "unknown"
+    advice = "" if wakefulness in ("Awake", "Dreaming", "unknown") else "; it is off: unlock it before a run"
+    yield "screen", wakefulness + advice
+    charge = "charge unknown" if phone["percent"] is None else f"{phone['percent']:.0f} %"
+    plugged = {True: ", plugged in: no energy is measured", False: ", unplugged", None: ""}[phone["plugged"]]
+    yield "battery", f"{charge}, {str(phone['state'] or 'state unknown').lower()}{plugged}"
+    saver = {True: "on: switch it off, nothing measured with it is valid", False: "off", None: "unknown"}
+    yield "power saver", saver[phone["low_power"]]
+    yield "thermal status", "unknown" if phone["thermal_status"] is None else f"{phone['thermal_status']} of 6"
+    yield "cpuset", environment.get("cpuset") or "unknown"
+    yield (
+        "programs for",
+        f"{', '.join(environment.get('abis') or ()) or 'unknown'}; pages of {environment.get('page_bytes')} bytes",
+    )
+    for missing in phone["missing"]:
+        yield "not told", missing
 
 
 def _gibibytes(count: float | None) -> str:
