@@ -216,13 +216,14 @@ def main() -> int:
         return environments.main(plugins.names("runtimes"))
     events = Events()
     if command in ("inspect", "probe"):
+        options = json.loads(sys.stdin.readline()) if command == "probe" and len(sys.argv) > 2 else {}
         more = {"device": inventory.inspect(json.loads(sys.stdin.readline()))} if command == "inspect" else {}
         events.emit(
             "hello",
             protocol=PROTOCOL,
             environment=facts.environment(),
             identity=inventory.identity(),
-            runtimes=facts.runtimes(plugins.names("runtimes")),
+            runtimes=facts.runtimes(plugins.names("runtimes"), options),
             clock=clock.describe(),
             wall_s=time.time(),
             **more,

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from edgebench.device import messages
 from edgebench.device.bounds import BadEvent, one_line, read
 from edgebench.device.budget import columns
-from edgebench.device.job import PROTOCOL
+from edgebench.device.job import PROTOCOL, inferred
 from edgebench.schema import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 
 LONGER = 1.01
@@ -27,11 +27,15 @@ NEEDS = {
     "loadgen": ("loadgen",),
 }
 """What a pass has sent when it is finished."""
-AFTER = {"warm": "loaded", "samples": "warm", "step": "warm", "rate": "samples", "stopped": "samples", "stages": "samples"}
+AFTER = {
+    "warm": "loaded",
+    **dict.fromkeys(("samples", "step"), "warm"),
+    **dict.fromkeys(("rate", "stopped", "stages", "program"), "samples"),
+}
 """What goes before within a trial."""
-ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs"}
+ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs", "program"}
 PASSES = {
-    "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages"},
+    "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages", "program"},
     "accuracy": {"predictions"},
     "outputs": {"outputs"},
     "memory": {"memory"},
@@ -94,6 +98,7 @@ class _Cell:
     finish: dict[str, Any] | None = None
     outputs: list[dict[str, Any]] | None = None
     profile: list[dict[str, Any]] | None = None
+    programs: list[dict[str, Any]] = field(default_factory=list)
 
     def predictions(self) -> Predictions | None:
         """Join the chunks."""
@@ -277,6 +282,9 @@ class Collected:
         cell = self._cell(message)
         cell.profile = [*(cell.profile or ()), *(node.values() for node in message.nodes)]
 
+    def _on_program(self, message: messages.Program) -> None:
+        self._cell(message).programs.append(message.facts.values())
+
     def _on_outputs(self, message: messages.Outputs) -> None:
         known = [each["name"] for each in self._job["cells"][message.cell]["outputs"]]
         if known and [each.output for each in message.outputs] != known[: len(message.outputs)]:
@@ -287,7 +295,7 @@ class Collected:
         cell, asked = self._cell(message), self._job["cells"][message.cell]
         if message.first != cell.rows:
             raise BadEvent(f"predictions of sample {message.first} where {cell.rows} was due")
-        count, width = asked["samples"], columns(asked)
+        count, width = inferred(asked), columns(asked)
         if cell.rows + message.rows > count:
             raise BadEvent(f"predictions of {cell.rows + message.rows} samples where there are {count}")
         try:
@@ -332,7 +340,7 @@ class Collected:
         missing = [kind for kind in NEEDS.get(message.name, ()) if kind not in self._sent]
         if missing:
             raise BadEvent(f"the end of {_called(_place(message))} without {missing[0]!r}")
-        cell, count = self._cell(message), self._job["cells"][message.cell]["samples"]
+        cell, count = self._cell(message), inferred(self._job["cells"][message.cell])
         if message.name == "accuracy" and cell.rows != count:
             raise BadEvent(f"predictions of {cell.rows} of {count} samples")
         cell.threads, cell.affinity = message.threads, message.affinity
@@ -370,6 +378,7 @@ class Collected:
             finish=cell.finish,
             outputs=cell.outputs,
             profile=cell.profile,
+            programs=cell.programs,
         )
 
 

@@ -177,6 +177,22 @@ class Conditions(Pass, Kept):
         return self
 
 
+class ProgramFacts(Kept):
+    """A program that took the samples: microseconds and MiB that it printed of one process."""
+
+    name: Short
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    computed_on: Short
+    statistic: Short
+    run: Annotated[dict[Word, Positive], Field(max_length=64)]
+
+
+class Program(Pass):
+    """A program took this trial's samples."""
+
+    facts: ProgramFacts
+
+
 class MemoryBytes(Pass):
     """Resident memory."""
 
@@ -332,6 +348,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "rate": Rate,
     "stages": Stages,
     "conditions": Conditions,
+    "program": Program,
     "memory": MemoryBytes,
     "finish": Finish,
     "profile": Profile,

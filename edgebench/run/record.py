@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from edgebench import __version__
 from edgebench.analysis import energy, metrics, stats
 from edgebench.analysis.metrics import Labels, hits, scores_of
+from edgebench.analysis.printed import program_of
 from edgebench.analysis.summary import counted, derived
 from edgebench.analysis.verdict import with_outputs
 from edgebench.data._arrays import Limit, open_npz
@@ -22,6 +24,7 @@ from edgebench.schema import (
     Cell,
     Energy,
     Failure,
+    FewSamples,
     LoadGen,
     Measurement,
     Memory,
@@ -64,16 +67,20 @@ def make_record(
     )
     failure = measurement.failure
     accuracy: Accuracy | None = None
+    few: FewSamples | None = None
     if failure is None:
         try:
             accuracy = judge(subject, measurement.predictions) if subject.judged else None
+            few = compare_few(subject, measurement.predictions) if subject.chosen else None
         except (ValueError, DataError) as error:
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
     if failure is not None:
         return failed(record, failure)
-    agreement = None if accuracy is None else accuracy.host_agreement
+    judged = accuracy or few
+    agreement = None if judged is None else judged.host_agreement
     try:
         found = derived(subject.cell, measurement, spec.min_samples, agreement, bundle.details)
+        found["program"] = program_of(measurement.programs)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
     right = tuple(right_outputs(measurement.outputs or ()))
@@ -85,6 +92,7 @@ def make_record(
         "status": "done",
         "memory": Memory.model_validate(dict(measurement.memory)),
         "accuracy": accuracy,
+        "few_samples": few,
         "right_outputs": right,
         "energy": headline,
         "rails": rails,
@@ -169,6 +177,39 @@ def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
         metrics={name: round(value, 6) for name, value in found.items()},
         host_agreement=_host_agreement(subject, scores),
     )
+
+
+def compare_few(subject: CellJob, predictions: Predictions | None) -> FewSamples:
+    """Compare the outputs of some samples with the exporting host's; ValueError where they are not whole."""
+    assert subject.data is not None
+    model, chosen = subject.bundle.model, list(subject.chosen)
+    if predictions is None or predictions.rows != len(chosen):
+        raise ValueError(f"{0 if predictions is None else predictions.rows} of {len(chosen)} samples' scores arrived")
+    scores = scores_of(predictions.values, predictions.columns)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    found: dict[str, float] = {}
+    with contextlib.suppress(ValueError):  # so few samples may lack a class
+        found = metrics.evaluate(model.task, subject.data.read("test").labels[chosen], scores, model.head)
+    host = _host_scores(subject)
+    return FewSamples(
+        samples=len(chosen),
+        reason=subject.because,
+        host_agreement=None if host is None else metrics.agreement(model.task, host, scores, model.head),
+        max_abs=None if host is None else float(np.abs(host.astype(np.float64) - scores).max()),
+        metrics={name: round(value, 6) for name, value in found.items() if np.isfinite(value)},
+    )
+
+
+def _host_scores(subject: CellJob) -> np.ndarray[Any, Any] | None:
+    """Read the exporting host's scores of the chosen samples; None where it has none of these."""
+    known = {index: row for row, index in enumerate(subject.bundle.parity_samples)}
+    if "parity.npz" not in subject.bundle.files or subject.data is None or not set(subject.chosen) <= set(known):
+        return None
+    if subject.data.ref != subject.bundle.model.lineage.dataset:
+        return None
+    with open_npz(subject.folder / "parity.npz", Limit.of(None)) as saved:
+        return np.asarray(saved.read("outputs"))[[known[index] for index in subject.chosen]]
 
 
 def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | None:
