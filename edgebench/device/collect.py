@@ -36,7 +36,7 @@ AFTER = {
 ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs", "program"}
 PASSES = {
     "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages", "program"},
-    "accuracy": {"predictions"},
+    "accuracy": {"predictions", "unpredicted"},
     "outputs": {"outputs"},
     "memory": {"memory"},
     "finish": {"progress", "finish"},
@@ -99,6 +99,7 @@ class _Cell:
     outputs: list[dict[str, Any]] | None = None
     profile: list[dict[str, Any]] | None = None
     programs: list[dict[str, Any]] = field(default_factory=list)
+    unpredicted: str = ""
 
     def predictions(self) -> Predictions | None:
         """Join the chunks."""
@@ -308,6 +309,11 @@ class Collected:
         cell.values.append(values)
         cell.rows += message.rows
 
+    def _on_unpredicted(self, message: messages.Unpredicted) -> None:
+        if not self._job["cells"][message.cell].get("chosen"):
+            raise BadEvent("no predictions where the whole split was asked for")
+        self._cell(message).unpredicted = message.reason
+
     def _on_loadgen(self, message: messages.LoadGenSaid) -> None:
         self._cell(message).loadgen = messages.fields(message)
 
@@ -341,7 +347,7 @@ class Collected:
         if missing:
             raise BadEvent(f"the end of {_called(_place(message))} without {missing[0]!r}")
         cell, count = self._cell(message), inferred(self._job["cells"][message.cell])
-        if message.name == "accuracy" and cell.rows != count:
+        if message.name == "accuracy" and cell.rows != count and not (cell.unpredicted and cell.rows == 0):
             raise BadEvent(f"predictions of {cell.rows} of {count} samples")
         cell.threads, cell.affinity = message.threads, message.affinity
         if message.name == "trial":
@@ -379,6 +385,7 @@ class Collected:
             outputs=cell.outputs,
             profile=cell.profile,
             programs=cell.programs,
+            unpredicted=cell.unpredicted,
         )
 
 

@@ -250,6 +250,12 @@ class Predictions(Pass):
     values: str
 
 
+class Unpredicted(Pass):
+    """No outputs come home."""
+
+    reason: Line
+
+
 class Output(Said):
     """One output: what it is, and how far it is from a right one, where that is known."""
 
@@ -353,6 +359,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "finish": Finish,
     "profile": Profile,
     "predictions": Predictions,
+    "unpredicted": Unpredicted,
     "outputs": Outputs,
     "loadgen": LoadGenSaid,
     "finished": Finished,

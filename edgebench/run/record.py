@@ -71,7 +71,7 @@ def make_record(
     if failure is None:
         try:
             accuracy = judge(subject, measurement.predictions) if subject.judged else None
-            few = compare_few(subject, measurement.predictions) if subject.chosen else None
+            few = compare_few(subject, measurement) if subject.chosen else None
         except (ValueError, DataError) as error:
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
     if failure is not None:
@@ -179,9 +179,12 @@ def judge(subject: CellJob, predictions: Predictions | None) -> Accuracy:
     )
 
 
-def compare_few(subject: CellJob, predictions: Predictions | None) -> FewSamples:
+def compare_few(subject: CellJob, measurement: Measurement) -> FewSamples:
     """Compare the outputs of some samples with the exporting host's; ValueError where they are not whole."""
     assert subject.data is not None
+    predictions = measurement.predictions
+    if measurement.unpredicted:
+        return FewSamples(samples=0, reason=measurement.unpredicted, host_agreement=None, max_abs=None)
     model, chosen = subject.bundle.model, list(subject.chosen)
     if predictions is None or predictions.rows != len(chosen):
         raise ValueError(f"{0 if predictions is None else predictions.rows} of {len(chosen)} samples' scores arrived")

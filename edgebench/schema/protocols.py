@@ -311,6 +311,9 @@ class OptionalRuntime(Protocol):
         of a program that prints no samples besides `calls_per_sample` and `program` (`name`, `sha256`, `run`: what it printed).
         """
 
+    def unpredicted(self) -> str | None:
+        """Say why no outputs come home, where that shows on the device alone and few samples are asked for; None: they do."""
+
     def footprint(self, path: str, feed: Any) -> Mapping[str, Any]:
         """Return the fields of a `memory` event, where another process than the agent's holds the model."""
 

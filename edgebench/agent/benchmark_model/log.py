@@ -153,6 +153,7 @@ WHY = re.compile(
     r"(?:is|are) (?:unsupported|not supported)|could not|cannot|can't|unable to|fail|not found|no \S+ accelerator",
     re.IGNORECASE,
 )
+ABOUT = re.compile(r"delegate|accelerat|dispatch|OpenC?L|GPU|NPU|NNAPI", re.IGNORECASE)
 UNCONSUMED = re.compile(r"Unconsumed cmdline flags:(.*)")
 MISNAMED = re.compile(r"Tensor # ?([0-9]+) is named (.*) but flags call it (.*)")
 
@@ -212,7 +213,8 @@ def _counted(rows: List[Tuple[Any, ...]]) -> Tuple[Optional[int], Optional[int]]
 
 def _fell_back(wanted: str, text: str, lines: List[str]) -> str:
     """Say that the processor computed, with what the log says of the reason."""
-    reasons = [line for line in severe(text) + lines if WHY.search(line) and not line.startswith("Though ")]
+    told = [line for line in lines if ABOUT.search(line) and not line.endswith("]") and not line.startswith("Though ")]
+    reasons = [line for line in severe(text) + told if WHY.search(line)]
     because = " (%s)" % reasons[0][:200] if reasons else ""
     return "nothing of the model ran on %s: benchmark_model fell back to the processor%s" % (wanted, because)
 
@@ -255,9 +257,14 @@ def _table(lines: List[str]) -> List[Dict[str, Any]]:
     places = [names.index(name) if name in names else -1 for name in COLUMNS]
     if -1 in places:
         return []
+    row = re.compile(r"(.+?)((?:, [-+.0-9eE]+%%?){%d}), (.*)" % (len(names) - 2))
     found = []
     for line in lines[start + 2 :]:
-        cells = line.split(", ", len(names) - 1) if comma else _cells(line, len(names) - 1)
+        match = row.match(line) if comma else None  # an operator's kind may hold commas; in names they are tabs there
+        if match is not None:
+            cells = [match.group(1)] + match.group(2)[2:].split(", ") + [match.group(3).replace("\t", ",")]
+        else:
+            cells = _cells(line, len(names) - 1)
         if len(cells) < len(names):
             break
         op, taken, name = (cells[place].strip() for place in places)

@@ -13,6 +13,7 @@ NAME = "benchmark_model"
 PLACES = ("/data/local/tmp/benchmark_model",)
 """Where Google's own instructions put it on a phone."""
 HELP_SECONDS = 50.0
+FAILED = "Benchmarking failed."
 FLAG = re.compile(r"--([a-z][a-z0-9_]*)=")
 
 
@@ -45,6 +46,10 @@ class Program(object):
         self._child = Child(path, NAME, libraries)
         self._known = set(FLAG.findall(self._child.run(["--help"], None, HELP_SECONDS).text))
 
+    def lists(self, flag: str) -> bool:
+        """Tell whether this build names a flag in its help."""
+        return flag in self._known
+
     def takes(self, flag: str) -> bool:
         """Tell whether this build has a flag; one that lists none (before TensorFlow 2.4) is asked by trying."""
         return not self._known or flag in self._known
@@ -69,8 +74,8 @@ class Program(object):
         if strange:
             raise ValueError("this benchmark_model has no %s; name a newer one" % ", ".join(strange))
         if said.code != 0:
-            errors: List[str] = log.severe(said.text)
-            raise ValueError("benchmark_model: %s" % errors[-1] if errors else "benchmark_model %s" % said.last)
+            errors: List[str] = [line for line in log.severe(said.text) if line != FAILED]
+            raise ValueError("benchmark_model: %s" % " ".join(errors[-2:]) if errors else "benchmark_model %s" % said.last)
         return said
 
 

@@ -99,6 +99,10 @@ def accuracy(worker: Worker) -> None:
     """Infer all samples in order, or those that were chosen."""
     worker.load()
     worker.stage = "predictions"
+    reason = worker.runtime.unpredicted() if "unpredicted" in worker.offers else None
+    if reason is not None:
+        worker.events.emit("unpredicted", reason=reason)
+        return
     chosen = worker.job.get("chosen") or range(worker.job["samples"])
     count, batch = len(chosen), worker.job["batch"]
     chunk: List[bytes] = []

@@ -64,7 +64,7 @@ def reason() -> str:
 class Runtime(object):
     """One file and one program; every inference that is no sample is a start of it."""
 
-    OFFERS = ("take", "footprint", "profile")
+    OFFERS = ("take", "footprint", "profile", "unpredicted")
 
     def __init__(self, job: Dict[str, Any]) -> None:
         options = job["options"]
@@ -99,10 +99,10 @@ class Runtime(object):
         return tempfile.TemporaryDirectory(prefix="edgebench-benchmark-")
 
     def _run(self, feed: Any, more: Dict[str, Any], folder: str, seconds: float = 0.0, **heed: Any) -> Any:
-        """Run the program on a feed, or on random numbers where it takes none, and see who computed; `heed`: see `Child.run`."""
+        """Run the program on a feed, or on random numbers where its build takes none, and see who computed."""
         flags = {"graph": self._path, "num_threads": self._threads}  # type: Dict[str, Any]
         flags.update(self._accelerator())
-        if feed is not None and self._program.takes("input_layer_value_files"):
+        if self._program.lists("input_layer_value_files"):
             flags.update(self._fed(feed, folder))
         flags.update(more)
         said = self._program.run(flags, folder, RUN_SECONDS + seconds, **heed)
@@ -144,10 +144,19 @@ class Runtime(object):
             "input_layer_value_files": ",".join(files),
         }
 
+    def unpredicted(self) -> Optional[str]:
+        """Say why outputs cannot be compared: not every build reads inputs and writes outputs."""
+        if self._program.lists("input_layer_value_files") and self._program.lists("output_filepath"):
+            return None
+        return (
+            "this benchmark_model takes no inputs from files, or writes no outputs: none are compared, and there is no accuracy"
+        )
+
     def infer(self, feed: Any) -> Any:
         """Run one inference: a start of the program; returns the outputs that it writes into a file."""
-        if not (self._program.takes("output_filepath") and self._program.takes("input_layer_value_files")):
-            raise ValueError("this benchmark_model takes no inputs from files, or writes no outputs: they cannot be compared")
+        reason = self.unpredicted()
+        if reason is not None:
+            raise ValueError(reason)
         once = {"num_runs": 1, "min_secs": 0, "warmup_runs": 0, "warmup_min_secs": 0}  # type: Dict[str, Any]
         with self._scratch() as folder:
             path = os.path.join(folder, "outputs.bin")
@@ -233,6 +242,7 @@ class Runtime(object):
             "computed_on": where(self._found),
             "delegated": None if self._found is None else dict(self._found._asdict()),
             "statistic": "the median of each process" if "median_us" in found else "the mean of each process",
+            "inputs": "a sample" if self._program.lists("input_layer_value_files") else "random numbers",
             "run": {name: value for name, value in found.items() if name != "form"},
         }
         return facts if nodes is None else dict(facts, nodes=nodes)
@@ -241,7 +251,7 @@ class Runtime(object):
         """Measure the program's resident memory while it runs the file, by the system, else as the program says."""
         self.load(path, 1)
         asked = {"num_runs": 10, "min_secs": 0, "warmup_runs": 1, "warmup_min_secs": 0}  # type: Dict[str, Any]
-        if self._program.takes("report_peak_memory_footprint"):
+        if self._program.lists("report_peak_memory_footprint"):
             asked["report_peak_memory_footprint"] = True
         with self._scratch() as folder:
             said = self._run(feed, asked, folder, watch=True)
@@ -264,7 +274,7 @@ class Runtime(object):
         asked = {"num_runs": PROFILED, "min_secs": 0, "enable_op_profiling": True}  # type: Dict[str, Any]
         with self._scratch() as folder:
             csv = os.path.join(folder, "profile.csv")
-            if self._program.takes("profiling_output_csv_file"):
+            if self._program.lists("profiling_output_csv_file"):
                 asked["profiling_output_csv_file"] = csv
             text = self._run(inputs[0], asked, folder, 60.0).text
             if os.path.exists(csv):
@@ -309,7 +319,7 @@ def where(found: Optional[log.Delegation]) -> str:
     if found.whole:
         return found.delegate
     nodes = "%s of %s nodes" % (found.nodes, "?" if found.of is None else found.of) if found.nodes is not None else "some nodes"
-    kernels = " in %d parts" % found.kernels if found.kernels is not None else ""
+    kernels = "" if found.kernels is None else " in 1 kernel" if found.kernels == 1 else " in %d kernels" % found.kernels
     return "%s in part: %s%s, the rest on the CPU" % (found.delegate, nodes, kernels)
 
 
