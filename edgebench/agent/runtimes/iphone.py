@@ -78,11 +78,8 @@ class Runtime(object):
     def __init__(self, job: Dict[str, Any], units: str) -> None:
         self._options = job["options"]
         self._np = importlib.import_module("numpy")
-        self._ct = importlib.import_module("coremltools")
-        self._remote = importlib.import_module(PLACE + "remote_device")
-        logging.getLogger(self._ct.__name__).setLevel(logging.CRITICAL)  # it logs the numbers of phones
         self._job = job
-        self._units = self._ct.ComputeUnit[units]
+        self._units = units
         self._names = [spec["name"] for spec in job["outputs"]]
         self._secrets = [str(self._options[name]) for name in PRIVATE if isinstance(self._options.get(name), str)]
         self._device: Any = None
@@ -93,9 +90,13 @@ class Runtime(object):
 
     def load(self, path: str, threads: int) -> None:
         """Read the package; it is compiled here, and loaded on the phone when that is first asked."""
+        coremltools = importlib.import_module("coremltools")
+        self._remote = importlib.import_module(PLACE + "remote_device")
+        logging.getLogger(coremltools.__name__).setLevel(logging.CRITICAL)  # it logs the numbers of phones
+        units = coremltools.ComputeUnit[self._units]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._model = self._ct.models.MLModel(os.path.dirname(path), compute_units=self._units, skip_model_load=True)
+            self._model = coremltools.models.MLModel(os.path.dirname(path), compute_units=units, skip_model_load=True)
 
     def _prepared(self) -> Any:
         """Return the phone with coremltools' app running on it, which is built once for this Mac."""
@@ -138,7 +139,10 @@ class Runtime(object):
             if self._wrapper is None:
                 remote = importlib.import_module(PLACE + "async_wrapper").RemoteMLModelAsyncWrapper
                 self._wrapper = remote(
-                    self._model.get_spec(), self._model.weights_dir, device=self._prepared(), compute_units=self._units
+                    self._model.get_spec(),
+                    self._model.weights_dir,
+                    device=self._prepared(),
+                    compute_units=self._model.compute_unit,
                 )
             return self._loop.run_until_complete(self._wrapper.predict(feed))
 
