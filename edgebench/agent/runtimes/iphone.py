@@ -84,7 +84,7 @@ class Runtime(object):
         self._secrets = [str(self._options[name]) for name in PRIVATE if isinstance(self._options.get(name), str)]
         self._device: Any = None
         self._wrapper: Any = None
-        self._loop = asyncio.new_event_loop()
+        self._loop: Any = None
         if tensors.carried(job):
             raise ValueError("coremltools keeps no state of a model on an iPhone; measure it on a Mac")
 
@@ -111,7 +111,7 @@ class Runtime(object):
             )
             folder = Path(tempfile.gettempdir()) / ("edgebench-modelrunner-%d" % os.getuid())
             folder.mkdir(mode=0o700, exist_ok=True)
-            self._device = self._loop.run_until_complete(found.prepare_for_model_debugging(credentials, folder))
+            self._device = self._waited(found.prepare_for_model_debugging(credentials, folder))
             atexit.register(self._device.session.stop)
         return self._device
 
@@ -123,6 +123,13 @@ class Runtime(object):
                 yield
         except Exception as error:  # coremltools raises plain exceptions, with the phone's numbers in them
             raise ValueError(told(error, self._secrets)) from None
+
+    def _waited(self, asked: Any) -> Any:
+        """Wait for what coremltools was asked, on one loop from first to last."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            atexit.register(self._loop.close)
+        return self._loop.run_until_complete(asked)
 
     def prepare(self, raws: Sequence[bytes], count: int) -> Any:
         """Turn a sample into tensors by name; ValueError for pixels, which coremltools does not send."""
@@ -144,7 +151,7 @@ class Runtime(object):
                     device=self._prepared(),
                     compute_units=self._model.compute_unit,
                 )
-            return self._loop.run_until_complete(self._wrapper.predict(feed))
+            return self._waited(self._wrapper.predict(feed))
 
     def scores(self, outputs: Any) -> bytes:
         """Return the scored outputs as float32 bytes."""
@@ -167,7 +174,7 @@ class Runtime(object):
         benchmarker = importlib.import_module(PLACE + "perf_utils").MLModelBenchmarker
         with self._discreet():
             asked = benchmarker(self._model, device=self._prepared())
-            return self._loop.run_until_complete(benchmarked(asked, feeds, dict(mode, **limits), begun))
+            return self._waited(benchmarked(asked, feeds, dict(mode, **limits), begun))
 
     def footprint(self, path: str, feed: Any) -> Dict[str, Any]:
         """Say why there is no memory."""
