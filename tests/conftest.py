@@ -147,6 +147,21 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
         }
 
 
+@pytest.fixture(scope="session")
+def tiny_tflite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Export the tiny network once, untrained, on digits, in TFLite: a folder for fp32 and for int8."""
+    folder = tmp_path_factory.mktemp("tflite")
+    given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "out": folder / "bundles"}
+    with pytest.MonkeyPatch.context() as patch:
+        (folder / "tinynet.py").write_text(TINY)
+        patch.syspath_prepend(str(folder))
+        patch.chdir(folder)
+        return {
+            precision: verbs.export("tinynet:net", format="tflite", precision=precision, **given).folder
+            for precision in ("fp32", "int8")
+        }
+
+
 SmallDisk = Callable[[str], Path]
 
 

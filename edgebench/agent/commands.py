@@ -22,7 +22,8 @@ def main() -> int:
     if command == "setup":
         return _setup(sys.argv[2:])
     if command in ("inspect", "probe"):
-        return _hello(json.loads(sys.stdin.readline()) if command == "inspect" else None)
+        given = json.loads(sys.stdin.readline()) if command == "inspect" or len(sys.argv) > 2 else {}
+        return _hello(given, {}) if command == "inspect" else _hello(None, given)
     if command == "tune":
         from .events import Events
         from .tune import tuning
@@ -47,12 +48,11 @@ def _setup(arguments: List[str]) -> int:
     from .setup import environments
 
     _put_back("/")
-
     return environments.main(plugins.names("runtimes"))
 
 
-def _hello(job: Optional[Dict[str, Any]]) -> int:
-    """Say what this device is; where a job is given, also all that it has."""
+def _hello(job: Optional[Dict[str, Any]], options: Dict[str, Any]) -> int:
+    """Say what this device is; where a job is given, also all that it has. `options`: of runtimes that they decide."""
     import time
 
     from . import PROTOCOL, clock, facts, plugins
@@ -60,7 +60,7 @@ def _hello(job: Optional[Dict[str, Any]]) -> int:
     from .probe import inventory
 
     events = Events()
-    root = (job or {}).get("root", "/")
+    root = "/" if job is None else job.get("root", "/")
     _put_back(root)
     more = {} if job is None else {"device": inventory.inspect(job, root)}
     events.emit(
@@ -68,7 +68,7 @@ def _hello(job: Optional[Dict[str, Any]]) -> int:
         protocol=PROTOCOL,
         environment=facts.environment(root),
         identity=inventory.identity(root),
-        runtimes=facts.runtimes(plugins.names("runtimes")),
+        runtimes=facts.runtimes(plugins.names("runtimes"), options),
         clock=clock.describe(),
         wall_s=time.time(),
         **more,

@@ -143,16 +143,21 @@ def _fields(text: str) -> Dict[str, str]:
     return found
 
 
-def runtimes(names: Sequence[str]) -> Dict[str, Dict[str, Optional[str]]]:
-    """Find each runtime's version, or the reason why it cannot run here."""
-    return {name: _runtime(name) for name in names}
+def runtimes(names: Sequence[str], options: Optional[Dict[str, Any]] = None) -> Dict[str, Dict[str, Optional[str]]]:
+    """Find each runtime's version, or the reason why it cannot run here; `options` by the names of those that they decide."""
+    return {name: _runtime(name, (options or {}).get(name)) for name in names}
 
 
-def _runtime(name: str) -> Dict[str, Optional[str]]:
+def _runtime(name: str, options: Optional[Dict[str, Any]]) -> Dict[str, Optional[str]]:
     try:
         module = plugins.load("runtimes", name)
     except ImportError as error:
         return {"version": None, "reason": str(error)}
+    if options is not None:
+        try:
+            return {"version": module.version_of(options), "reason": None}
+        except (ValueError, OSError) as error:
+            return {"version": None, "reason": str(error)}
     found = installed(module)
     return {"version": found, "reason": None if found else lacking(module)}
 

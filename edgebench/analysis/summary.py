@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from edgebench.analysis import stats, verdict
+from edgebench.analysis.printed import printed
 from edgebench.analysis.processor import may_lose
 from edgebench.schema import (
     Cell,
@@ -24,7 +25,7 @@ def derived(
 ) -> dict[str, Any]:
     """Compute what a record says of its samples; ValueError where they are no measurement. `details` are the bundle's."""
     trials = counted(cell, measurement.trials)
-    summary = stats.summarize(trials)
+    summary = printed(stats.summarize(trials), [each["run"] for each in measurement.programs])
     serving = None
     if cell.scenario.bound_ms is not None:
         serving = stats.server(trials, cell.scenario.bound_ms * 1e6)

@@ -63,7 +63,7 @@ def of_pass(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> Allowance:
         count = (cell["golden"] or {"samples": 1})["samples"]
         return allow(START_SECONDS + SAMPLE_SECONDS * count, 1, 4096 * len(cell["outputs"]))
     if name == "accuracy":
-        count = cell["samples"]
+        count = len(cell.get("chosen") or range(cell["samples"]))
         return allow(START_SECONDS + SAMPLE_SECONDS * count, count, count * (200 + 8 * columns(cell)))
     if name in ("trial", "loadgen"):
         longest = mode["cap_seconds"] + WARM_WINDOWS * mode["window_seconds"] + mode["warmup_seconds"]

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from edgebench.device import messages
 from edgebench.device.bounds import BadEvent, one_line, read
 from edgebench.device.budget import columns
-from edgebench.device.job import PROTOCOL
+from edgebench.device.job import PROTOCOL, inferred
 from edgebench.device.open import OpenCell, OpenTrace, OpenTrial
 from edgebench.schema import Failure, Measurement, Power, Step, Window
 
@@ -27,15 +27,19 @@ NEEDS = {
     "loadgen": ("loadgen",),
 }
 """What a pass has sent when it is finished."""
-AFTER = {"warm": "loaded", "samples": "warm", "step": "warm", "rate": "samples", "stopped": "samples", "stages": "samples"}
+AFTER = {
+    "warm": "loaded",
+    **dict.fromkeys(("samples", "step"), "warm"),
+    **dict.fromkeys(("rate", "stopped", "stages", "program"), "samples"),
+}
 """What goes before within a trial."""
-ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs"}
+ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs", "program"}
 SAMPLED = ("trial", "turns")
 """Passes that take samples."""
 PASSES = {
-    "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages"},
+    "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages", "program"},
     "turns": {"loaded", "warm", "samples"},
-    "accuracy": {"predictions"},
+    "accuracy": {"predictions", "unpredicted"},
     "outputs": {"outputs"},
     "memory": {"memory"},
     "finish": {"progress", "finish"},
@@ -206,6 +210,9 @@ class Collected:
         cell = self._cell(message)
         cell.profile = [*(cell.profile or ()), *(node.values() for node in message.nodes)]
 
+    def _on_program(self, message: messages.Program) -> None:
+        self._cell(message).programs.append(message.facts.values())
+
     def _on_outputs(self, message: messages.Outputs) -> None:
         known = [each["name"] for each in self._job["cells"][message.cell]["outputs"]]
         if known and [each.output for each in message.outputs] != known[: len(message.outputs)]:
@@ -216,7 +223,7 @@ class Collected:
         cell, asked = self._cell(message), self._job["cells"][message.cell]
         if message.first != cell.rows:
             raise BadEvent(f"predictions of sample {message.first} where {cell.rows} was due")
-        count, width = asked["samples"], columns(asked)
+        count, width = inferred(asked), columns(asked)
         if cell.rows + message.rows > count:
             raise BadEvent(f"predictions of {cell.rows + message.rows} samples where there are {count}")
         try:
@@ -228,6 +235,11 @@ class Collected:
             raise BadEvent(f"{len(values)} bytes of predictions where {due} are due: they are cut short, or too many")
         cell.values.append(values)
         cell.rows += message.rows
+
+    def _on_unpredicted(self, message: messages.Unpredicted) -> None:
+        if not self._job["cells"][message.cell].get("chosen"):
+            raise BadEvent("no predictions where the whole split was asked for")
+        self._cell(message).unpredicted = message.reason
 
     def _on_loadgen(self, message: messages.LoadGenSaid) -> None:
         self._cell(message).loadgen = messages.fields(message)
@@ -261,8 +273,8 @@ class Collected:
         missing = [kind for kind in NEEDS.get(message.name, ()) if kind not in self._sent[message.cell]]
         if missing:
             raise BadEvent(f"the end of {_called(_place(message))} without {missing[0]!r}")
-        cell, count = self._cell(message), self._job["cells"][message.cell]["samples"]
-        if message.name == "accuracy" and cell.rows != count:
+        cell, count = self._cell(message), inferred(self._job["cells"][message.cell])
+        if message.name == "accuracy" and cell.rows != count and not (cell.unpredicted and cell.rows == 0):
             raise BadEvent(f"predictions of {cell.rows} of {count} samples")
         cell.threads, cell.affinity = message.threads, message.affinity
         if message.name in SAMPLED:
@@ -303,6 +315,8 @@ class Collected:
             finish=cell.finish,
             outputs=cell.outputs,
             profile=cell.profile,
+            programs=cell.programs,
+            unpredicted=cell.unpredicted,
         )
 
 

@@ -77,6 +77,11 @@ def cell_job(
     }
 
 
+def inferred(cell: Mapping[str, Any]) -> int:
+    """Count the samples that the accuracy pass of a cell's part of a job infers: those that were chosen, or all."""
+    return len(cell.get("chosen") or range(cell["samples"]))
+
+
 def _golden(bundle: Bundle, deployed: Deployed) -> dict[str, Any] | None:
     """Say which outputs are right, and where they lie."""
     if bundle.golden is None:

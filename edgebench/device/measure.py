@@ -6,6 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from edgebench.device import budget
@@ -19,10 +20,11 @@ from edgebench.schema import Failure, Keep, Measurement, Transport
 REPAIR = "look at the device: it is broken, or does not run edgebench's agent"
 
 
-def probe(transport: Transport, agent: str) -> dict[str, Any]:
-    """Ask a device what it is: environment, runtimes, clock."""
-    found, _ = hello(transport, [agent, "probe"])
-    return found
+def probe(transport: Transport, agent: str, options: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Ask a device what it is: environment, runtimes, clock; `options` of runtimes whose version they decide, by their names."""
+    if not options:
+        return hello(transport, [agent, "probe"])[0]
+    return hello(transport, [agent, "probe", "options"], json.dumps(dict(options)) + "\n")[0]
 
 
 def hello(

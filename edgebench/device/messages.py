@@ -185,6 +185,22 @@ class Conditions(Pass, Kept):
         return self
 
 
+class ProgramFacts(Kept):
+    """A program that took the samples: microseconds and MiB that it printed of one process."""
+
+    name: Short
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+    computed_on: Short
+    statistic: Short
+    run: Annotated[dict[Word, Positive], Field(max_length=64)]
+
+
+class Program(Pass):
+    """A program took this trial's samples."""
+
+    facts: ProgramFacts
+
+
 class MemoryBytes(Pass):
     """Resident memory."""
 
@@ -240,6 +256,12 @@ class Predictions(Pass):
     first: Natural
     rows: Count
     values: str
+
+
+class Unpredicted(Pass):
+    """No outputs come home."""
+
+    reason: Line
 
 
 class Output(Said):
@@ -341,10 +363,12 @@ KINDS: dict[str, type[BaseModel]] = {
     "rate": Rate,
     "stages": Stages,
     "conditions": Conditions,
+    "program": Program,
     "memory": MemoryBytes,
     "finish": Finish,
     "profile": Profile,
     "predictions": Predictions,
+    "unpredicted": Unpredicted,
     "outputs": Outputs,
     "loadgen": LoadGenSaid,
     "finished": Finished,

@@ -65,6 +65,8 @@ class OpenCell:
     finish: dict[str, Any] | None = None
     outputs: list[dict[str, Any]] | None = None
     profile: list[dict[str, Any]] | None = None
+    programs: list[dict[str, Any]] = field(default_factory=list)
+    unpredicted: str = ""
 
     def predictions(self) -> Predictions | None:
         """Join the chunks."""

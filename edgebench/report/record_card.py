@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebench.report.columns import mebibytes, milliseconds, percent
-from edgebench.schema import Energy, Interval, LatencySummary, Model, Paired, Record
+from edgebench.schema import Energy, FewSamples, Interval, LatencySummary, Model, Paired, Record
 
 NOT_JUDGED = "no data set given"
 
@@ -68,7 +68,7 @@ def _cell(record: Record) -> Iterator[tuple[str, str | None]]:
     yield "data set", str(cell.dataset) if cell.dataset else "none given"
     yield "target", cell.target
     yield "device", cell.device
-    yield "runtime", cell.ran_by
+    yield "runtime", record.ran_by
     asked = _text(cell.scenario.model_dump(mode="json", exclude_defaults=True, exclude={"kind"}))
     yield "scenario", cell.scenario.kind + (f", {asked}" if asked else "")
     yield "method", str(cell.method)
@@ -83,15 +83,20 @@ def _latency(record: Record) -> Iterator[tuple[str, str | None]]:
     latency = record.latency
     if latency is None:
         return
-    yield "p50", f"{_between(latency.median_ns, milliseconds, 'ms')}, over {latency.trials} trials and {latency.samples} samples"
+    program = record.program
+    taken = f"{latency.samples} samples" if program is None else f"a value each: {program['statistic']} of {program['name']}"
+    yield "p50", f"{_between(latency.median_ns, milliseconds, 'ms')}, over {latency.trials} trials and {taken}"
     yield "trials' medians", f"{', '.join(milliseconds(value) for value in latency.trial_medians_ns)} ms"
     for name, value in (("p90", latency.p90_ns), ("p95", latency.p95_ns), ("p99", latency.p99_ns), ("p99.9", latency.p999_ns)):
-        yield name, f"{milliseconds(value)} ms" if value is not None else "too few samples to bound it"
+        none = "too few samples to bound it" if program is None else f"{program['name']} does not print it"
+        yield name, f"{milliseconds(value)} ms" if value is not None else none
     yield "mean", f"{milliseconds(latency.mean_ns)} ms, standard deviation {milliseconds(latency.stdev_ns)} ms"
     yield "least, most", f"{milliseconds(latency.min_ns)} ms, {milliseconds(latency.max_ns)} ms"
     yield "outliers", f"{latency.outliers} of {latency.samples} samples; flagged, never removed"
     yield "per second", f"{record.per_second:.0f}" + (f", {latency.batch} at a time" if latency.batch > 1 else "")
     yield from _apart(latency)
+    if program is not None:
+        yield "program", f"{program['name']}, sha256 {program['sha256']}"
     for point in record.throughput:
         yield f"batch {point.batch}", f"{point.per_second.value:.0f} per second"
     if record.server is not None:
@@ -116,6 +121,7 @@ def _accuracy(record: Record) -> Iterator[tuple[str, str | None]]:
     accuracy = record.accuracy
     if accuracy is None:
         yield "none, because", NOT_JUDGED if record.cell.dataset is None and record.status == "done" else None
+        yield from _few_samples(record.few_samples)
         return
     for name, value in accuracy.metrics.items():
         yield name, f"{value:.4f}" + (f", over {accuracy.samples} samples" if name == accuracy.headline else "")
@@ -127,6 +133,17 @@ def _accuracy(record: Record) -> Iterator[tuple[str, str | None]]:
         yield "as on the exporting host", f"{percent(accuracy.host_agreement)} % of the decisions"
     yield "against fp32", _paired(accuracy.to_fp32)
     yield "against the teacher", _paired(accuracy.to_teacher)
+
+
+def _few_samples(few: FewSamples | None) -> Iterator[tuple[str, str | None]]:
+    if few is None:
+        return
+    yield "none, because", few.reason
+    if few.host_agreement is not None and few.max_abs is not None:
+        same = f"{percent(few.host_agreement)} % of {few.samples} samples"
+        yield "as on the exporting host", f"{same}, scores {few.max_abs:.2g} apart at most"
+    for name, value in few.metrics.items():
+        yield f"{name} of these alone", f"{value:.4f}, over {few.samples} samples"
 
 
 def _paired(paired: Paired | None) -> str | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgebench.bundle.samples import Array, samples
 from edgebench.errors import InputError, UnknownName
@@ -26,11 +26,22 @@ class CellJob:
     data: Dataset | None
     """None: nothing is judged."""
     target: Target
+    private: Mapping[str, Any] = field(default_factory=dict)
+    """Options of the runtime that no record may hold."""
+    chosen: tuple[int, ...] = ()
+    """Samples of the split that it infers where its runtime cannot infer the whole; empty: all."""
+    because: str = ""
+    """Why it infers few."""
 
     @property
     def judged(self) -> bool:
-        """Return whether its outputs are judged: there is data, and an output holds scores."""
-        return self.data is not None and self.bundle.scored is not None
+        """Return whether its outputs are judged: there is data, an output holds scores, and the whole split is inferred."""
+        return self.data is not None and self.bundle.scored is not None and not self.chosen
+
+    @property
+    def predicts(self) -> bool:
+        """Return whether outputs are sent home: all of the split, or those that were chosen of it."""
+        return self.judged or bool(self.chosen)
 
     def samples(self) -> tuple[Array, ...]:
         """Return the samples of each input [n, …]."""

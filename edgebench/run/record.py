@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from edgebench import __version__
 from edgebench.analysis import chance, energy, metrics, stats
 from edgebench.analysis.metrics import Labels, hits, scores_of
+from edgebench.analysis.printed import program_of
 from edgebench.analysis.summary import counted, derived
 from edgebench.analysis.verdict import with_outputs
 from edgebench.bundle import doubts
@@ -23,6 +25,7 @@ from edgebench.schema import (
     Cell,
     Energy,
     Failure,
+    FewSamples,
     LoadGen,
     Measurement,
     Memory,
@@ -67,17 +70,21 @@ def make_record(
     failure = measurement.failure
     accuracy: Accuracy | None = None
     warnings = doubts.of_file(bundle.parity, bundle.calibration)
+    few: FewSamples | None = None
     if failure is None:
         try:
             if subject.judged:
                 accuracy, warnings = judge(subject, measurement.predictions)
+            few = compare_few(subject, measurement) if subject.chosen else None
         except (ValueError, DataError) as error:
             failure = Failure("predictions", str(error), "look at the model on the device; export it again")
     if failure is not None:
         return failed(record, failure)
-    agreement = None if accuracy is None else accuracy.host_agreement
+    judged = accuracy or few
+    agreement = None if judged is None else judged.host_agreement
     try:
         found = derived(subject.cell, measurement, spec.min_samples, agreement, bundle.details)
+        found["program"] = program_of(measurement.programs)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
     right = tuple(right_outputs(measurement.outputs or ()))
@@ -89,6 +96,7 @@ def make_record(
         "status": "done",
         "memory": Memory.model_validate(dict(measurement.memory)),
         "accuracy": accuracy,
+        "few_samples": few,
         "right_outputs": right,
         "warnings": tuple(warnings),
         "energy": headline,
@@ -181,6 +189,42 @@ def judge(subject: CellJob, predictions: Predictions | None) -> tuple[Accuracy, 
         host_agreement=_host_agreement(subject, scores),
     )
     return accuracy, doubts.of_test(subject.bundle, subject.data, scores)
+
+
+def compare_few(subject: CellJob, measurement: Measurement) -> FewSamples:
+    """Compare the outputs of some samples with the exporting host's; ValueError where they are not whole."""
+    assert subject.data is not None
+    predictions = measurement.predictions
+    if measurement.unpredicted:
+        return FewSamples(samples=0, reason=measurement.unpredicted, host_agreement=None, max_abs=None)
+    model, chosen = subject.bundle.model, list(subject.chosen)
+    if predictions is None or predictions.rows != len(chosen):
+        raise ValueError(f"{0 if predictions is None else predictions.rows} of {len(chosen)} samples' scores arrived")
+    scores = scores_of(predictions.values, predictions.columns)
+    if not np.isfinite(scores).all():
+        raise ValueError(f"{int((~np.isfinite(scores)).sum())} scores are not finite")
+    found: dict[str, float] = {}
+    with contextlib.suppress(ValueError):  # so few samples may lack a class
+        found = metrics.evaluate(model.task, subject.data.read("test").labels[chosen], scores, model.head)
+    host = _host_scores(subject)
+    return FewSamples(
+        samples=len(chosen),
+        reason=subject.because,
+        host_agreement=None if host is None else metrics.agreement(model.task, host, scores, model.head),
+        max_abs=None if host is None else float(np.abs(host.astype(np.float64) - scores).max()),
+        metrics={name: round(value, 6) for name, value in found.items() if np.isfinite(value)},
+    )
+
+
+def _host_scores(subject: CellJob) -> np.ndarray[Any, Any] | None:
+    """Read the exporting host's scores of the chosen samples; None where it has none of these."""
+    known = {index: row for row, index in enumerate(subject.bundle.parity_samples)}
+    if "parity.npz" not in subject.bundle.files or subject.data is None or not set(subject.chosen) <= set(known):
+        return None
+    if subject.data.ref != subject.bundle.model.lineage.dataset:
+        return None
+    with open_npz(subject.folder / "parity.npz", Limit.of(None)) as saved:
+        return np.asarray(saved.read("outputs"))[[known[index] for index in subject.chosen]]
 
 
 def _host_agreement(subject: CellJob, scores: np.ndarray[Any, Any]) -> float | None:

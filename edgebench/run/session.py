@@ -28,6 +28,7 @@ from edgebench.run.forecast import Forecast
 from edgebench.run.options import MeasureOptions, RunOptions
 from edgebench.run.outcome import CellOutcome, Name, RunResult, name_of
 from edgebench.run.plan import CellJob
+from edgebench.run.runtime import chosen_runtime, few_samples, private
 from edgebench.schema import (
     MODES,
     TURNS,
@@ -208,7 +209,9 @@ def subject_of(
     """
     brought = bundle.model.lineage.recipe == IMPORTED
     accepts = (accepted_file if brought else accepted)(target, bundle.format, bundle.precision)
-    runtime = accepts.runtime
+    options = {**accepts.options, **session.measure.runtime}
+    runtime = chosen_runtime(accepts.runtime, options)
+    hidden = private(runtime, options)
     check_bundle(folder, bundle, runtime, session.options.trust)
     device = session.device(target)
     data, subset = session.evaluated(data)
@@ -223,12 +226,12 @@ def subject_of(
         target=target.name,
         device=device.identity,
         runtime=runtime,
-        runtime_version=device.runtime_version(runtime),
+        runtime_version=device.runtime_version(runtime, options),
         scenario=session.scenario(scenario),
         mode=session.measure.mode,
-        options={**accepts.options, **session.measure.runtime},
+        options={name: value for name, value in options.items() if name not in hidden},
     )
-    return CellJob(cell, cell_key(cell), folder, bundle, data, target)
+    return CellJob(cell, cell_key(cell), folder, bundle, data, target, hidden, *few_samples(runtime, options, bundle, data))
 
 
 def forget(session: Session, subject: CellJob) -> None:
@@ -313,7 +316,7 @@ def _measure_one(session: Session, subject: CellJob, before: float, total: float
     label = f"measure {subject.bundle.name} on {subject.cell.target}"
     scenario = subject.cell.scenario
     passes = job_.all_passes(
-        session.spec, scenario, subject.bundle.dynamic_batch, subject.judged, subject.bundle.golden is not None
+        session.spec, scenario, subject.bundle.dynamic_batch, subject.predicts, subject.bundle.golden is not None
     )
     lane, begin, idle = subject.cell.target, time.monotonic(), 0.0
     session.report(label, before, total, lane)
@@ -364,9 +367,15 @@ def run_job(
             return [measure.failed(lost) for _ in subjects]
         scenario = subject.cell.scenario
         cell = subject.cell
-        given = (subject.bundle, cell.runtime, deployed, samples, scenario, cell.options)
+        given = (subject.bundle, cell.runtime, deployed, samples, scenario, {**cell.options, **subject.private})
         known = session.options.trust or is_own(subject.folder, subject.bundle, cell.runtime)
-        cells.append({**job_.cell_job(*given, known=known), "big_cores": subject.target.cores == "big"})
+        cells.append(
+            {
+                **job_.cell_job(*given, known=known),
+                "big_cores": subject.target.cores == "big",
+                "chosen": list(subject.chosen),
+            }
+        )
     if meters is None:
         each = session.measure.meters or [spec for subject in subjects for spec in subject.meters]
         meters = list({(spec.name, str(spec.options)): spec for spec in each}.values())

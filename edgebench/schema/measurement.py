@@ -129,3 +129,7 @@ class Measurement:
     """What the device said of each output, where a pass asked for it: `output`, `shape`, `finite`, `off`, `largest`, `reason`."""
     profile: Sequence[Mapping[str, Any]] | None = None
     """Time by node, where a pass asked for it."""
+    unpredicted: str = ""
+    """Why no outputs came home, where few were asked for; empty: they did."""
+    programs: Sequence[Mapping[str, Any]] = ()
+    """For each trial that a program took: which one, what it computed on, and what it printed (`run`)."""

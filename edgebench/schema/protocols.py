@@ -201,6 +201,14 @@ class RuntimeModule(Protocol):
     """Whether one process at a time can use its device: no two take turns on it, window by window."""
     AS_WRITTEN: Mapping[str, Any] | None = None
     """Options by which it computes a quantized file as that is written; None: it knows one way alone."""
+    INSTEAD_OF: str = ""
+    """The runtime that it stands in for where the option of its own name is given; empty: none."""
+    PRIVATE: tuple[str, ...] = ()
+    """Options that tell who somebody is: no record, table or message may hold them."""
+    few: Callable[[Mapping[str, Any]], tuple[int, str] | None] | None = None
+    """Says for these options how many samples it infers at most, and why it infers no whole split; None: it infers any number."""
+    version_of: Callable[[Mapping[str, Any]], str] | None = None
+    """Names its version where options decide which it is; `ValueError` says what is missing."""
 
 
 class Runtime(Protocol):
@@ -246,8 +254,12 @@ class OptionalRuntime(Protocol):
     def take(self, path: str, threads: int, feeds: Sequence[Any], mode: Mapping[str, Any], begun: Callable[[int], None]) -> Any:
         """Take the samples by a clock of its own; `begun` is told the process id that infers.
 
-        Returns `load_ns`, `first_ns`, a list `warmup_ns`, `windows` (`ns`, `begin_ns`, `end_ns`, `inferences`) and `stages`.
+        Returns `load_ns`, `first_ns`, a list `warmup_ns`, `windows` (`ns`, `begin_ns`, `end_ns`, `inferences`) and `stages`;
+        of a program that prints no samples besides `calls_per_sample` and `program` (`name`, `sha256`, `run`: what it printed).
         """
+
+    def unpredicted(self) -> str | None:
+        """Say why no outputs come home, where that shows on the device alone and few samples are asked for; None: they do."""
 
     def footprint(self, path: str, feed: Any) -> Mapping[str, Any]:
         """Return the fields of a `memory` event, where another process than the agent's holds the model."""

@@ -221,6 +221,16 @@ class Accuracy(Frozen):
     to_teacher: Paired | None = Field(None, description="against the teacher in FP32, likewise")
 
 
+class FewSamples(Frozen):
+    """What was compared where a runtime cannot infer the whole split: no accuracy, and never ranked."""
+
+    samples: int
+    reason: str = Field(description="why so few")
+    host_agreement: float | None = Field(description="share decided as the file was on the exporting host; null: not known there")
+    max_abs: float | None = Field(description="|device − exporting host| of the scores at most; null: not known there")
+    metrics: dict[str, float] = Field({}, description="the task's metrics on these samples alone")
+
+
 class RightOutput(Frozen):
     """How far the device's output is from the right one that somebody gave."""
 
@@ -255,6 +265,9 @@ class Record(Frozen):
     parity: Parity | None = None
     bundle_details: dict[str, Any] = {}
     finish: dict[str, Any] | None = Field(None, description="what the device built of the bundle, and how long that took")
+    program: dict[str, Any] | None = Field(
+        None, description="the program that took the samples: its hash, what it computed on, and what it printed of each trial"
+    )
     tools: dict[str, str] = {}
     started_at: str = Field(description="UTC, ISO 8601")
     seconds: float = Field(description="wall time of the whole cell")
@@ -265,6 +278,9 @@ class Record(Frozen):
     energy: Energy = Field(default_factory=Energy)
     rails: tuple[Energy, ...] = Field((), description="every other rail that was read")
     accuracy: Accuracy | None = None
+    few_samples: FewSamples | None = Field(
+        None, description="in place of an accuracy; null: the whole split is judged, or nothing"
+    )
     right_outputs: tuple[RightOutput, ...] = Field((), description="empty: none were given")
     throughput: tuple[BatchPoint, ...] = ()
     server: Server | None = None
@@ -278,6 +294,17 @@ class Record(Frozen):
     sha256: str = ""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @property
+    def ran_by(self) -> str:
+        """Name the runtime, its version and options, and what computed, where that is not the runtime's own choice alone."""
+        return self.cell.ran_by + ("" if self.program is None else f", computed on {self.program['computed_on']}")
+
+    @property
+    def host_agreement(self) -> float | None:
+        """Share of the parity samples that were inferred which it decides as the exporting host did; None: not known."""
+        judged = self.accuracy or self.few_samples
+        return None if judged is None else judged.host_agreement
 
     @property
     def per_second(self) -> float:

@@ -172,7 +172,7 @@ def flatten(path: str, record: Record) -> Entry:
         "format": cell.format,
         "precision": cell.precision,
         "options": json.dumps(cell.options, sort_keys=True, ensure_ascii=False),
-        "runtime": cell.ran_by,
+        "runtime": record.ran_by,
         "role": record.role,
         "task": record.model.task if record.model else None,
         "model_sha256": record.model.sha256 if record.model else None,

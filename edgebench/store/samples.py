@@ -104,6 +104,7 @@ def measured(arrays: Arrays, record: Record) -> Measurement:
         conditions=_read_conditions(arrays),
         failure=None,
         power=_read_power(arrays),
+        programs=[{"run": run} for run in (record.program or {}).get("runs", ())],
     )
 
 

@@ -19,7 +19,7 @@ from edgebench.store import records, samples
 
 TOLERANCE = 1e-9
 """Relative; another processor or numpy may sum in another order."""
-RESTS = ("environment", "memory", "finish", "loadgen", "right_outputs", "tools")
+RESTS = ("environment", "memory", "finish", "loadgen", "right_outputs", "program", "few_samples", "tools")
 OF_BUNDLE = ("size_bytes", "parameters", "macs", "calibration", "parity", "bundle_details")
 SINCE_2 = {"median_ns.low", "median_ns.high", "batch", "precise_trials", "verdict"}
 """What method 1 computed otherwise, or not at all."""
@@ -83,8 +83,8 @@ def _pairs(
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the written and the computed numbers by name."""
     cell = record.cell
-    agreement = record.accuracy.host_agreement if record.accuracy else None
-    found: dict[str, Any] = summary.derived(cell, measurement, MODES[cell.mode].min_samples, agreement, record.bundle_details)
+    least = MODES[cell.mode].min_samples
+    found: dict[str, Any] = summary.derived(cell, measurement, least, record.host_agreement, record.bundle_details)
     found["verdict"] = with_outputs(found["verdict"], record.right_outputs)
     stored: dict[str, Any] = {name: getattr(record, name) for name in found}
     for name, own, again in _energies(record, measurement):

@@ -101,16 +101,21 @@ def pin(wanted: List[int]) -> None:
 
 
 def accuracy(worker: Worker) -> None:
-    """Infer all samples, in order."""
+    """Infer all samples in order, or those that were chosen."""
     worker.load()
     worker.stage = "predictions"
-    count, batch = worker.job["samples"], worker.job["batch"]
+    reason = worker.runtime.unpredicted() if "unpredicted" in worker.offers else None
+    if reason is not None:
+        worker.events.emit("unpredicted", reason=reason)
+        return
+    chosen = worker.job.get("chosen") or range(worker.job["samples"])
+    count, batch = len(chosen), worker.job["batch"]
     chunk: List[bytes] = []
     first, reported = 0, time.monotonic()
     with Samples(worker.job["inputs"]) as samples:
         for begin in range(0, count, batch):
             end = min(begin + batch, count)
-            outputs = worker.runtime.infer(worker.prepare([samples.read(index) for index in range(begin, end)]))
+            outputs = worker.runtime.infer(worker.prepare([samples.read(index) for index in chosen[begin:end]]))
             chunk.append(worker.runtime.scores(outputs))
             full = end - first >= CHUNK or len(chunk) * len(chunk[0]) >= CHUNK_BYTES
             if full or end == count or time.monotonic() - reported > CHUNK_SECONDS:
@@ -262,7 +267,8 @@ def timed_by_itself(worker: Worker) -> None:
 
     `take` calls back with the program's process when it begins to infer, and
     returns `load_ns`, `first_ns`, a list `warmup_ns`, `windows` of samples with
-    when they were taken, and `stages`, lists of nanoseconds.
+    when they were taken, and `stages`, lists of nanoseconds. Values that are
+    means of calls come with `calls_per_sample`; `program` says what took them.
     """
     job, mode, events = worker.job, worker.job["mode"], worker.events
     worker.stage = "samples"
@@ -275,10 +281,12 @@ def timed_by_itself(worker: Worker) -> None:
     with Heartbeat(lambda seconds: events.emit("alive", seconds=seconds)):
         taken = worker.runtime.take(job["path"], worker.threads, tensors, mode, lambda pid: events.emit("timing", pid=pid))
     events.emit("loaded", load_ns=taken["load_ns"], first_ns=taken["first_ns"], prepare_ns=[prepare_ns], scores_ns=[0])
-    events.emit("warm", warmup_ns=taken["warmup_ns"], settled=True, calls_per_sample=1, batch=1)
+    events.emit("warm", warmup_ns=taken["warmup_ns"], settled=True, calls_per_sample=taken.get("calls_per_sample", 1), batch=1)
     for window in taken["windows"]:
         events.emit("samples", **window)
     events.emit("stages", stages=taken["stages"])
+    if "program" in taken:
+        events.emit("program", facts=taken["program"])
 
 
 def serve(worker: Worker, inputs: List[Any], service_ns: float) -> None:

@@ -1,13 +1,13 @@
 """TFLite files cut short, for interpreters that time no operators: what one more of them adds is its time.
 
 The flatbuffer's layout is that of schema.fbs: Model.subgraphs is field 2,
-SubGraph.outputs 2 and SubGraph.operators 3.
+SubGraph.tensors 0, SubGraph.inputs 1, SubGraph.outputs 2 and SubGraph.operators 3, Tensor.name 3.
 """
 
 import struct
-from typing import Any, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence, Tuple
 
-SUBGRAPHS, OUTPUTS, OPERATORS = 2, 2, 3
+SUBGRAPHS, TENSORS, INPUTS, OUTPUTS, OPERATORS, NAME = 2, 0, 1, 2, 3, 3
 
 
 def short(content: bytes, count: int, outputs: Sequence[int]) -> bytes:
@@ -24,6 +24,24 @@ def short(content: bytes, count: int, outputs: Sequence[int]) -> bytes:
     struct.pack_into("<I", data, place, len(data) - place)
     data.extend(struct.pack("<%di" % (len(outputs) + 1), len(outputs), *outputs))
     return bytes(data)
+
+
+def ends(content: bytes) -> Tuple[List[str], List[str]]:
+    """Return the names of a file's inputs and outputs, in its order. ValueError where it is no TFLite file."""
+    data = bytearray(content)
+    try:
+        graph = _follow(data, _follow(data, _field(data, _u32(data, 0), SUBGRAPHS)) + 4)
+        table = _follow(data, _field(data, graph, TENSORS)) + 4
+        return _names(data, table, graph, INPUTS), _names(data, table, graph, OUTPUTS)
+    except struct.error:
+        raise ValueError("no TFLite file: it is cut short")
+
+
+def _names(data: bytearray, table: int, graph: int, number: int) -> List[str]:
+    place = _follow(data, _field(data, graph, number))
+    indices = struct.unpack_from("<%di" % _u32(data, place), data, place + 4)
+    texts = [_follow(data, _field(data, _follow(data, table + 4 * index), NAME)) for index in indices]
+    return [bytes(data[text + 4 : text + 4 + _u32(data, text)]).decode("utf-8", "replace") for text in texts]
 
 
 def _u32(data: bytearray, place: int) -> int:

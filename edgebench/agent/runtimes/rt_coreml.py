@@ -1,7 +1,8 @@
 """Core ML packages on a Mac, through coremltools; the processors are chosen by the option compute_units.
 
 Core ML chooses its threads itself. With the option `benchmarker` coremltools'
-own `MLModelBenchmarker` takes the samples, by Core ML's clock.
+own `MLModelBenchmarker` takes the samples, by Core ML's clock. The option
+`device` names an iPhone that is connected to the Mac (`iphone.py`).
 """
 
 import asyncio
@@ -12,12 +13,14 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .. import facts
 from ..clock import now_ns
-from . import preprocess, tensors
+from . import iphone, preprocess, tensors
 
 MODULES = ("coremltools",)
 DISTRIBUTIONS = ("coremltools",)
 UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
-OPTIONS = ("compute_units", "benchmarker")
+PRIVATE = iphone.PRIVATE
+OPTIONS = ("compute_units", "benchmarker") + iphone.PRIVATE + iphone.OPTIONS
+few = iphone.few
 DEVICES = {"MLCPUComputeDevice": "CPU", "MLGPUComputeDevice": "GPU", "MLNeuralEngineComputeDevice": "Neural Engine"}
 
 
@@ -39,11 +42,16 @@ def elsewhere() -> str:
 class Runtime(object):
     """One loaded package; feeds are made before timing."""
 
-    def __init__(self, job: Dict[str, Any]) -> None:
+    def __new__(cls, job: Dict[str, Any]) -> Any:
+        """Make the runtime of this Mac, or that of an iPhone where one is named."""
         options = job["options"]
         units = options.get("compute_units", "ALL")
         if units not in UNITS:
             raise ValueError("compute_units is %s, not %r" % (" | ".join(UNITS), units))
+        return iphone.Runtime(job, units) if iphone.wished(options) else object.__new__(cls)
+
+    def __init__(self, job: Dict[str, Any]) -> None:
+        options = job["options"]
         if options.get("benchmarker") not in (None, True, False):
             raise ValueError("benchmarker is true or false, not %r" % (options["benchmarker"],))
         import coremltools
@@ -52,7 +60,7 @@ class Runtime(object):
         self._np = numpy
         self._ct = coremltools
         self._job = job
-        self._units = coremltools.ComputeUnit[units]
+        self._units = coremltools.ComputeUnit[options.get("compute_units", "ALL")]
         self._names = [spec["name"] for spec in job["outputs"]]
         self._carried = tensors.carried(job)
         self._state: Dict[str, Any] = {}

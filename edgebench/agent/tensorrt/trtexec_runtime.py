@@ -129,7 +129,7 @@ class Runtime(object):
     def _scratch(self) -> "tempfile.TemporaryDirectory[str]":
         return tempfile.TemporaryDirectory(prefix=engines.UNDONE, dir=os.path.dirname(self._file))
 
-    def _run(self, feed: Any, more: List[str], folder: str, seconds: float = 0.0, **heed: Any) -> trtexec.Said:
+    def _run(self, feed: Any, more: List[str], folder: str, seconds: float = 0.0, **heed: Any) -> trtexec.Finished:
         """Run the engine on a feed; what it writes lies in `folder`; for `heed` see `Program.run`."""
         named = []
         for index, (tensor, spec) in enumerate(zip(feed, self._job["inputs"])):
