@@ -104,6 +104,14 @@ def test_near_duplicates_are_not_looked_for_among_too_many_which_is_said(tmp_pat
     assert "2 test images stand in train too" in found[0].text and "among 540 samples: `edgebench data" in found[1].text
 
 
+def test_large_arrays_are_not_read_for_their_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = arrays(tmp_path / "large.npz", shared=2)
+    monkeypatch.setattr(_warnings, "QUICK_BYTES", 240 * 64 - 1)
+    assert "not looked at (arrays as large as these)" in of_data(data)[0].text and data.at_hand == {"test"}
+    monkeypatch.setattr(_warnings, "QUICK_BYTES", 240 * 64)
+    assert of_data(data)[0].text.startswith("2 test images stand in train too")
+
+
 def test_a_training_split_of_many_files_is_not_read_for_its_duplicates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "val", "test"):

@@ -10,6 +10,8 @@ from types import ModuleType
 
 from edgebench import plugins
 from edgebench.errors import InputError
+from edgebench.files import archive_names
+from edgebench.models.foreign import TO_ONNX, foreign
 from edgebench.schema.file import FileDescription, Unreadable
 
 HEAD = 1 << 16
@@ -29,7 +31,6 @@ ENDINGS = (
     ".pb",
 )
 """What model files are usually called; messages alone depend on it."""
-TO_ONNX = "convert it with tf2onnx, or to TFLite with tf.lite.TFLiteConverter"
 CHECKPOINT = "`edgebench export FILE --architecture NAME --format onnx` makes a file of it that runs"
 HUGGING_FACE = "`edgebench export hf:DIR --format onnx` exports an image classifier, `optimum-cli export onnx` other networks"
 
@@ -98,21 +99,12 @@ def _head(path: Path) -> bytes:
     return head
 
 
-BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
-    (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"),
-    (b"\x89HDF\r\n\x1a\n", "is a Keras file (HDF5), which needs TensorFlow", TO_ONNX),
-    (b"GGUF", "is a GGUF file of llama.cpp, whose runtimes are not measured here", "bring the network as ONNX"),
-)
-"""How files begin that no format takes, what they are, and what to do."""
-
-
 def _refused(path: Path, head: bytes) -> tuple[str, str]:
     """Say what a file is that no format takes, and what to do."""
     if path.is_dir():
         return _folder(path) or ("is a folder without a model that is known", "name the model's file")
-    for beginning, what, advice in BEGINNINGS:
-        if head.startswith(beginning):
-            return what, advice
+    if told := foreign(head, archive_names(path)):
+        return told
     if head.startswith(b"PK\x03\x04") or zipfile.is_zipfile(path):
         return _archive(path)
     return _binary(head) or _text(head) or _strange(path, head)
@@ -169,8 +161,6 @@ def _archive(path: Path) -> tuple[str, str]:
             names = archive.namelist()
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile) as error:
         return f"is an archive that is cut short or broken ({str(error)[:80]})", "fetch or export it again"
-    if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
-        return "is a Keras file, which needs TensorFlow", TO_ONNX
     if any(name.endswith("data.pkl") for name in names):
         return "is a torch checkpoint: weights alone, or pickled objects, which are not opened", CHECKPOINT
     if names and all(name.endswith(".npy") for name in names):

@@ -15,6 +15,8 @@ FEW = 200
 SHOWN = 5
 QUICKLY_READ = 1000
 """Image files of a training split that is read for its duplicates alone."""
+QUICK_BYTES = 64 << 20
+"""Of a test split in arrays, whose training split is read so."""
 MOST = 20_000
 """Samples among which near duplicates are looked for beside other work."""
 _known: dict[tuple[str, str], tuple[Duplicates, ...]] = {}
@@ -23,17 +25,18 @@ _known: dict[tuple[str, str], tuple[Duplicates, ...]] = {}
 def of_data(data: Dataset) -> list[Warned]:
     """Warn of duplicates, missing classes and few samples.
 
-    A training split of many image files that nothing else has read is not read for it, and of many samples only
-    exact duplicates are found; both is said. `edgebench data` looks at all.
+    A training split of many image files, or of large arrays, that nothing else has read is not read for it, and among many
+    samples only exact duplicates are found; both is said. `edgebench data` looks at all.
     """
     test = data.read("test")
-    if data.files is None or len(data.files("train")) <= QUICKLY_READ:
+    if len(data.files("train")) <= QUICKLY_READ if data.files is not None else test.images.nbytes <= QUICK_BYTES:
         data.read("train")
     read = {name: data.read(name) for name in SPLITS if name in data.at_hand}
     found = [*missing({name: by_class(split, data.classes) for name, split in read.items()}), *few(len(test))]
     elsewhere = f"`edgebench data {data.ref}` does"
     if "train" not in read:
-        told = f"whether test images stand in train too was not looked at ({len(data.files('train')) if data.files else 0} files)"
+        large = "arrays as large as these" if data.files is None else f"{len(data.files('train'))} files"
+        told = f"whether test images stand in train too was not looked at ({large})"
         return [*found, Warned(kind="duplicates", text=f"{told}: {elsewhere}")]
     train, near = read["train"], len(read["train"]) + len(test) <= MOST
     key = train.sha256, test.sha256

@@ -17,6 +17,7 @@ import torch
 from edgebench.agent.runtimes.rt_torch import open_program
 from edgebench.errors import CheckpointError, MissingExtra, ModelWarning
 from edgebench.files import archive_names
+from edgebench.models.foreign import foreign
 from edgebench.trust import check_program
 
 RAW = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "current_model_state")
@@ -121,20 +122,15 @@ def _safetensors(path: Path) -> Any:
 
 def _other(path: Path, head: bytes) -> tuple[str, str] | None:
     """Say by its content what a file is that holds no state dict, and the next step; None where it may hold one."""
-    onnx = "convert it with tf2onnx, then `edgebench import FILE.onnx`"
-    if head.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "is a Keras file (HDF5), which needs TensorFlow", onnx
+    names = archive_names(path)
+    if told := foreign(head, names):
+        return told
     if head[4:8] == b"TFL3":
         return "is a TFLite file", f"`edgebench import {path}` takes it as it is"
-    if head.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"
     if head[:1] == b"\x08" and head[1:2] <= b"\x20" and head[2:3] in (b"\x12", b"\x3a", b"\x1a", b"\x22", b"\x42"):
         return "is an ONNX file", f"`edgebench import {path}` takes it as it is"
-    names = archive_names(path)
     if any(name.endswith("constants.pkl") for name in names) and any("/code/" in name for name in names):
         return "is a TorchScript program", f"`edgebench import {path}` takes it as it is; or {SAVE}"
-    if "config.json" in names and any(name.endswith(".weights.h5") for name in names):
-        return "is a Keras file, which needs TensorFlow", onnx
     if names and all(name.endswith(".npy") for name in names):
         return "holds NumPy arrays (.npz)", "load them into the torch network there, and " + SAVE
     return None
