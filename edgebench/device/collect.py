@@ -27,11 +27,8 @@ NEEDS = {
     "loadgen": ("loadgen",),
 }
 """What a pass has sent when it is finished."""
-AFTER = {
-    "warm": "loaded",
-    **dict.fromkeys(("samples", "step"), "warm"),
-    **dict.fromkeys(("rate", "stopped", "stages", "program"), "samples"),
-}
+_SAMPLED = ("rate", "stopped", "stages", "program")
+AFTER = {"warm": "loaded", "samples": "warm", "step": "warm", **dict.fromkeys(_SAMPLED, "samples")}
 """What goes before within a trial."""
 ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs", "program"}
 SAMPLED = ("trial", "turns")
