@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +135,22 @@ def test_a_folder_is_decoded_once_and_again_where_an_image_has_changed(tmp_path:
     Image.fromarray(255 - arrays["test_images"][0]).save(root / "test" / "0" / "00.png")
     assert np.array_equal(opened(f"image-folder:{root},size=9x7").read("test").images[0], 255 - arrays["test_images"][0])
     _mapped.PROGRESS.reset(token)
+
+
+def test_a_large_subset_is_made_once_and_what_nobody_used_for_a_month_goes(tmp_path: Path, cache: Path) -> None:
+    arrays, path, made = drawn(), tmp_path / "own.npz", list[set[tuple[str, int]]]()
+    np.savez(path, **arrays)
+    for _ in range(2):
+        some = opened(f"medmnist:{path}").sampled(9, 0)
+        assert isinstance(some.read("test").images, np.memmap) and some.indices is not None
+        assert np.array_equal(some.read("test").images, arrays["test_images"][some.indices])
+        made.append({(file.name, file.stat().st_ino) for file in cache.iterdir()})
+    assert made[0] == made[1] and len(made[0]) == 2
+    for file in cache.iterdir():
+        os.utime(file, (time.time() - 31 * 86400, time.time()))
+    sizes = {arrays[f"{name}_images"].nbytes for name in ("train", "test")}
+    opened(f"medmnist:{path}").read("train")  # and test, which is looked at first
+    assert {file.stat().st_size for file in cache.iterdir()} == sizes
 
 
 @pytest.mark.parametrize("channels", [1, 3])

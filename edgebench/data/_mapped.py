@@ -69,7 +69,7 @@ def kept(what: str, key: Sequence[Any], shape: tuple[int, ...], make: Callable[[
     if not place.is_file() or place.stat().st_size != math.prod(shape):
         _write(what, place, shape, make())
     with contextlib.suppress(OSError):
-        os.utime(place)  # says that it is used
+        os.utime(place, ns=(time.time_ns(), place.stat().st_mtime_ns))  # says that it is used
     return np.memmap(place, np.uint8, "r", shape=shape)
 
 
@@ -108,7 +108,7 @@ def _tidy(cache: Path) -> None:
     """Remove what nobody has used for a month."""
     for path in cache.glob("*.u8"):
         with contextlib.suppress(OSError):
-            if path.stat().st_mtime < time.time() - UNUSED_SECONDS:
+            if path.stat().st_atime < time.time() - UNUSED_SECONDS:
                 path.unlink()
 
 
