@@ -10,7 +10,7 @@ WHOLE = (cell.MODES["quick"], cell.WARMUP_SECONDS)
 BRIEF = (cell.ModeSpec(trials=2, min_samples=8, min_seconds=0.05, cap_seconds=0.2, window_seconds=0.01), 0.02)
 """What it does, and in which order, stays; it takes as little time as it can."""
 WHOLE_TURNS = cell.TURNS["quick"]
-TURNS = cell.TurnSpec(pairs=2, turns=4, cap_seconds=1, seconds=0.02)
+TURNS = cell.TurnSpec(pairs=3, turns=2, cap_seconds=1, seconds=0.02)
 
 
 def quick(spec: cell.ModeSpec, warmup_seconds: float) -> None:
