@@ -22,7 +22,7 @@ from edgebench.errors import CheckpointError, InputError, ModelWarning
 from edgebench.models.source import import_checkpoint, open_source
 from edgebench.schema import Network
 
-MEAN, STD, SIZE = 0.3, 0.4, 32
+MEAN, STD, SIZE = 0.3, 0.4, 24
 Change = Callable[[dict[str, Any]], Any]
 
 
@@ -39,7 +39,7 @@ def normalised(images: Any) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def trained(digits: Dataset) -> tuple[dict[str, Any], float]:
-    """Return the weights of torchvision's own MobileNetV2, trained at 32 px for some seconds, and its accuracy in percent."""
+    """Return the weights of torchvision's own MobileNetV2, trained at 24 px for some seconds, and its accuracy in percent."""
     torch.manual_seed(0)
     tv = _torchvision.load_torchvision()
     network = tv.models.mobilenet_v2(num_classes=10)
@@ -50,8 +50,8 @@ def trained(digits: Dataset) -> tuple[dict[str, Any], float]:
     train, test = digits.read("train"), digits.read("test")
     images, labels = normalised(train.images), torch.from_numpy(train.labels)
     optimizer = torch.optim.Adam(network.parameters(), 4e-3)
-    pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=4 * -(-len(images) // 64))
-    for _ in range(4):
+    pace = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=3 * -(-len(images) // 64))
+    for _ in range(3):
         for part in torch.randperm(len(images)).split(64):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
             functional.cross_entropy(network(images[part]), labels[part]).backward()  # type: ignore[no-untyped-call]
