@@ -144,6 +144,14 @@ def test_a_client_that_hangs_is_given_up(says: Says, tmp_path: Path, monkeypatch
         adb.ask(["-s", SERIAL, "shell", "-T", "true"], 0.5)
 
 
+def test_a_connection_that_hangs_is_made_anew(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adb, "ASK_SECONDS", 0.5)
+    says("shell", seconds=10)
+    folder = says("connect", out=f"connected to {NETWORK}\n")
+    assert "does not answer for 0.5 s" in str(refusal(NETWORK))
+    assert asked(folder)[1:3] == [["disconnect", NETWORK], ["connect", NETWORK]]
+
+
 def test_without_a_client_there_is_the_line_that_brings_one(here: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.delenv("EDGEBENCH_ADB", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
