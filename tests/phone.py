@@ -69,7 +69,7 @@ def missing(machine: str = MACHINE) -> str | None:
     """Say why there can be no phone here; None where there can."""
     if os.getuid() != 0:
         return "only root can run a phone's adbd in namespaces of its own"
-    if absent := [name for name in ("adb", "unshare", "nsenter", "chroot", "ip") if not found(name)]:
+    if absent := [name for name in ("adb", "unshare", "nsenter", "chroot", "taskset", "ip") if not found(name)]:
         return f"{', '.join(absent)}: not installed"
     if not (BUILT / machine / ".done").exists():
         return f"no phone in {BUILT}; make it with tests/phone.sh build/phone {machine}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Make what a phone looks like from a computer: tests/phone.sh FOLDER [x86_64|aarch64]
 # A real adbd, as Android starts it, in a system that has no /lib, no /usr and no /tmp: its programs are one busybox.
-# Needs root, adb, busybox-static, util-linux and iproute2; the system of the other architecture runs under QEMU.
+# Needs root, adb, util-linux and iproute2; the system of the other architecture runs under QEMU.
 # Packages come from the mirror that this machine's apt is set up with.
 set -euo pipefail
 mkdir -p "$1"
@@ -14,8 +14,8 @@ fail() {
 }
 
 [ "$(id -u)" = 0 ] || fail "a phone has processes of another user in namespaces of their own; run this as root"
-for program in adb busybox unshare nsenter ip; do
-    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || fail "$program is missing; apt-get install adb busybox-static util-linux iproute2"
+for program in adb unshare nsenter taskset ip; do
+    PATH=$PATH:/usr/sbin command -v "$program" >/dev/null || fail "$program is missing; apt-get install adb util-linux iproute2"
 done
 case $machine in
 x86_64) architecture=amd64 ;;

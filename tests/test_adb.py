@@ -17,6 +17,7 @@ import pytest
 import verbs
 from conftest import Cli, Phones
 from phone import BUILT, Phone
+from remote import fill
 
 from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.manifest import read_bundle
@@ -297,3 +298,18 @@ def test_a_phone_is_set_up_answers_as_this_computer_does_and_is_left_as_it_was(h
     freed = told(cli, "targets", "setup", *place, "--remove")["freed_bytes"]
     assert freed > first["push_bytes"]
     assert list((device.data / "local" / "tmp").iterdir()) == []
+
+
+def test_a_phone_whose_disk_is_full_fails_the_cell_until_there_is_room(here: Path, phones: Phones, tiny_bundles: Bundles) -> None:
+    device = phones(mebibytes=120)
+    target = sleeper(device)
+    fault = Progress(lambda: fill(device.data), at=1)
+    assert told_space(run(tiny_bundles["onnx", "fp32"], target, progress=fault))
+    (device.data / "filler").unlink()
+    check_whole(run(tiny_bundles["onnx", "fp32"], target), device)
+
+
+def told_space(result: RunResult) -> bool:
+    """Return whether the one cell failed for want of space."""
+    [cell] = result.cells
+    return cell.state == "failed" and ("free some space" in cell.reason or "disk is full" in cell.reason)

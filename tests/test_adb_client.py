@@ -18,6 +18,7 @@ from edgebench.errors import ProfileError, TransportError
 from edgebench.schema import Link
 from edgebench.targets.transports import adb
 from edgebench.targets.transports._channel import Lost, Unreachable
+from edgebench.targets.transports._userland.packages import LOADERS, userland
 
 Says = Callable[..., Path]
 SERIAL = "R5CT123ABCD"
@@ -144,6 +145,14 @@ def test_a_client_that_hangs_is_given_up(says: Says, tmp_path: Path, monkeypatch
         adb.ask(["-s", SERIAL, "shell", "-T", "true"], 0.5)
 
 
+def test_a_connection_that_hangs_is_made_anew(says: Says, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(adb, "ASK_SECONDS", 0.5)
+    says("shell", seconds=10)
+    folder = says("connect", out=f"connected to {NETWORK}\n")
+    assert "does not answer for 0.5 s" in str(refusal(NETWORK))
+    assert asked(folder)[1:3] == [["disconnect", NETWORK], ["connect", NETWORK]]
+
+
 def test_without_a_client_there_is_the_line_that_brings_one(here: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli) -> None:
     monkeypatch.delenv("EDGEBENCH_ADB", raising=False)
     monkeypatch.setenv("PATH", "/nowhere")
@@ -209,11 +218,11 @@ def test_nothing_else_reaches_adb(host: str) -> None:
 
 
 def test_a_serial_is_always_named_and_no_terminal_is_asked_for(says: Says) -> None:
-    names = "whole=" + "\nwhole=".join(adb.userland(each).name for each in adb.LOADERS)
+    names = "whole=" + "\nwhole=".join(userland(each).name for each in LOADERS)
     folder = says("shell", out=f"abi64=arm64-v8a\nabi=arm64-v8a\n{names}\n{adb.END}\n")
     arguments = adb.AdbClient(SERIAL, Link(Path("unused"))).arguments(first=True)
     [look] = asked(folder)
     for command in (look, arguments[arguments.index("-s") :]):
         assert command[:4] == ["-s", SERIAL, "shell", "-T"]
-    assert f"/python/{adb.userland('arm64').name}/bin/python3 -c" in arguments[-1]
+    assert f"/python/{userland('arm64').name}/bin/python3 -c" in arguments[-1]
     assert os.environ["EDGEBENCH_ADB"].endswith(str(folder))

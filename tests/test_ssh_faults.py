@@ -72,7 +72,8 @@ def test_a_push_goes_on_where_a_killed_session_left_off(sshd: Devices) -> None:
 
 def test_what_a_client_on_its_way_out_does_not_take_is_not_counted_as_sent() -> None:
     """A client closes its input before it is gone; until then there is no exit code to tell."""
-    channel = Channel(["sh", "-c", "exec 0<&-; sleep 30"], SshClient("board", "python3", Link(Path("unused"))))
+    client = SshClient("board", "python3", Link(Path("unused")))
+    channel = Channel(["sh", "-c", "exec 0<&-; sleep 30"], client)
     try:
         until = time.monotonic() + 10
         while not channel.ended and time.monotonic() < until:
@@ -81,6 +82,7 @@ def test_what_a_client_on_its_way_out_does_not_take_is_not_counted_as_sent() -> 
         assert channel._program.code is None
     finally:
         channel.stop()
+        client.close()
 
 
 def test_a_push_arrives_over_a_transport_that_drops_again_and_again(sshd: Devices) -> None:

@@ -125,7 +125,7 @@ class Target(Frozen):
     @classmethod
     def _host_is_an_address(cls, host: str | None) -> str | None:
         if host is not None and (not ADDRESS.fullmatch(host) or len(host) > 400):
-            raise ValueError(f"{host[:80]!r} is no address: letters, digits and .:@%/[]_-, and no option")
+            raise ValueError(f"{host[:80]!r} is not user@host, ssh://user@host:port, a phone's serial, or another plain address")
         return host
 
     @field_validator("python")

@@ -135,9 +135,9 @@ def client() -> list[str]:
     return ["adb"]
 
 
-def ask(arguments: Sequence[str], seconds: float = ASK_SECONDS) -> tuple[str, str]:
+def ask(arguments: Sequence[str], seconds: float | None = None) -> tuple[str, str]:
     """Run the client; returns what it printed and complained. Its exit code says nothing. `Lost` where it hangs."""
-    command = [*client(), *arguments]
+    command, seconds = [*client(), *arguments], seconds or ASK_SECONDS
     try:
         done = subprocess.run(
             command, capture_output=True, timeout=seconds, check=False, stdin=subprocess.DEVNULL, start_new_session=True
@@ -179,11 +179,11 @@ class AdbClient:
             if re.search(pattern, stderr):
                 return Lost(text) if answered else kind(text)
         last = self._scrubbed(stderr.splitlines()[-1]) if stderr else ""
-        if code == 0 or answered or code is None or code == 255 or code < 0 or re.match(r"(adb|error): ", last):
+        if code == 0 or answered or code is None or code > 128 or code < 0 or re.match(r"(adb|error): ", last):
             return Lost(f"the connection to the phone broke{f' ({last})' if last else ''}")
         return Unreachable(
             f"the phone does not run the Python that was brought (exit code {code}{f': {last}' if last else ''}); "
-            "bring it anew: edgebench targets setup --remove, then run again"
+            f"remove it with adb shell rm -rf {HOME}/python, and run again: it is brought anew"
         )
 
     def forget(self) -> None:
@@ -212,7 +212,7 @@ class AdbClient:
 
     # ------------------------------------------------------------ what is asked of the phone's shell
 
-    def shell(self, command: str, seconds: float = ASK_SECONDS) -> list[str]:
+    def shell(self, command: str, seconds: float | None = None) -> list[str]:
         """Run a command line of the phone's shell; returns its lines, once it came to its end. `Lost` or `Unreachable` else."""
         output, errors = ask(["-s", self._serial, "shell", "-T", f"{command}; echo {END}"], seconds)
         lines = output.splitlines()

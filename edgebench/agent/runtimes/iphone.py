@@ -174,7 +174,8 @@ class Runtime(object):
         benchmarker = importlib.import_module(PLACE + "perf_utils").MLModelBenchmarker
         with self._discreet():
             asked = benchmarker(self._model, device=self._prepared())
-            return self._waited(benchmarked(asked, feeds, dict(mode, **limits), begun))
+            found: Dict[str, Any] = self._waited(benchmarked(asked, feeds, dict(mode, **limits), begun))
+            return found
 
     def footprint(self, path: str, feed: Any) -> Dict[str, Any]:
         """Say why there is no memory."""
