@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from sshd import Sshd
 
 from edgebench.bundle.import_file import FileOptions
 from edgebench.errors import InputError
-from edgebench.schema import Record
+from edgebench.schema import Record, cell
 
 Devices = Callable[..., Sshd]
 Bundles = dict[tuple[str, str], Path]
@@ -154,7 +155,10 @@ def test_a_device_that_is_another_is_refused_before_it_is_measured(here: Path, s
     assert not (device.home / ".edgebench" / "sets").exists()
 
 
-def test_bundles_are_compared_and_knobs_shown_over_ssh(here: Path, sshd: Devices, tiny_bundles: Bundles, cli: Cli) -> None:
+def test_bundles_are_compared_and_knobs_shown_over_ssh(
+    here: Path, sshd: Devices, tiny_bundles: Bundles, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cell.MODES, "quick", dataclasses.replace(cell.MODES["quick"], trials=2))
     device = sshd(environment={"EDGEBENCH_FAULT": "quantized is slower"})
     one, other = tiny_bundles["onnx", "fp32"], tiny_bundles["onnx", "int8"]
     found = verbs.compare(one, other, target=board(device), mode="quick", scenario=BRIEF)
