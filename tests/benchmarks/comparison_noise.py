@@ -56,7 +56,8 @@ def heavy(draw: Draw, count: int) -> Values:
 def bursts(draw: Draw, count: int) -> Values:
     """Be slowed down by half for part of each 0.3 to 3 s, as beside a load that comes and goes."""
     times = TURN_SECONDS * np.arange(count) / draw.uniform(0.3, 3)
-    return draw.normal(0, 0.01, count) + 0.4 * (np.sin(2 * math.pi * (times + draw.random())) > 0.3)
+    slowed = np.asarray(np.sin(2 * math.pi * (times + draw.random())) > 0.3, np.float64)
+    return draw.normal(0, 0.01, count) + 0.4 * slowed
 
 
 KINDS: dict[str, tuple[Callable[[Draw, int], Values], float]] = {
