@@ -262,7 +262,7 @@ def test_six_pairs_have_the_interval_of_the_signed_ranks() -> None:
     assert low is not None
     assert wilcoxon(np.array(values) - low + 1e-9).pvalue == pytest.approx(0.03125)
     twelve = np.random.default_rng(1).normal(0, 1, 12)
-    _, low, high = stats.over_pairs(twelve)
+    _, low, high = stats.over_pairs(list(twelve))
     assert low is not None
     assert high is not None
     for edge, outside in ((low, low - 1e-6), (high, high + 1e-6)):

@@ -56,7 +56,8 @@ def heavy(draw: Draw, count: int) -> Values:
 def bursts(draw: Draw, count: int) -> Values:
     """Be slowed down by half for part of each 0.3 to 3 s, as beside a load that comes and goes."""
     times = TURN_SECONDS * np.arange(count) / draw.uniform(0.3, 3)
-    return draw.normal(0, 0.01, count) + 0.4 * (np.sin(2 * math.pi * (times + draw.random())) > 0.3)
+    slowed = np.asarray(np.sin(2 * math.pi * (times + draw.random())) > 0.3, np.float64)
+    return draw.normal(0, 0.01, count) + 0.4 * slowed
 
 
 KINDS: dict[str, tuple[Callable[[Draw, int], Values], float]] = {
@@ -99,7 +100,7 @@ def main() -> int:
     parser.add_argument("--comparisons", type=int, default=200, help="of each kind and shift")
     parser.add_argument("--modes", default="quick,standard")
     given = parser.parse_args()
-    worst, weakest = ("", 0.0), ("", 1.0)
+    worst, weakest = ("", 0.0), ("", 1.01)
     for mode in given.modes.split(","):
         spec = TURNS[mode]
         print(f"\n{mode}: {spec.pairs} pairs of {spec.turns} turns a side; {given.comparisons} comparisons each")
@@ -121,7 +122,8 @@ def main() -> int:
                 elif shift == 0.05 and mode == "standard":
                     weakest = min(weakest, (kind, called), key=lambda each: each[1])
     text = f"most false alarms {100 * worst[1]:.1f} %{f' ({worst[0]})' if worst[0] else ''}"
-    text += f"; 5 % slower in mode standard found in {100 * weakest[1]:.0f} % at least{f' ({weakest[0]})' if weakest[0] else ''}"
+    if weakest[0]:
+        text += f"; 5 % slower in mode standard found in {100 * weakest[1]:.0f} % at least ({weakest[0]})"
     return state(worst[1] <= 0.05, text, "5 % false alarms at most")
 
 
