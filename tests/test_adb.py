@@ -110,15 +110,20 @@ def test_a_run_goes_on_over_a_connection_that_broke(
     device = phones()
 
     def restart() -> None:
+        assert len(device.daemons()) == 1
         device.kill_adbd()
         device.start()
 
-    faults = {
-        "adbd": restart,
-        "server": device.network.kill_server,
-        "disconnect": lambda: device.network.adb("disconnect", device.host),
-    }
-    check_whole(run(tiny_bundles["onnx", "fp32"], sleeper(device), progress=Progress(faults[fault])), device)
+    def kill_server() -> None:
+        assert device.network.servers()
+        device.network.kill_server()
+
+    def disconnect() -> None:
+        assert "disconnected" in device.network.adb("disconnect", device.host).stdout
+
+    progress = Progress({"adbd": restart, "server": kill_server, "disconnect": disconnect}[fault])
+    check_whole(run(tiny_bundles["onnx", "fp32"], sleeper(device), progress=progress), device)
+    assert progress.count > progress.at
 
 
 def test_a_frozen_phone_is_noticed_and_waited_for(
