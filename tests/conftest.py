@@ -146,6 +146,18 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
         }
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the plain network on digits once, for all workers; returns its model folder."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if WORKER else own) / "trained"
+    folder.mkdir(exist_ok=True)
+    options = {"epochs": 3, "learning_rate": 0.005, "augment": "none", "threads": 1}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return verbs.train("cnn", name="base", size=16, channels=1, options=options, work=folder)
+
+
 SmallDisk = Callable[[str], Path]
 
 
