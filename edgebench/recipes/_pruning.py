@@ -212,9 +212,8 @@ class Zeros:
         own = importance[path]
         if self._options.structure == "2:4":
             return two_of_four(own)
-        compared = (
-            torch.cat([each.flatten() for each in importance.values()]) if self._options.scope == "global" else own.flatten()
-        )
+        among = importance.values() if self._options.scope == "global" else [own]
+        compared = torch.cat([each.flatten() for each in among])
         count = int(ratio * compared.numel())
         return (own > compared.kthvalue(count).values).float() if count else torch.ones_like(own)
 
