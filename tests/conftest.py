@@ -158,6 +158,16 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         return verbs.train("cnn", name="base", size=16, channels=1, options=options, work=folder)
 
 
+@pytest.fixture(scope="session")
+def half(trained: Path) -> Path:
+    """Prune half of its channels, once for all workers."""
+    folder = trained.parents[1]
+    options = {"epochs": 2, "control_epochs": 1, "learning_rate": 0.002, "augment": "none", "threads": 1}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return verbs.train("cnn", recipe="prune", parent=trained, name="half", options=options, work=folder)
+
+
 SmallDisk = Callable[[str], Path]
 
 

@@ -46,14 +46,6 @@ def step(module: nn.Module, example: torch.Tensor, **options: Any) -> nn.Module:
 # ---------------------------------------------------------------- in one shot
 
 
-@pytest.fixture(scope="session")
-def half(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prune half of the channels."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("half"))
-        return pruned(trained, epochs=2).absolute()
-
-
 def test_half_of_the_channels_are_gone_and_the_lineage_says_from_what(trained: Path, half: Path) -> None:
     base, model = models.read_model(trained), models.read_model(half)
     assert convolutions(trained) == [32, 32, 64, 64, 128, 128]

@@ -105,10 +105,11 @@ class FakeQuantized(nn.Module):
         try:
             graph = fx.symbolic_trace(module)
         except Exception as error:  # it is a user's own code
-            what = f"torch.fx cannot follow it ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''})"
-            raise InputError(f"{type(module).__name__}: {what}, and no ranges can be learned; choose another architecture") from error
+            first = next(iter(str(error).splitlines()), "")
+            what = f"torch.fx cannot follow it ({type(error).__name__}: {first}), and no ranges can be learned"
+            raise InputError(f"{type(module).__name__}: {what}; choose another architecture") from error
         self._places = places(graph, example)
-        for name in {place for place in self._places.values()}:
+        for name in dict.fromkeys(self._places.values()):
             graph.add_submodule(f"rounded.{name}", Rounded(symmetric))
         for node in [node for node in graph.graph.nodes if self._places.get(node.name) == node.name]:
             with graph.graph.inserting_after(node):

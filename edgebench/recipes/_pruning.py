@@ -127,15 +127,16 @@ class Channels:
 
     def step(self) -> None:
         """Take out the channels of least importance."""
-        tool = self._tool or self._made(self._module, self._ratio(), 1)
-        self._prune(tool, self._module)
-
-    def _prune(self, tool: Any, module: nn.Module) -> None:
         if self._options.criterion == "taylor":
-            self._backward(module)
-        with _following():
+            self._backward(self._module)
+        self._take_out(self._tool or self._made(self._module, self._ratio(), 1))
+        self._module.zero_grad(set_to_none=True)
+
+    def _take_out(self, tool: Any) -> None:
+        """Let the tool prune, with the same chance each time."""
+        with _following(), torch.random.fork_rng():
+            torch.manual_seed(self._options.seed)
             tool.step()
-        module.zero_grad(set_to_none=True)
 
     def _ratio(self) -> float:
         """Find the least ratio, to a hundredth, that is enough for this step's multiply-accumulates, by trying it on copies."""
@@ -144,7 +145,9 @@ class Channels:
 
         def fits(ratio: float) -> bool:
             tried = copy.deepcopy(self._module)
-            self._prune(self._made(tried, ratio, 1), tried)
+            for own, other in zip(tried.parameters(), self._module.parameters(), strict=True):
+                own.grad = other.grad
+            self._take_out(self._made(tried, ratio, 1))
             return self._count(tried) <= bound
 
         if not fits(high):

@@ -32,7 +32,7 @@ class Options(train.Training):
     epochs: int = Field(5, ge=1)
     learning_rate: float = Field(1e-4, gt=0, description="peak of the schedule")
     symmetric: bool = Field(False, description="activations have zero point 0, as TensorRT wants them")
-    follow: float = Field(0.5, ge=0, le=1, description="share of the steps in which ranges follow the activations, then they stay")
+    follow: float = Field(0.5, ge=0, le=1, description="share of the steps in which ranges follow activations; then they stay")
     samples: int = Field(256, ge=1, description="of the training split, from which ranges begin")
     control: bool = Field(True, description="train in float for as long, then quantize, and show that metric")
 
