@@ -27,7 +27,7 @@ def fit(module: nn.Module, weights: Mapping[str, Any], heads: Mapping[str, int],
                 if own.ndim != weights[key].ndim:
                     raise CheckpointError(f"{where}: {key} has {weights[key].ndim} dimensions, the architecture's {own.ndim}")
                 made = torch.zeros(weights[key].shape, dtype=own.dtype)
-                store[name] = nn.Parameter(made) if store is layer._parameters else made  # type: ignore[assignment]
+                store[name] = nn.Parameter(made) if store is layer._parameters else made
         _settle(layer, groups_of_one)
         if path in heads and isinstance(layer, nn.MultiheadAttention):
             layer.num_heads, layer.head_dim = heads[path], layer.embed_dim // heads[path]

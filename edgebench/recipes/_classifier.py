@@ -238,7 +238,7 @@ def gradients(job: Job, loss: Loss, spec: Preprocessing, size: int, batches: int
         network.eval().zero_grad(set_to_none=True)
         for start in range(0, min(len(samples), size * batches), size):
             images, labels = samples.__getitems__(range(start, min(start + size, len(samples))))
-            loss(network(images), images, labels).backward()
+            torch.autograd.backward(loss(network(images), images, labels))
 
     return backward
 

@@ -206,7 +206,8 @@ class Zeros:
         weight: Tensor = layer.weight.detach()
         if self._options.criterion == "taylor":
             original = layer.parametrizations.weight.original if parametrize.is_parametrized(layer) else layer.weight
-            return (weight * original.grad).abs()
+            gradient: Tensor = original.grad
+            return (weight * gradient).abs()
         if self._options.criterion == "random":
             return torch.rand_like(weight) * (weight != 0)
         return weight.abs()
