@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import verbs
+from test_page import made_from
 from torch import nn
 
 from edgebench import models
@@ -19,10 +21,14 @@ from edgebench.errors import CheckpointError, InputError, ProfileError
 from edgebench.models import shapes
 from edgebench.models.source import SourceOptions, open_source
 from edgebench.recipes import Work, _pruning, prune
+from edgebench.report import figures
+from edgebench.report.charts import pruning
+from edgebench.report.tables import Row, Table
 from edgebench.run.options import MeasureOptions, RunOptions
 from edgebench.run.prepare import Maker
 from edgebench.run.session import Session
-from edgebench.schema import no_progress
+from edgebench.schema import Record, no_progress
+from edgebench.store.row import flatten
 
 FAST = {"epochs": 1, "augment": "none", "threads": 1, "learning_rate": 0.002}
 
@@ -249,3 +255,41 @@ def test_a_profiles_parent_is_made_first(here: Path) -> None:
     folder = maker.folder("pruned")
     assert models.read_model(folder).lineage.parents == (models.read_model(maker.folder("base")).sha256,)
     assert maker.existing("pruned") == folder
+
+
+# ---------------------------------------------------------------- the figure
+
+
+def pruned_record(name: str, parameters: int, size: int, strategy: str | None = None, zeros: float | None = None) -> Record:
+    made = made_from(name, *(["base"] if strategy else []), recipe="prune" if strategy else "train")
+    assert made.model is not None
+    lineage = made.model.lineage.model_copy(update={"options": {"strategy": strategy} if strategy else {}})
+    more = {"lineage": lineage, "metrics": {} if zeros is None else {"zeros": zeros}}
+    model = made.model.model_copy(update=more)
+    return made.model_copy(update={"model": model, "parameters": parameters, "size_bytes": size})
+
+
+def test_the_figure_shows_both_strategies_from_the_parent_on(tmp_path: Path) -> None:
+    import vl_convert
+
+    records = {
+        "0.json": pruned_record("base", 1000, 4000),
+        "1.json": pruned_record("once", 250, 1000, "one-shot"),
+        "2.json": pruned_record("steps", 250, 800, "iterative"),
+        "3.json": pruned_record("zeros", 1000, 4000, "iterative", zeros=0.8),
+    }
+    rows = [Row(n, False, flatten(path, each), None, None, None, None, None) for n, (path, each) in enumerate(records.items())]
+    found = pruning.values(rows)
+    label = f"{rows[0].entry.format} {rows[0].entry.precision}"
+    assert [(each["series"], each["gone"], each["compression"]) for each in found] == [
+        (f"one-shot, {label}", 0.0, 1.0),
+        (f"one-shot, {label}", 0.75, 4.0),
+        (f"iterative, {label}", 0.0, 1.0),
+        (f"iterative, {label}", 0.75, 5.0),
+        (f"iterative, {label}", 0.8, 1.0),
+    ]
+    table = Table({"dataset": "digits"}, replace(rows[0].entry, mode="quick"), tuple(rows), ())
+    [spec] = [each.spec for each in figures.figures([table], {}) if each.name.endswith("pruning")]
+    svg = vl_convert.vegalite_to_svg(spec, allowed_base_urls=[])
+    assert all(word in svg for word in ("times smaller than the parent", "p50 latency, ms", "size, MiB", "iterative"))
+    assert pruning.values(rows[1:]) == []
