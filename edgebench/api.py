@@ -20,7 +20,7 @@ from edgebench.data import open_dataset, open_images
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.models.source import SourceOptions, open_source
-from edgebench.recipes import Job, input_plan, make_model
+from edgebench.recipes import Job, input_plan, make_model, role_of
 from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_pair
 from edgebench.run.options import WORK, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.outcome import ExportResult, RunResult
@@ -75,6 +75,7 @@ def train(
     dataset: str = "digits",
     recipe: str = "train",
     teacher: Path | None = None,
+    parent: Path | None = None,
     options: Mapping[str, Any] | None = None,
     work: Path = WORK,
     progress: Progress = no_progress,
@@ -83,19 +84,21 @@ def train(
 
     `SourceOptions` instead of a name say how the model is called, what it takes, and
     whether exported programs of others (a teacher) are trusted; `options` are the recipe's.
+    `teacher`, `parent`: model folders, for the recipes that want one.
     """
     given = _source(architecture)
     data = open_images(read_dataset(dataset))
     job = Job(
         name=given.name or given.text.replace(":", "-"),
         architecture=given.text,
-        role=given.role or ("student" if teacher else "baseline"),
+        role=given.role or role_of(recipe),
         dataset=data,
-        input=input_plan(data, given.size, given.channels),
+        input=input_plan(data, given.size, given.channels, parent),
         options=dict(options or {}),
         teacher=teacher,
         progress=progress,
         trust=given.trust,
+        parent=parent,
     )
     return make_model(recipe, job, Path(work) / "models")
 

@@ -46,10 +46,11 @@ def _profile(name_or_path: str, check: Check) -> Profile:
         check(Path(name_or_path), factories, ())
     known = [model.name for model in profile.models]
     for model in profile.models:
-        if model.teacher is not None and model.teacher not in known:
-            raise ProfileError(f"{name_or_path}: {UnknownName('teacher', model.teacher, known)}")
-        if model.name in _ancestors(profile, model.name):
-            raise ProfileError(f"{name_or_path}: model {model.name!r} is its own teacher; name another model")
+        for kind, other in model.others.items():
+            if other not in known:
+                raise ProfileError(f"{name_or_path}: {UnknownName(kind, other, known)}")
+            if model.name in _ancestors(profile, model.name):
+                raise ProfileError(f"{name_or_path}: model {model.name!r} is its own {kind}; name another model")
         if (model.recipe is None) == (model.checkpoint is None):
             raise ProfileError(f"{name_or_path}: model {model.name!r} wants either a recipe or a checkpoint")
         if model.checkpoint is None and model.head is not None:
@@ -68,13 +69,12 @@ def read_values(kind: type[T], content: Mapping[str, Any], what: str) -> T:
 
 
 def _ancestors(profile: Profile, name: str) -> set[str]:
-    """Return the teachers of a model, their teachers, and so on."""
-    teachers = {model.name: model.teacher for model in profile.models}
-    found: set[str] = set()
-    teacher = teachers[name]
-    while teacher is not None and teacher not in found:
-        found.add(teacher)
-        teacher = teachers.get(teacher)
+    """Return the teachers and parents of a model, theirs, and so on."""
+    others = {model.name: set(model.others.values()) for model in profile.models}
+    found, waiting = set[str](), others[name]
+    while waiting:
+        found |= waiting
+        waiting = set[str]().union(*(others.get(each, ()) for each in waiting)) - found
     return found
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from pydantic import Field
 
 from edgebench.errors import ExportError
-from edgebench.exporters._shared import calibration, ends
+from edgebench.exporters._shared import calibration, ends, learned
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached
@@ -188,7 +188,10 @@ def _ranges(tool: Any, content: bytes, request: ExportRequest[Limits]) -> dict[s
         return {name: runner.get_tensor(index) for index, name in names.items()}
 
     found = calibration.choose(
-        request.calibration_method, request.percentile, lambda: map(run, range(calibration.count(samples)))
+        request.calibration_method,
+        request.percentile,
+        lambda: map(run, range(calibration.count(samples))),
+        learned.points(request),
     )
     for name, limits in found.items():
         for key, limit in zip(("min", "max"), limits, strict=True):

@@ -162,6 +162,28 @@ def tiny_tflite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         }
 
 
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the plain network on digits once, for all workers; returns its model folder."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if WORKER else own) / "trained"
+    folder.mkdir(exist_ok=True)
+    options = {"epochs": 3, "learning_rate": 0.005, "augment": "none", "threads": 1}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return verbs.train("cnn", name="base", size=16, channels=1, options=options, work=folder)
+
+
+@pytest.fixture(scope="session")
+def half(trained: Path) -> Path:
+    """Prune half of its channels, once for all workers."""
+    folder = trained.parents[1]
+    options = {"epochs": 2, "control_epochs": 1, "learning_rate": 0.002, "augment": "none", "threads": 1}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return verbs.train("cnn", recipe="prune", parent=trained, name="half", options=options, work=folder)
+
+
 SmallDisk = Callable[[str], Path]
 
 

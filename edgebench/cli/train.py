@@ -13,8 +13,9 @@ from edgebench.cli import console, options
 def command(
     architecture: Annotated[str, typer.Argument(help="A torchvision classifier's name, or package.module:factory.")],
     dataset: Annotated[str, typer.Option(help="digits, medmnist:NAME, or image-folder:PATH; options as ,key=value.")] = "digits",
-    recipe: Annotated[str, typer.Option(help="train or distill.")] = "train",
+    recipe: Annotated[str, typer.Option(help="train, distill, prune or qat.")] = "train",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher, for distill.")] = None,
+    parent: Annotated[Path | None, typer.Option(help="Model folder to prune or to train for INT8, for prune and qat.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
     size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
     channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
@@ -23,7 +24,7 @@ def command(
     work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Train or distil a model; writes a model folder with its lineage."""
+    """Train, distil or prune a model, or train it for INT8; writes a model folder with its lineage."""
     from edgebench import api, models
     from edgebench.models.source import SourceOptions
 
@@ -33,6 +34,7 @@ def command(
             dataset=dataset,
             recipe=recipe,
             teacher=teacher,
+            parent=parent,
             options=options.assigned(option, "epochs=30"),
             work=work,
             progress=progress,

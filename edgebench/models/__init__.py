@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,8 @@ from edgebench.trust import LIBRARIES, check_written, names_code, remember
 
 FACTORY = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
 PROGRAM = "exported-program"
+RANGES = "ranges.json"
+"""Learned ranges of activations, beside the checkpoint of a network that was trained for INT8."""
 PLAIN = ("cnn", "cnn_large")
 """Networks of our own."""
 CLASSES = 1000
@@ -107,7 +112,29 @@ def read_model(folder: Path) -> Model:
     path = checkpoint_path(folder, model)
     if not path.is_file() or sha256_file(path) != model.sha256:
         raise CheckpointError(f"{path}: missing or changed since it was written; remove {folder} and make the model again")
+    if model.ranges is not None and (not (folder / RANGES).is_file() or sha256_file(folder / RANGES) != model.ranges):
+        raise CheckpointError(f"{folder / RANGES}: missing or changed since it was written; make the model again")
     return model
+
+
+def read_ranges(folder: Path) -> dict[str, tuple[float, float]]:
+    """Read the learned ranges of a model folder, by node of the network's graph."""
+    path = folder / RANGES
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        found = {str(node): (float(low), float(high)) for node, (low, high) in given.items()}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: no ranges of activations ({error}); make the model again") from error
+    wrong = [node for node, (low, high) in found.items() if not (math.isfinite(low) and math.isfinite(high) and low <= high)]
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong[0]} has no range; make the model again")
+    return found
+
+
+def write_ranges(folder: Path, ranges: Mapping[str, tuple[float, float]]) -> str:
+    """Write learned ranges beside a checkpoint; returns the file's hash."""
+    write_json(folder / RANGES, ranges)
+    return sha256_file(folder / RANGES)
 
 
 def write_model(folder: Path, model: Model) -> None:
@@ -124,12 +151,13 @@ def load_model(folder: Path, trust: bool = False) -> Network:
     model = read_model(folder)
     if names_code(model.architecture):
         check_written(folder / "model.json", f"the network {model.architecture}", trust)
-    return load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
+    network = load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
+    return network if model.ranges is None else replace(network, ranges=read_ranges(folder))
 
 
 def load_network(model: Model, weights: Any, where: str) -> Network:
     """Put weights into the network that a model names; counts multiply-accumulates too."""
-    from edgebench.models import checkpoint, outputs
+    from edgebench.models import checkpoint, outputs, shapes
 
     source, output = source_digest(model.architecture) or "", model.lineage.options.get(OUTPUT)
     if model.architecture == PROGRAM:
@@ -142,6 +170,8 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
     else:
         spec = model.preprocessing
         module = build(model.architecture, len(model.classes) or None, spec.channels, spec.height, output=output)
+        if model.pruned is not None:
+            shapes.fit(module, weights, model.pruned.heads, where)
         checkpoint.fill(module, weights, where)
         network = Network(model, module.eval(), None, source)
     return replace(network, macs=count_macs(network))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,15 @@ class Job:
     """The teacher's model folder."""
     progress: Progress
     trust: bool = False
-    """Whether the user vouches for a teacher that can run code."""
+    """Whether the user vouches for a teacher or a parent that can run code."""
+    parent: Path | None = None
+    """The model folder that the model is made of."""
+
+    @property
+    def others(self) -> dict[str, Path]:
+        """Return the folders of the models that go into it, by what they are to it: teacher, parent."""
+        given = {"teacher": self.teacher, "parent": self.parent}
+        return {kind: folder for kind, folder in given.items() if folder is not None}
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ def work_of(recipe: str, job: Job) -> Work | None:
     plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not hasattr(plugin, "work"):
         return None
-    found: Work = plugin.work(check_recipe(recipe, job.name, job.options, _has_teacher(plugin)), job.dataset)
+    found: Work = plugin.work(check_recipe(recipe, job.name, job.options, _parents(plugin)), job.dataset)
     return found
 
 
@@ -67,7 +75,7 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     """Make a model in a folder below `root`, or return the folder where it was made before.
 
     The folder's name carries the hash of everything that went in: recipe,
-    options, data, teacher, and the source of a factory. An interrupted training goes on where it stopped.
+    options, data, teacher or parent, and the source of a factory. An interrupted training goes on where it stopped.
     """
     plugin, options, lineage = _plan(recipe, job)
     folder = model_folder(recipe, job, root)
@@ -88,7 +96,7 @@ def model_folder(recipe: str, job: Job, root: Path) -> Path:
     """Name the folder that `make_model` would return; makes nothing."""
     _, _, lineage = _plan(recipe, job)
     inputs, made_from = job.input.model_dump(exclude_none=True), lineage.model_dump(exclude={"tools"})
-    built = [job.architecture, *([read_model(job.teacher).architecture] if job.teacher else [])]
+    built = [job.architecture, *(read_model(folder).architecture for folder in job.others.values())]
     sources = [digest for digest in map(source_digest, built) if digest]
     key = sha256_json([job.name, job.architecture, job.role, inputs, made_from, *sources])
     return root / f"{job.name}-{key[:12]}"
@@ -96,27 +104,34 @@ def model_folder(recipe: str, job: Job, root: Path) -> Path:
 
 def _plan(recipe: str, job: Job) -> tuple[Any, BaseModel, Lineage]:
     """Find a recipe, check its options, and write down what will go in."""
-    options = check_recipe(recipe, job.name, job.options, job.teacher is not None)
+    options = check_recipe(recipe, job.name, job.options, job.others)
     return plugins.load("edgebench.recipes", recipe, "recipe"), options, _lineage(recipe, options, job)
 
 
-def check_recipe(recipe: str, name: str, options: Mapping[str, Any], taught: bool) -> BaseModel:
-    """Check a recipe's name and options; returns the options with their defaults."""
+def check_recipe(recipe: str, name: str, options: Mapping[str, Any], given: Collection[str]) -> BaseModel:
+    """Check a recipe's name, its options and which other models are `given` to it; returns the options with their defaults."""
     plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not re.fullmatch(NAME, name):
         raise InputError(f"the name {name!r}: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
-    if _has_teacher(plugin) != taught:
-        others = [
-            each for each in plugins.names("edgebench.recipes") if _has_teacher(plugins.load("edgebench.recipes", each, "recipe"))
-        ]
-        goes = f"a teacher goes with the recipe {' or '.join(others)}, not with {recipe}"
-        raise InputError(f"{name}: {goes if taught else f'the recipe {recipe} wants a teacher'}")
+    wanted = _parents(plugin)
+    for kind in (each for each in ("teacher", "parent") if (each in wanted) != (each in given)):
+        loaded = {each: plugins.load("edgebench.recipes", each, "recipe") for each in plugins.names("edgebench.recipes")}
+        others = [each for each, other in loaded.items() if kind in _parents(other)]
+        goes = f"a {kind} goes with the recipe {' or '.join(others)}, not with {recipe}"
+        raise InputError(f"{name}: {goes if kind in given else f'the recipe {recipe} wants a {kind}'}")
     return _options(plugin.Options, recipe, options)
 
 
-def _has_teacher(plugin: Any) -> bool:
-    """Return whether a recipe declares a teacher among its parents."""
-    return "teacher" in getattr(plugin, "PARENTS", ())
+def role_of(recipe: str) -> Role:
+    """Return what a recipe's models are called among others where the user does not say it."""
+    role: Role = getattr(plugins.load("edgebench.recipes", recipe, "recipe"), "ROLE", "baseline")
+    return role
+
+
+def _parents(plugin: Any) -> tuple[str, ...]:
+    """Return which other models a recipe wants: `teacher`, `parent`."""
+    found: tuple[str, ...] = getattr(plugin, "PARENTS", ())
+    return found
 
 
 def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> BaseModel:
@@ -130,7 +145,7 @@ def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
     return Lineage(
         recipe=recipe,
         options={name: value for name, value in options.model_dump().items() if name != "threads" or value is not None},
-        parents=(read_model(job.teacher).sha256,) if job.teacher else (),
+        parents=tuple(read_model(folder).sha256 for folder in job.others.values()),
         dataset=job.dataset.ref,
         splits=job.dataset.hashes(),
         seed=options.model_dump().get("seed", 0),
@@ -160,7 +175,10 @@ def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha25
     )
 
 
-def input_plan(data: Dataset, size: int | None, channels: int | None) -> InputPlan:
-    """Fill in what the user left open from the images themselves; a network wants 16 pixels at least."""
+def input_plan(data: Dataset, size: int | None, channels: int | None, parent: Path | None = None) -> InputPlan:
+    """Fill in what the user left open: as the parent's, else from the images themselves; a network wants 16 pixels at least."""
+    if parent is not None:
+        seen = read_model(parent).preprocessing
+        return InputPlan(size=size or seen.height, channels=channels or seen.channels)
     height, width, depth = data.read("test").images.shape[1:]
     return InputPlan(size=size or max(height, width, 16), channels=channels or depth)

@@ -10,6 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,12 +32,13 @@ from edgebench.errors import InputError
 from edgebench.files import new_folder, sha256_file, storage, write_json
 from edgebench.models.normalization import preprocessing
 from edgebench.recipes import Job, describe
-from edgebench.schema import Lineage, Preprocessing
+from edgebench.schema import Lineage, Network, Preprocessing, Pruned
 
 if TYPE_CHECKING:
-    from edgebench.recipes.train import Options
+    from edgebench.recipes.train import Options, Training
 
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Ranges = dict[str, tuple[float, float]]
 RESUME, BEST = "resume.ckpt", "best.ckpt"
 IMPROVEMENTS = "improvements"
 
@@ -48,6 +50,19 @@ def label_loss(dataset: Dataset, weighting: str) -> Loss:
     def loss(logits: Tensor, images: Tensor, truth: Tensor) -> Tensor:
         found: Tensor = made(logits, truth)
         return found
+
+    return loss
+
+
+def soft_and_hard(dataset: Dataset, teacher: torch.nn.Module, temperature: float, alpha: float, hard: Loss) -> Loss:
+    """Make the loss of distillation: so much of what the teacher says at a temperature, the rest of what the labels do."""
+    soft = learnt(dataset, "soft_loss")
+
+    def loss(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = teacher.to(images.device)(images)
+        missed: Tensor = soft(logits, target, temperature)
+        return alpha * missed + (1 - alpha) * hard(logits, images, labels)
 
     return loss
 
@@ -91,7 +106,7 @@ class Classifier(lightning.LightningModule):
     best: Tensor
     """The best epoch's metric and negated loss, and how many epochs were better than all before."""
 
-    def __init__(self, network: torch.nn.Module, loss: Loss, dataset: Dataset, options: Options) -> None:
+    def __init__(self, network: torch.nn.Module, loss: Loss, dataset: Dataset, options: Training) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
@@ -159,28 +174,117 @@ def augmented(images: Tensor, kind: str) -> Tensor:
 def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None) -> None:
     """Train and write `folder`: model.json, checkpoint.pt, history.json."""
     spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
-    training = folder.parent / f".training-{folder.name}"
+    training = training_folder(folder)
+    with quietly(options, training):
+        network = models.build(job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained)
+        found = learn(job, options, network, loss, spec, training)
+    write(job, network, spec, lineage, folder, found)
+
+
+def training_folder(folder: Path) -> Path:
+    """Name the folder in which a model is trained; its files go on where an interrupted training stopped."""
+    return folder.parent / f".training-{folder.name}"
+
+
+@contextmanager
+def quietly(options: Training, training: Path) -> Iterator[None]:
+    """Train without the libraries' advice, with the threads and the seed of the options."""
     with warnings.catch_warnings(), storage(training, own=False), threads(options.threads):
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         lightning.seed_everything(options.seed, verbose=False)
-        network = models.build(job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained)
-        _train(Classifier(network, loss, job.dataset, options), job, spec, training)
+        yield
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a training came to at its best epoch."""
+
+    metrics: dict[str, float]
+    history: list[dict[str, float]]
+
+
+def learn(job: Job, options: Training, network: torch.nn.Module, loss: Loss, spec: Preprocessing, training: Path) -> Found:
+    """Train a network, and leave it with the weights of its best epoch."""
+    _train(Classifier(network, loss, job.dataset, options), job, spec, training)
     best = torch.load(training / BEST, weights_only=True)
     state = best["state_dict"]
-    weights = {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
-    network.load_state_dict(weights)
-    judged = learnt(job.dataset, "VALIDATION")
+    network.cpu().load_state_dict(
+        {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
+    )
+    metrics = {metric_name(job): round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
+    return Found(metrics, _history(training))
+
+
+def metric_name(job: Job) -> str:
+    """Name the validation metric among a model's: `val_accuracy`."""
+    return f"val_{learnt(job.dataset, 'VALIDATION')}"
+
+
+def judge(job: Job, network: torch.nn.Module, spec: Preprocessing) -> float:
+    """Compute the validation metric of a network as it is."""
+    metric: torchmetrics.Metric = learnt(job.dataset, "validation")(len(job.dataset.classes))
+    network.eval()
+    with torch.no_grad():
+        for images, labels in DataLoader(Samples(job.dataset.read("val"), spec), 256, collate_fn=as_is):
+            metric.update(network(images), labels)
+    return round(float(metric.compute()), 6)
+
+
+def gradients(job: Job, loss: Loss, spec: Preprocessing, size: int, batches: int) -> Callable[[torch.nn.Module], None]:
+    """Return what fills a network's gradients from the first batches of the training split, in evaluation mode."""
+    samples = Samples(job.dataset.read("train"), spec)
+
+    def backward(network: torch.nn.Module) -> None:
+        network.eval().zero_grad(set_to_none=True)
+        for start in range(0, min(len(samples), size * batches), size):
+            images, labels = samples.__getitems__(range(start, min(start + size, len(samples))))
+            torch.autograd.backward(loss(network(images), images, labels))
+
+    return backward
+
+
+def parent_of(job: Job) -> Network:
+    """Load the parent that a model is to be made of; `InputError` where it has another architecture, input or classes."""
+    assert job.parent is not None
+    network, wanted = models.load_model(job.parent, job.trust), job.input
+    model = network.model
+    if model.architecture == models.PROGRAM:
+        raise InputError(f"{job.parent}: holds an exported program, which is not trained further; give a network's own weights")
+    if model.architecture != job.architecture:
+        raise InputError(f"{job.name}: its parent is a {model.architecture}; give that architecture, not {job.architecture}")
+    seen = model.preprocessing
+    if (seen.height, seen.width, seen.channels) != (wanted.size, wanted.size, wanted.channels):
+        raise InputError(
+            f"{job.name}: its parent sees {seen.height} × {seen.width} × {seen.channels}, "
+            f"and {wanted.size} × {wanted.size} × {wanted.channels} is wanted; leave size and channels as the parent has them"
+        )
+    if model.classes != job.dataset.classes:
+        raise InputError(f"{job.name}: its parent knows other classes than {job.dataset.ref}; use the parent's data set")
+    return network
+
+
+def write(
+    job: Job,
+    network: torch.nn.Module,
+    spec: Preprocessing,
+    lineage: Lineage,
+    folder: Path,
+    found: Found,
+    pruned: Pruned | None = None,
+    ranges: Ranges | None = None,
+) -> None:
+    """Write a model folder, and remove what an interrupted training would have needed."""
     with new_folder(folder, "model.json") as staging:
         buffer = io.BytesIO()
-        torch.save(weights, buffer)
+        torch.save({key: value.cpu() for key, value in network.state_dict().items()}, buffer)
         (staging / "checkpoint.pt").write_bytes(buffer.getvalue())
-        metrics = {f"val_{judged}": round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
-        model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), metrics)
-        models.write_model(staging, model)
-        write_json(staging / "history.json", _history(training))
-    shutil.rmtree(training)
+        model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), found.metrics)
+        digest = None if ranges is None else models.write_ranges(staging, ranges)
+        models.write_model(staging, model.model_copy(update={"pruned": pruned, "ranges": digest}))
+        write_json(staging / "history.json", found.history)
+    shutil.rmtree(training_folder(folder))
 
 
 def _history(training: Path) -> list[dict[str, float]]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pydantic import Field
 
@@ -20,12 +19,9 @@ from edgebench.models import load_model
 from edgebench.recipes import Job, Work, train
 from edgebench.schema import Lineage
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
 PARENTS = ("teacher",)
 """Models that a profile or `--teacher` must give it."""
+ROLE = "student"
 
 
 class Options(train.Options):
@@ -43,8 +39,6 @@ def work(options: Options, dataset: Dataset) -> Work:
 
 def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
     """Distil, keep the epoch with the best validation metric, and write the model folder."""
-    import torch
-
     from edgebench.recipes import _classifier
 
     assert job.teacher is not None
@@ -58,12 +52,5 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
     if network.model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its teacher knows other classes than {job.dataset.ref}; distil on the teacher's data set")
     hard = _classifier.label_loss(job.dataset, options.class_weights)
-    soft_loss, teacher = _classifier.learnt(job.dataset, "soft_loss"), network.module
-
-    def loss(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            target = teacher.to(images.device)(images)
-        missed: Tensor = soft_loss(logits, target, options.temperature)
-        return options.alpha * missed + (1 - options.alpha) * hard(logits, images, labels)
-
+    loss = _classifier.soft_and_hard(job.dataset, network.module, options.temperature, options.alpha, hard)
     _classifier.fit(job, options, lineage, folder, loss, seen)

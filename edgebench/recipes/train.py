@@ -13,8 +13,8 @@ from edgebench.recipes import Job, Work
 from edgebench.schema import Frozen, Lineage
 
 
-class Options(Frozen):
-    """What can be set; the defaults suit small medical and digit images."""
+class Training(Frozen):
+    """What can be set of any training; the defaults suit small medical and digit images."""
 
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(64, ge=2)
@@ -24,12 +24,17 @@ class Options(Frozen):
     patience: int | None = Field(None, ge=1, description="epochs without a better validation metric before it stops")
     class_weights: Literal["none", "balanced"] = "none"
     augment: Literal["none", "affine", "flip"] = "affine"
-    pretrained: bool = False
     seed: int = 0
     threads: int | None = Field(None, ge=1, description="null: as torch decides; 1 is faster for small networks on busy cores")
 
 
-def work(options: Options, dataset: Dataset) -> Work:
+class Options(Training):
+    """What can be set."""
+
+    pretrained: bool = False
+
+
+def work(options: Training, dataset: Dataset) -> Work:
     """Count what all epochs take; fewer run where patience ends them."""
     train, val, epochs = len(dataset.read("train")), len(dataset.read("val")), options.epochs
     steps = epochs * math.ceil(train / options.batch_size)

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgebench.errors import MissingExtra
 from edgebench.report import columns
-from edgebench.report.charts import evaluation, tradeoff
+from edgebench.report.charts import evaluation, pruning, tradeoff
 from edgebench.report.charts.vega import PAPER, Spec, widened
 from edgebench.report.tables import Row, Table
 
@@ -54,7 +54,7 @@ def _described(svg: str, description: str) -> str:
 
 
 def figures(tables: Sequence[Table], evidence: Evidence) -> Iterator[Figure]:
-    """Make for each table the trade-offs, the sizes and the ROC curves of its rows, and each row's confusion matrix.
+    """Make for each table the trade-offs, the sizes, what pruning did and the ROC curves, and each row's confusion matrix.
 
     Names are made of letters, digits, `.`, `-` and `_`, and are unique whatever the tables are called.
     """
@@ -81,6 +81,10 @@ def _of_table(table: Table, evidence: Evidence) -> Iterator[tuple[str, Spec]]:
                 yield f"tradeoff {axis} {source}", {**widened(spec, WIDTH), "datasets": {"rows": members}}
     spec = _titled(tradeoff.sizes(judged=table.judged), "Size", where)
     yield "sizes", {**widened(spec, WIDTH), "datasets": {"rows": rows}}
+    pruned = pruning.values(table.rows)
+    if pruned:
+        spec = _titled(pruning.panels(table.headline if table.judged else ""), "Pruning", where)
+        yield "pruning", {**spec, "datasets": {"pruned": pruned}}
     curves = _curves(table, evidence)
     if curves:
         left = f"; {CURVES} rows of {len(table.rows)}, in the table's order" if len(table.rows) > CURVES else ""

@@ -55,7 +55,7 @@ def prepare_profile(
 
 
 class Maker:
-    """Makes a profile's models, each once and its teacher before it."""
+    """Makes a profile's models, each once, and what it is made from before it."""
 
     def __init__(self, profile: Profile, data: Dataset, session: Session) -> None:
         self.profile = profile
@@ -65,14 +65,14 @@ class Maker:
         self._failures: dict[str, ExportError | DataError] = {}
 
     def check(self, plan: ModelPlan) -> None:
-        """Refuse a plan that could never be carried out, and its teacher's."""
+        """Refuse a plan that could never be carried out, and those of its teacher and parent."""
         if plan.checkpoint is not None:
             checkpoint_folder(self._source(plan), self.data, self.session.options.work)
             check_program(Path(plan.checkpoint), self.session.options.trust)
         else:
-            check_recipe(str(plan.recipe), plan.name, plan.options, plan.teacher is not None)
-        if plan.teacher is not None:
-            self.check(self.plan(plan.teacher))
+            check_recipe(str(plan.recipe), plan.name, plan.options, plan.others)
+        for other in plan.others.values():
+            self.check(self.plan(other))
 
     def existing(self, name: str) -> Path | None:
         """Return the folder of a model that was made before; makes nothing."""
@@ -80,24 +80,24 @@ class Maker:
         if plan.checkpoint is not None:
             folder = checkpoint_folder(self._source(plan), self.data, root)
         else:
-            teacher = self.existing(plan.teacher) if plan.teacher else None
-            if plan.teacher and teacher is None:
+            others = {kind: self.existing(other) for kind, other in plan.others.items()}
+            if None in others.values():
                 return None
-            folder = model_folder(str(plan.recipe), self._job(plan, teacher), root)
+            folder = model_folder(str(plan.recipe), self._job(plan, **others), root)
         return folder if (folder / "model.json").exists() else None
 
     def missing(self, names: Iterable[str]) -> dict[str, ModelPlan]:
-        """List the models that have to be made for these, each teacher before its students."""
+        """List the models that have to be made for these, each after those that it is made from."""
         found: dict[str, ModelPlan] = {}
         for plan in (self.plan(name) for name in dict.fromkeys(names)):
             if self.existing(plan.name) is None:
-                found |= {**self.missing([plan.teacher] if plan.teacher else []), plan.name: plan}
+                found |= {**self.missing(plan.others.values()), plan.name: plan}
         return found
 
     def training_seconds(self, plan: ModelPlan, paces: Mapping[str, Pace | None]) -> float:
         """Estimate how long a recipe takes; a teacher that was not tried is taken for as slow as its student."""
         try:
-            own, work = paces.get(plan.name), work_of(str(plan.recipe), self._job(plan, None))
+            own, work = paces.get(plan.name), work_of(str(plan.recipe), self._job(plan))
         except DataError:  # its cells will fail with that reason
             return BEGIN_SECONDS
         teacher = paces.get(plan.teacher) if plan.teacher else None
@@ -127,9 +127,9 @@ class Maker:
         if plan.checkpoint is not None:
             with self.session.forecast.during("import", plan.name):
                 return import_checkpoint(self._source(plan), self.data, root)
-        teacher = self.folder(plan.teacher) if plan.teacher else None
+        job = self._job(plan, **{kind: self.folder(other) for kind, other in plan.others.items()})
         with self.session.forecast.during("train", plan.name):
-            return make_model(str(plan.recipe), self._job(plan, teacher), root)
+            return make_model(str(plan.recipe), job, root)
 
     def _source(self, plan: ModelPlan) -> SourceOptions:
         inputs = self.profile.input
@@ -148,10 +148,10 @@ class Maker:
             trust=self.session.options.trust,
         )
 
-    def _job(self, plan: ModelPlan, teacher: Path | None) -> Job:
+    def _job(self, plan: ModelPlan, teacher: Path | None = None, parent: Path | None = None) -> Job:
         inputs, session = self.profile.input, self.session
         given = (plan.architecture, plan.role, self.data, inputs, plan.options, teacher)
-        return Job(plan.name, *given, session.progress, session.options.trust)
+        return Job(plan.name, *given, session.progress, session.options.trust, parent)
 
 
 def _possible(

@@ -160,6 +160,12 @@ class Lineage(Frozen):
     tools: dict[str, str] = {}
 
 
+class Pruned(Frozen):
+    """That a network's layers have the shapes of its weights, not its architecture's, and what shapes do not say."""
+
+    heads: dict[str, int] = Field({}, description="of each layer of attention, by its path")
+
+
 class Model(Frozen):
     """A trained network: what it is, and the checkpoint that holds its weights."""
 
@@ -172,8 +178,10 @@ class Model(Frozen):
     sha256: str = Field(description="of the checkpoint file, or of the file that was brought")
     parameters: int
     lineage: Lineage
-    metrics: dict[str, float] = Field({}, description="on the validation split, at the chosen epoch")
+    metrics: dict[str, float] = Field({}, description="on the validation split, at the chosen epoch; and what a recipe counted")
     warnings: tuple[Warned, ...] = Field((), description="why to look twice at them; left out where there is nothing")
+    pruned: Pruned | None = Field(None, description="null: the shapes are the architecture's")
+    ranges: str | None = Field(None, description="sha256 of ranges.json, the activations' learned ranges; null: there are none")
 
     @model_validator(mode="before")
     @classmethod
@@ -186,8 +194,9 @@ class Model(Frozen):
         return {**kept, "inputs": [image_input(spec).model_dump(mode="json")]}
 
     @model_serializer(mode="wrap")
-    def _without_no_warnings(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return {name: value for name, value in handler(self).items() if name != "warnings" or value}
+    def _without_what_few_have(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing: keys of before stay."""
+        return {name: value for name, value in handler(self).items() if name not in ("warnings", "pruned", "ranges") or value}
 
     @property
     def image(self) -> Input:

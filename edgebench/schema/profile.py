@@ -32,10 +32,17 @@ class ModelPlan(Frozen):
     role: Role = "baseline"
     recipe: str | None = Field(None, description="null where `checkpoint` names a file")
     teacher: str | None = Field(None, description="name of a model in the same profile")
+    parent: str | None = Field(None, description="likewise, of the model that is pruned or trained for INT8")
     checkpoint: str | None = None
     weights: Literal["ema", "raw"] | None = Field(None, description="which, where a checkpoint holds averaged ones too")
     head: Literal["logits", "softmax", "sigmoid"] | None = Field(None, description="what a checkpoint's network returns")
     options: dict[str, Any] = Field({}, description="the recipe's own options")
+
+    @property
+    def others(self) -> dict[str, str]:
+        """Return the names of the models that it is made from, by what they are to it: teacher, parent."""
+        given = {"teacher": self.teacher, "parent": self.parent}
+        return {kind: name for kind, name in given.items() if name is not None}
 
 
 class InputPlan(Frozen):

@@ -99,7 +99,7 @@ class Entry:
 
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
-        checkpoints), recipe, environment (what of it tables name).
+        checkpoints), recipe, pruned (of pruned models), environment (what of it tables name).
         """
         found: dict[str, Any] = json.loads(self.details)
         return found
@@ -224,8 +224,16 @@ def _details(record: Record) -> dict[str, Any]:
         "failed_stage": record.failed_stage,
         "parents": record.model.lineage.parents if record.model else (),
         "recipe": record.model.lineage.recipe if record.model else None,
+        **_pruned(record),
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
+
+
+def _pruned(record: Record) -> dict[str, Any]:
+    """Say how a model was pruned, where it was: its strategy, and the share of zeros where its shapes stayed."""
+    if record.model is None or "strategy" not in record.model.lineage.options:
+        return {}
+    return {"pruned": {"strategy": record.model.lineage.options["strategy"], "zeros": record.model.metrics.get("zeros")}}
 
 
 def _paired(paired: Paired | None) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from edgebench.errors import ExportError
-from edgebench.exporters._shared import calibration
+from edgebench.exporters._shared import calibration, learned
 from edgebench.schema import Block, ExportRequest
 
 if TYPE_CHECKING:
@@ -63,6 +63,7 @@ def activation_ranges(request: ExportRequest[Limits], prepared: Path, kinds: Seq
             request.calibration_method,
             request.percentile,
             lambda: map(run, range(calibration.count(samples))),
+            learned.points(request),
         )
     finally:
         augmented.unlink()

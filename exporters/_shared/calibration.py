@@ -1,4 +1,4 @@
-"""How INT8 ranges are chosen from what calibration samples make of a network: min-max, percentile, entropy.
+"""How INT8 ranges are chosen from what calibration samples make of a network: min-max, percentile, entropy; or learned.
 
 Samples go through twice where a histogram is wanted: once for the extremes, once
 to be counted between them. So memory does not grow with the samples.
@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from edgebench.exporters._shared.learned import Point, replaced
 
 Array = NDArray[Any]
 Ranges = dict[str, tuple[float, float]]
@@ -31,8 +33,16 @@ def one(samples: Array, index: int, rank: int) -> Array:
     return found[None] if found.ndim < rank else found
 
 
-def choose(method: str, percentile: float | None, runs: Runs) -> Ranges:
-    """Return (low, high) of every tensor: the extremes, or what a histogram between them says."""
+def choose(method: str, percentile: float | None, runs: Runs, learned: Sequence[Point] = ()) -> Ranges:
+    """Return (low, high) of every tensor: the extremes, or what a histogram between them says.
+
+    A tensor that is on the first sample what a network's learned point is there has the range that was learned.
+    """
+    found = _chosen(method, percentile, runs)
+    return {**found, **replaced(next(iter(runs())), learned)} if learned else found
+
+
+def _chosen(method: str, percentile: float | None, runs: Runs) -> Ranges:
     extremes = _extremes(runs())
     if method == "min-max":
         return extremes
