@@ -20,7 +20,7 @@ from edgebench.data import open_images
 from edgebench.errors import CheckpointError, InputError, ProfileError
 from edgebench.models import shapes
 from edgebench.models.source import SourceOptions, open_source
-from edgebench.recipes import Work, _pruning, prune
+from edgebench.recipes import Work, _classifier, _pruning, prune
 from edgebench.report import figures
 from edgebench.report.charts import pruning
 from edgebench.report.tables import Row, Table
@@ -90,6 +90,26 @@ def test_a_pruned_network_is_pruned_again(half: Path, here: Path) -> None:
     again = pruned(half, control=False)
     assert convolutions(again) == [8, 8, 16, 16, 32, 32]
     assert not {"control_val_accuracy", "control_epochs"} & set(models.read_model(again).metrics)
+
+
+def test_an_interrupted_pruning_goes_on_where_it_stopped(
+    trained: Path, half: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(module: nn.Module) -> nn.Module:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_pruning, "from_scratch", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(trained, epochs=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(_classifier.Classifier, "on_train_epoch_start", lambda self: seen.append(self.current_epoch))
+        seen: list[int] = []
+        folder = pruned(trained, epochs=2)
+    assert seen == [0]  # the control's
+    weights = [torch.load(each / "checkpoint.pt", weights_only=True) for each in (half, folder)]
+    assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
+    assert models.read_model(folder).metrics == models.read_model(half).metrics
 
 
 def test_weights_of_other_shapes_are_refused_where_nothing_says_pruned(half: Path) -> None:

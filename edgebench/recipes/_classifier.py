@@ -193,8 +193,13 @@ def quietly(options: Training, training: Path) -> Iterator[None]:
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-        lightning.seed_everything(options.seed, verbose=False)
+        seed(options)
         yield
+
+
+def seed(options: Training) -> None:
+    """Begin anew with chance, so that what comes before, or was done before an interruption, changes nothing."""
+    lightning.seed_everything(options.seed, verbose=False)
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,7 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
             if options.structure == "channels":
                 _check_reload(parent, network)
             due = options.model_copy(update={"epochs": epochs})
+            _classifier.seed(options)
             found = _classifier.learn(job, due, network, loss, spec, training / f"step-{step}")
         pruner.finish()
         control = _control(job, options, parent, pruner, network, training)
@@ -164,6 +165,7 @@ def _control(job: Job, options: Options, parent: Network, pruner: Any, network: 
     epochs = _control_epochs(options, before)
     if not epochs:
         return {}
+    _classifier.seed(options)
     made = _pruning.from_scratch(network)
     pruner.hold(made)
     due = options.model_copy(update={"epochs": epochs, "learning_rate": before.get("learning_rate", options.learning_rate)})

@@ -62,6 +62,7 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
         rounding.release()
         if options.control:
             control = FakeQuantized(copy.deepcopy(parent.module), example, options.symmetric)
+            _classifier.seed(options)
             _classifier.learn(job, options, control, loss, spec, training / "control")
             control.calibrate(_batches(job, options, parent))
             metrics[f"control_{name}"] = _classifier.judge(job, control, spec)
