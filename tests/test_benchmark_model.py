@@ -448,7 +448,8 @@ def test_what_was_printed_of_processes_fills_in_what_one_value_cannot_tell() -> 
         {"count": 200, "mean_us": mean, "std_us": std, "min_us": 1, "max_us": 9, "p95_us": 8} for mean, std in ((2, 3), (4, 4))
     ]
     found = printed(latency, runs)
-    assert (found.mean_ns, found.stdev_ns, found.min_ns, found.max_ns) == (3000, pytest.approx(12.5**0.5 * 1000), 1000, 9000)
+    assert (found.mean_ns, found.min_ns, found.max_ns) == (3000, 1000, 9000)
+    assert found.stdev_ns == pytest.approx(12.5**0.5 * 1000)
     assert (found.p95_ns, found.p99_ns, found.median_ns) == (8000, latency.p99_ns, latency.median_ns)
     assert printed(latency, [{**runs[0], "count": 129}, runs[1]]).p95_ns is None  # too few to bound it
     assert printed(latency, [{"count": 200}, *runs]).mean_ns == latency.mean_ns

@@ -91,7 +91,9 @@ def test_an_exported_file_has_the_accuracy_of_the_pipeline_that_trained_it(tmp_p
         warnings.simplefilter("ignore", DataWarning)
         subjects = [tie_bundle(session, folder, cpu, None) for _, folder, _ in folders]
         found = run_job(session, subjects, [Pass("accuracy", cell=index) for index in range(len(subjects))], lambda _: None)
-        measured = [judge(subject, each.predictions).metrics["accuracy"] for subject, each in zip(subjects, found, strict=True)]
+        measured = [
+            judge(subject, each.predictions)[0].metrics["accuracy"] for subject, each in zip(subjects, found, strict=True)
+        ]
     for (case, _, right), accuracy in zip(folders, measured, strict=True):
         assert not case.refused, case
         assert accuracy == pytest.approx(right, abs=1.0001 / pipeline.tested(case)), case

@@ -136,7 +136,7 @@ def test_messages_do_not_tell_whose_phone_it_is() -> None:
 
 
 def test_what_coremltools_says_of_a_failure_is_told_without_them(capfd: pytest.CaptureFixture[str]) -> None:
-    runtime = rt_coreml.Runtime({"options": {"device": SECRETS[0], "phone": "x"}, "inputs": [], "outputs": []})
+    runtime: Any = rt_coreml.Runtime({"options": {"device": SECRETS[0], "phone": "x"}, "inputs": [], "outputs": []})
     with pytest.raises(ValueError, match=r"^no profile for device …$"), runtime._discreet():
         sys.stderr.write(f"Setting up '{SECRETS[2]}' for model debugging")
         raise RuntimeError(f"no profile for device {SECRETS[0]}")
