@@ -8,13 +8,17 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from edgebench import leftovers
 from edgebench.errors import InputError, StorageError
+
+PROGRESS: ContextVar[Callable[[str, float, float], None]] = ContextVar("PROGRESS", default=lambda *_: None)
+"""Whom to tell how far the files of a data set are read, where that takes long."""
 
 
 def sha256_file(path: Path) -> str:

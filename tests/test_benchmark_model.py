@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from edgebench.agent.benchmark_model import log, program
 from edgebench.agent.runtimes import cut, rt_benchmark_model
 from edgebench.analysis.printed import printed, program_of
 from edgebench.run.runtime import chosen_runtime
+from edgebench.schema import cell
 from edgebench.store import verify
 
 COMPILED = """INFO: [./litert/tools/benchmark_litert_model.h:81]
@@ -467,6 +469,7 @@ def test_a_bundle_is_measured_by_the_program_compared_on_few_samples_and_told_ap
     here: Path, tiny_tflite: dict[str, Path], monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
     monkeypatch.setattr(rt_benchmark_model, "FEW", (3, rt_benchmark_model.FEW[1]))
+    monkeypatch.setitem(cell.MODES, "quick", dataclasses.replace(cell.MODES["quick"], trials=2))
     path = install(here, monkeypatch)
 
     def measured(precision: str, **options: Any) -> Any:

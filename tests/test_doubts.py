@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Cli
+from factory import make_cell
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn.dummy import DummyClassifier
@@ -155,7 +156,7 @@ def test_a_record_says_what_makes_its_accuracy_doubtful(tiny_bundles: Tiny) -> N
     folder, data = tiny_bundles["onnx", "fp32"], open_images(read_dataset("digits"))
     test, bundle = data.read("test"), read_bundle(folder)
     bundle = bundle.model_copy(update={"parity_samples": ()})
-    job: Any = CellJob(None, "", folder, bundle, data, None)  # type: ignore[arg-type]
+    job: Any = CellJob(make_cell(), "", folder, bundle, data, None)  # type: ignore[arg-type]
     for scores, expected in ((np.eye(10)[test.labels], set()), (np.eye(10)[[3] * 360], {"near-chance"})):
         accuracy, warnings = judge(job, Predictions(360, 10, scores.astype("<f4").tobytes()))
         assert kinds(warnings) == expected

@@ -326,6 +326,14 @@ def test_two_devices_of_one_name_are_told_apart() -> None:
     assert [table.device for table in made] == ["d" * 10, "f" * 10, ""]
 
 
+def test_cells_that_were_judged_on_other_samples_under_one_name_are_in_tables_of_their_own() -> None:
+    cells = [make_cell("a"), make_cell("b", evaluation_sha256="f" * 64), make_cell("c", target="pi")]
+    made = make_tables([(Path(f"{number}.json"), make_record(cell=cell)) for number, cell in enumerate(cells)])
+    assert [[row.entry.model for row in table.rows] for table in made] == [["a"], ["b"], ["c"]]
+    named = [f"digits (test samples {each})" for each in ((cells[0].evaluation_sha256 or "")[:10], "f" * 10)]
+    assert [table.title["dataset"] for table in made] == [*named, "digits"]
+
+
 def test_of_several_teachers_a_model_is_compared_with_its_own() -> None:
     def made(name: str, role: str, parents: tuple[str, ...] = ()) -> Record:
         lineage = Lineage(recipe="train", parents=parents)

@@ -18,6 +18,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from edgebench import files
 from edgebench.config import read_dataset
 from edgebench.data import Dataset, _mapped, open_images
 from edgebench.device import deploy
@@ -93,7 +94,7 @@ def test_a_mapped_split_of_an_archive_has_its_pixels_and_its_hash(tmp_path: Path
 
 def test_images_are_unpacked_once_and_again_where_the_file_has_changed(tmp_path: Path, cache: Path) -> None:
     path, told = tmp_path / "own.npz", list[str]()
-    token = _mapped.PROGRESS.set(lambda what, *_: told.append(what))
+    token = files.PROGRESS.set(lambda what, *_: told.append(what))
     np.savez(path, **drawn())
     opened(f"medmnist:{path}").read("test")
     assert set(told) == {f"read {path}: test_images"} and len(told) > 2
@@ -102,7 +103,7 @@ def test_images_are_unpacked_once_and_again_where_the_file_has_changed(tmp_path:
     assert not told
     np.savez(path, **changed(drawn(), lambda images: 255 - images))
     assert np.array_equal(opened(f"medmnist:{path}").read("test").images, 255 - drawn()["test_images"])
-    _mapped.PROGRESS.reset(token)
+    files.PROGRESS.reset(token)
 
 
 def test_damaged_images_are_refused_and_nothing_of_them_is_kept(tmp_path: Path, cache: Path) -> None:
@@ -125,7 +126,7 @@ def test_a_folder_is_decoded_once_and_again_where_an_image_has_changed(tmp_path:
             (root / name / str(label)).mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(root / name / str(label) / f"{index:02}.png")
     order = np.argsort(arrays["test_labels"], kind="stable")
-    token = _mapped.PROGRESS.set(lambda what, *_: told.append(what))
+    token = files.PROGRESS.set(lambda what, *_: told.append(what))
     for count in (30, 0):
         split = opened(f"image-folder:{root},size=9x7").read("test")
         assert np.array_equal(split.images, arrays["test_images"][order])
@@ -134,7 +135,7 @@ def test_a_folder_is_decoded_once_and_again_where_an_image_has_changed(tmp_path:
         told.clear()
     Image.fromarray(255 - arrays["test_images"][0]).save(root / "test" / "0" / "00.png")
     assert np.array_equal(opened(f"image-folder:{root},size=9x7").read("test").images[0], 255 - arrays["test_images"][0])
-    _mapped.PROGRESS.reset(token)
+    files.PROGRESS.reset(token)
 
 
 def test_a_large_subset_is_made_once_and_what_nobody_used_for_a_month_goes(tmp_path: Path, cache: Path) -> None:

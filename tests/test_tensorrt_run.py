@@ -571,6 +571,7 @@ def test_slow_predictions_are_sent_one_by_one_so_that_the_worker_does_not_count_
     data = {"path": "images", "count": 3, "shape": [1], "dtype": "uint8"}
     slow = SimpleNamespace(
         load=int,
+        offers=(),
         job={"inputs": [{"name": "input", "data": data}], "samples": 3, "batch": 1},
         prepare=lambda query: query[0][0],
         runtime=SimpleNamespace(infer=lambda tensor: tensor, scores=lambda output: output * 4),

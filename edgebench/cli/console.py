@@ -151,7 +151,7 @@ def progress() -> Iterator[Progress]:
 @contextmanager
 def _told_of_data(report: Progress) -> Iterator[None]:
     """Show what data sets do once that takes long, too."""
-    from edgebench.data._mapped import PROGRESS
+    from edgebench.files import PROGRESS
 
     token = PROGRESS.set(report)
     try:

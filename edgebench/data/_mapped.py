@@ -13,7 +13,6 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,8 +22,7 @@ from numpy.typing import NDArray
 
 from edgebench import leftovers
 from edgebench.errors import DataError
-from edgebench.files import sha256_file, sha256_json, storage
-from edgebench.schema import Progress, no_progress
+from edgebench.files import PROGRESS, sha256_file, sha256_json, storage
 
 LARGE = 64 << 20
 """Arrays of more bytes are mapped."""
@@ -33,8 +31,6 @@ PART = 2 << 20
 UNUSED_SECONDS = 30 * 86400.0
 REVISION = 1
 """Of how pixels are made; a file of another is made again."""
-PROGRESS: ContextVar[Progress] = ContextVar("PROGRESS", default=no_progress)
-"""Whom to tell while a file is made."""
 Parts = Iterable[NDArray[np.uint8]]
 
 

@@ -163,12 +163,17 @@ def _parted(weights: Mapping[str, Any] | None) -> tuple[dict[str, Any], dict[str
     for prefix in EMA_PREFIXES if weights else ():
         ema = {key.removeprefix(prefix): value for key, value in (weights or {}).items() if key.startswith(prefix)}
         raw = {key: value for key, value in (weights or {}).items() if not key.startswith(prefix)}
-        ema = {key: value for key, value in ema.items() if value.ndim or COUNTS.search(key)}  # counters of steps, the decay
+        raw, ema = _without_counters(raw), _without_counters(ema)
         for own in (*PREFIXES, *RAW_PREFIXES, ""):
             kept = {key.removeprefix(own): value for key, value in raw.items() if key.startswith(own)}
             if ema and _computing(kept) == _computing(ema):
                 return kept, ema
     return None
+
+
+def _without_counters(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what training kept beside the weights: counters of steps, the averages' decay."""
+    return {key: value for key, value in weights.items() if value.ndim or COUNTS.search(key)}
 
 
 def _computing(weights: Mapping[str, Any]) -> set[str]:

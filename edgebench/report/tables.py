@@ -213,13 +213,25 @@ def _title(entry: Entry, by: Sequence[str]) -> dict[str, str]:
 
 
 def _told_apart(made: list[Table]) -> list[Table]:
-    """Name the device by its hash where another device bears the same name, and nowhere else."""
-    names: dict[str, set[str]] = {}
+    """Name device and test samples by their hashes where others bear the same name, and nowhere else."""
+    devices, samples = _others(made, "device"), _others(made, "evaluation_sha256")
+    told = []
     for table in made:
-        if table.rows:
-            names.setdefault(str(table.title), set()).add(table.first.device)
-    doubled = {name for name, devices in names.items() if len(devices - {""}) > 1}
-    return [replace(table, device=table.first.device[:10]) if str(table.title) in doubled else table for table in made]
+        name, first = str(table.title), table.first
+        if name in samples and first.judged:
+            data = f"{first.dataset} (test samples {first.evaluation_sha256[:10]})"
+            table = replace(table, title={**table.title, "dataset": data})
+        told.append(replace(table, device=first.device[:10]) if name in devices else table)
+    return told
+
+
+def _others(made: list[Table], field: str) -> set[str]:
+    """Return the titles of tables that are of several values of a field."""
+    known: dict[str, set[str]] = {}
+    for table in made:
+        if table.rows and getattr(table.first, field):
+            known.setdefault(str(table.title), set()).add(getattr(table.first, field))
+    return {name for name, values in known.items() if len(values) > 1}
 
 
 def _teachers(beside: Sequence[Entry]) -> dict[str | None, Entry]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 GROUPS = ("dataset", "target", "format", "precision", "model")
 """What a table may be made of."""
-ALWAYS = ("mode", "device", "scenario", "method", "judged")
-"""What may never be mixed in one table, asked for or not."""
+ALWAYS = ("mode", "device", "scenario", "method", "judged", "evaluation_sha256")
+"""What may never be mixed in one table, asked for or not: the samples of a data set may have changed under its name."""
 NO_DATASET = "no data set"
 """What cells without one are chosen by, and what tables call it."""
 FILTERS = {
