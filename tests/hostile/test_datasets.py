@@ -604,9 +604,9 @@ def test_commands_end_with_2_and_one_line(cli: Cli, here: Path) -> None:
 
 
 def results(root: Path, key: str) -> dict[str, Any]:
-    """Read the records below a folder, each by something of its cell."""
+    """Read the records below a folder, the newest of each by something of its cell."""
     found = [json.loads(path.read_text()) for path in (root / "results").rglob("*.json")]
-    return {content["cell"][key]: content for content in found}
+    return {content["cell"][key]: content for content in sorted(found, key=lambda content: str(content["started_at"]))}
 
 
 def test_a_data_set_that_cannot_be_read_stops_its_own_cells_alone(cli: Cli, here: Path, tiny_bundles: Bundles) -> None:
