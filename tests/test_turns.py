@@ -18,6 +18,7 @@ import pytest
 from conftest import Cli
 from test_measure import BRIEF, CELL, HELLO, Bundles, Script, agents, event
 
+from edgebench.agent.turns import shared_cores
 from edgebench.analysis import pairs, stats
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_target
@@ -112,6 +113,20 @@ def test_both_sides_end_with_the_host(here: Path, tiny_bundles: Bundles) -> None
     while agents(here) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert agents(here) == []
+
+
+def test_sides_share_their_cores_and_pairs_have_other_ones(
+    here: Path, tiny_bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = take(tiny_bundles["onnx", "fp32"], "sleeper.yaml", "sleep", TurnSpec(1, 2, 1, 0.01))
+    [one_core], there = {tuple(each.environment["affinity"] or ()) for each in found}, os.sched_getaffinity(0)
+    assert (len(one_core) == 1 and set(one_core) < there) or len(there) == 1
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {2, 3, 5})
+    one, two = {"affinity": None, "threads": 1}, {"affinity": None, "threads": 2}
+    assert [shared_cores([one, one], round) for round in range(4)] == [[2], [3], [5], [2]]
+    assert shared_cores([one, two], 1) == [5, 2]
+    for alone in ({"affinity": [5], "threads": 1}, {"affinity": None, "threads": 3}, {"affinity": None, "threads": None}):
+        assert shared_cores([one, alone], 0) is None
 
 
 def test_what_cannot_be_alive_twice_is_compared_trial_by_trial_and_that_is_said(

@@ -1,11 +1,13 @@
 """Workers that are alive at once, of which one at a time works: they take turns, window by window."""
 
+import os
 import queue
 import subprocess
 import threading
 import time
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
+from . import cores
 from .events import Events
 from .passes import Pass
 
@@ -14,6 +16,22 @@ ENDED = "ended"
 
 class Over(Exception):
     """A side ended that was still needed."""
+
+
+def shared_cores(cells: Sequence[Dict[str, Any]], round: int) -> Optional[List[int]]:
+    """Choose the cores that all sides use; other ones in each round of processes. None: as the system schedules them.
+
+    A process that slept may wake on any core, and the cores of a shared machine differ in who else is there: two sides
+    that compute now on the one and now on the other differ by that. Where the user chose cores, or a side needs all, they stay.
+    """
+    if not hasattr(os, "sched_setaffinity") or any(each["affinity"] is not None or not each["threads"] for each in cells):
+        return None
+    mine = sorted(os.sched_getaffinity(0))
+    if any(each.get("big_cores") for each in cells):
+        mine = cores.big() or mine
+    count = max(each["threads"] for each in cells)
+    first = round * count
+    return None if count >= len(mine) else [mine[(first + index) % len(mine)] for index in range(count)]
 
 
 class Turns(object):
@@ -61,8 +79,10 @@ class Turns(object):
     def _start(self) -> None:
         """Start one side after the other, each once the one before waits: nothing is loaded beside what is timed."""
         cells = list(self._wanted["cells"])
+        chosen = shared_cores([self._job["cells"][cell] for cell in cells], self._wanted["trial"])
+        wanted = self._wanted if chosen is None else dict(self._wanted, affinity=chosen)
         for number, cell in enumerate(reversed(cells) if self._wanted["trial"] % 2 else cells):
-            side = Pass(self._job, dict(self._wanted, cell=cell), self._events, self._ear(number))
+            side = Pass(self._job, dict(wanted, cell=cell), self._events, self._ear(number))
             self._sides.append(side)
             self._workers.append(side.process)
             thread = threading.Thread(target=self._run, args=(number,))

@@ -140,7 +140,7 @@ def _opened(path: Path, real: Path, max_pixels: int) -> Iterator[Any]:
     except Exception as error:  # a damaged file may raise anything at all
         found = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else described(error)
         found = "it is empty" if real.stat().st_size == 0 else found
-        raise DataError(f"{path}: not a readable JPEG or PNG ({found}); replace or remove it") from error
+        raise DataError(f"{path}: not a readable image ({found}); replace or remove it") from error
 
 
 def _turned(image: Any) -> Any:

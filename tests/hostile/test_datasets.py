@@ -144,11 +144,11 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "it is empty"),
     "text": (lambda: b"hello", "none of PNG, JPEG"),
     "page": (lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>", "none of PNG, JPEG"),
-    "truncated-png": (lambda: encoded("PNG", "RGB", (300, 300))[:300], "not a readable JPEG or PNG"),
+    "truncated-png": (lambda: encoded("PNG", "RGB", (300, 300))[:300], "not a readable image"),
     "truncated-jpeg": (lambda: encoded("JPEG")[:-60], "OSError: image file is truncated"),
     "wide": (lambda: png(1_000_000, 1), "a side has 65535 at most"),
     "high": (lambda: png(1, 1_000_000), "a side has 65535 at most"),
-    "nothing-high": (lambda: png(10, 0, pixels=b""), "not a readable JPEG or PNG"),
+    "nothing-high": (lambda: png(10, 0, pixels=b""), "not a readable image"),
     "pixels": (lambda: png(20_000, 20_000, pixels=zlib.compress(bytes(9))), f"more than {MAX_PIXELS} pixels"),
     "more-pixels": (lambda: png(60_000, 60_000, pixels=zlib.compress(bytes(9))), f"more than {MAX_PIXELS} pixels"),
     "webp-pixels": (partial(webp, 16_384, 16_384), "bad.png: "),
@@ -164,7 +164,7 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "tags": (tiff_overlaps, "bad.png: "),
     "tag-sizes": (lambda: tiff(1 << 30, 1 << 30, (273, 4, 1, 0xFFFFFFFF)), f"more than {MAX_PIXELS} pixels"),
     "tiles": (lambda: tiff(64, 64, (259, 3, 1, 5), (322, 4, 1, 1 << 31), (323, 4, 1, 1 << 31), (324, 4, 1, 8)), "bad.png: "),
-    "tag-loop": (lambda: tiff(8, 8)[:-4] + b"\x08\0\0\0", "not a readable JPEG or PNG"),
+    "tag-loop": (lambda: tiff(8, 8)[:-4] + b"\x08\0\0\0", "not a readable image"),
     "delta": (bmp_delta, "a side has 65535 at most"),
     "ppm-comment": (lambda: b"P6 #" + b"c" * 20 * MIB, "its header is longer than that of any photo"),
 }
@@ -596,7 +596,7 @@ def test_commands_end_with_2_and_one_line(cli: Cli, here: Path) -> None:
     photos(here / "photos").write_bytes(BAD["scans"][0]()[:1000])
     code, _, errors = cli("export", "tinynet:net", "--format", "onnx", "--dataset", "image-folder:photos", "--size", 16)
     assert code == 2
-    one_line(errors, "photos/test/dog/bad.png: not a readable JPEG or PNG", "replace or remove it")
+    one_line(errors, "photos/test/dog/bad.png: not a readable image", "replace or remove it")
     npz(here / "own.npz", train_labels=np.array([0, 1, 2, 3, 4, 10**8]))
     code, _, errors = cli("train", "tinynet:net", "--dataset", "medmnist:own.npz")
     assert code == 2
@@ -622,10 +622,10 @@ def test_a_data_set_that_cannot_be_read_stops_its_own_cells_alone(cli: Cli, here
     found = results(here, "model")
     assert found["tiny"]["status"] == "done"
     assert (found["ours"]["status"], found["ours"]["failed_stage"]) == ("failed", "data")
-    assert "bad.png: not a readable JPEG or PNG" in found["ours"]["failure"]["reason"]
+    assert "bad.png: not a readable image" in found["ours"]["failure"]["reason"]
     code, _, errors = cli("run", ours, "--target", "sleeper.yaml")
     assert code == 2
-    one_line(errors, "photos/test/dog/bad.png: not a readable JPEG or PNG")
+    one_line(errors, "photos/test/dog/bad.png: not a readable image")
 
 
 PROFILE = """
@@ -656,7 +656,7 @@ def test_a_split_that_cannot_be_read_stops_those_cells_that_need_it(cli: Cli, he
     (here / "mine.yaml").write_text(PROFILE.format("int8"))
     code, _, errors = cli("run", "mine.yaml")
     assert code == 2
-    assert "photos/train/cat/bad.jpg: not a readable JPEG or PNG" in errors.splitlines()[-1]
+    assert "photos/train/cat/bad.jpg: not a readable image" in errors.splitlines()[-1]
 
 
 # ---------------------------------------------------------------- files changed at random
