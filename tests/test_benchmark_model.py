@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tflitefiles import Writer
 from edgebench.agent.benchmark_model import log, program
 from edgebench.agent.runtimes import cut, rt_benchmark_model
 from edgebench.analysis.printed import printed, program_of
+from edgebench.device import deploy
 from edgebench.run.runtime import chosen_runtime
 from edgebench.schema import cell
 from edgebench.store import verify
@@ -463,6 +465,17 @@ def test_what_was_printed_of_processes_fills_in_what_one_value_cannot_tell() -> 
     assert program_of([]) is None
     with pytest.raises(ValueError, match="one trial has another processor than the first: CPU, not GPU"):
         program_of([first, {**first, "computed_on": "CPU"}])
+
+
+def test_what_setup_says_of_a_program_that_is_not_there_names_it_and_no_module(tmp_path: Path) -> None:
+    agent = tmp_path / "agent.pyz"
+    agent.write_bytes(deploy.pack_agent())
+    words = [sys.executable, str(agent), "setup", "--import", "benchmark_model"]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+    assert "no program benchmark_model" in said
+    assert "module" not in said
 
 
 def test_a_bundle_is_measured_by_the_program_compared_on_few_samples_and_told_apart(

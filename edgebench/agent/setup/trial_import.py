@@ -94,7 +94,9 @@ def main(name: str) -> int:
 
 
 def _reason(modules: List[str]) -> Optional[str]:
-    """Import the first module that is there; say why none works, or None."""
+    """Import the first module that is there; say why none works, or None: a program needs none."""
+    if not modules:
+        return None
     missing = []
     for name in modules:
         top = name.split(".")[0]
