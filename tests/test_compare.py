@@ -71,7 +71,7 @@ def test_a_bundle_is_faster_than_a_slower_one(
     monkeypatch.setenv("EDGEBENCH_FAULT", "quantized is slower")
     monkeypatch.setenv("EDGEBENCH_SLEEP", "0.003")
     fast, slow = tiny_bundles["onnx", "fp32"], tiny_bundles["onnx", "int8"]
-    arguments = ("--mode", "quick", "--threads", "1", "--target", "sleeper.yaml")
+    arguments = ("--mode", "quick", "--threads", "1", "--pairs", "6", "--target", "sleeper.yaml")
     code, out, err = cli("compare", fast, slow, *arguments, "--json", "--fail-if-slower", "5%")
     found = json.loads(out)
     assert code == 1

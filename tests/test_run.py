@@ -336,7 +336,7 @@ DIGITS = ("--dataset", "digits", "--size", "16", "--channels", "1")
         (("export", "nowhere.pt", "--architecture", "resnet18", "--format", "onnx", *DIGITS), "no such checkpoint"),
         (("export", "tinynet:net", "--format", "torch", *DIGITS, "--out", "a-file"), "a file stands where a folder"),
         (("export", "tinynet:net", "--format", "torch", "--dataset", "image-folder:empty"), "0 class folders"),
-        (("export", "tinynet:net", "--format", "torch", "--dataset", "image-folder:photos,size=8"), "not a readable JPEG"),
+        (("export", "tinynet:net", "--format", "torch", "--dataset", "image-folder:photos,size=8"), "not a readable image"),
         (("export", "tinynet:net", "--format", "torch", "--dataset", "medmnist:short.npz"), "not a complete .npz"),
         (("export", "tinynet:net", "--format", "torch", "--dataset", "medmnist:volumes.npz"), "holds volumes"),
         (("train", "tinynet:net", "--dataset", "medmnist:volumes.npz"), "holds volumes"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from sshd import Sshd
 
 from edgebench.bundle.import_file import FileOptions
 from edgebench.errors import InputError
-from edgebench.schema import Record, cell
+from edgebench.schema import Record
 
 Devices = Callable[..., Sshd]
 Bundles = dict[tuple[str, str], Path]
@@ -155,13 +154,10 @@ def test_a_device_that_is_another_is_refused_before_it_is_measured(here: Path, s
     assert not (device.home / ".edgebench" / "sets").exists()
 
 
-def test_bundles_are_compared_and_knobs_shown_over_ssh(
-    here: Path, sshd: Devices, tiny_bundles: Bundles, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(cell.MODES, "quick", dataclasses.replace(cell.MODES["quick"], trials=2))
+def test_bundles_are_compared_and_knobs_shown_over_ssh(here: Path, sshd: Devices, tiny_bundles: Bundles, cli: Cli) -> None:
     device = sshd(environment={"EDGEBENCH_FAULT": "quantized is slower"})
     one, other = tiny_bundles["onnx", "fp32"], tiny_bundles["onnx", "int8"]
-    found = verbs.compare(one, other, target=board(device), mode="quick", scenario=BRIEF)
+    found = verbs.compare(one, other, target=board(device), mode="quick", scenario=BRIEF, pairs=6)
     assert found.pairs[0].latency.word == "slower"
     code, out, errors = cli("tune", "show", "--target", "board.yaml", "--json")
     assert code == 0, errors
