@@ -16,8 +16,9 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from edgebench.analysis.chance import commonest, near_chance, proportion
+from edgebench.analysis.chance import commonest, near_chance
 from edgebench.analysis.order import better_order
+from edgebench.analysis.stats import share_interval
 from edgebench.bundle.doubts import of_file, of_scores
 from edgebench.bundle.manifest import read_bundle
 from edgebench.config import read_dataset
@@ -52,7 +53,8 @@ def test_the_commonest_class_has_the_accuracy_of_a_dummy_classifier() -> None:
 @pytest.mark.parametrize(("hits", "count"), [(0, 10), (5, 10), (103, 1000), (1000, 1000)])
 def test_the_interval_of_a_share_is_scipys(hits: int, count: int) -> None:
     right = binomtest(hits, count).proportion_ci(method="wilson")
-    assert proportion(hits, count) == pytest.approx((right.low, right.high), abs=1e-6)
+    found = share_interval(hits / count, count)
+    assert (found.low, found.high) == pytest.approx((right.low, right.high), abs=1e-6)
 
 
 def test_an_accuracy_is_near_chance_by_its_interval_and_not_by_a_bare_number() -> None:

@@ -164,25 +164,26 @@ def agents(folder: Path) -> list[int]:
     return found
 
 
-def test_the_agent_ends_with_the_host(here: Path, tiny_bundles: Bundles) -> None:
-    """A host that is killed leaves no agent behind, neither the supervisor nor its worker."""
-    code = (
-        "import sys, pathlib; sys.path.insert(0, sys.argv[2]); import test_measure;"
-        "test_measure.run(pathlib.Path(sys.argv[1]), 'sleeper.yaml', 'sleep')"
-    )
-    environment = {**os.environ, "EDGEBENCH_SLEEP": "0.05"}
-    command = [sys.executable, "-c", code, str(tiny_bundles["onnx", "fp32"]), str(Path(__file__).parent)]
-    host = subprocess.Popen(command, env=environment)
+def end_with_the_host(here: Path, code: str, bundle: Path, count: int) -> None:
+    """Kill a host once so many processes of its agent are there: all of them end."""
+    command = [sys.executable, "-c", f"import sys, pathlib; sys.path.insert(0, sys.argv[2]); {code}"]
+    host = subprocess.Popen([*command, str(bundle), str(Path(__file__).parent)], env={**os.environ, "EDGEBENCH_SLEEP": "0.05"})
     deadline = time.monotonic() + 60
-    while len(agents(here)) < 2 and time.monotonic() < deadline:
+    while len(agents(here)) < count and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert len(agents(here)) >= 2
+    assert len(agents(here)) >= count
     host.kill()
     host.wait()
     deadline = time.monotonic() + 10
     while agents(here) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert agents(here) == []
+
+
+def test_the_agent_ends_with_the_host(here: Path, tiny_bundles: Bundles) -> None:
+    """A host that is killed leaves no agent behind, neither the supervisor nor its worker."""
+    code = "import test_measure; test_measure.run(pathlib.Path(sys.argv[1]), 'sleeper.yaml', 'sleep')"
+    end_with_the_host(here, code, tiny_bundles["onnx", "fp32"], 2)
 
 
 def test_a_meter_s_program_ends_with_the_agent(here: Path, tiny_bundles: Bundles, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
-import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Cli
-from test_measure import BRIEF, CELL, HELLO, Bundles, Script, agents, event
+from test_measure import BRIEF, CELL, HELLO, Bundles, Script, agents, end_with_the_host, event
 
 from edgebench.agent.turns import shared_cores
 from edgebench.analysis import pairs, stats
@@ -98,21 +95,9 @@ def test_a_side_that_dies_ends_the_other_and_says_which(
 
 def test_both_sides_end_with_the_host(here: Path, tiny_bundles: Bundles) -> None:
     code = (
-        "import sys, pathlib; sys.path.insert(0, sys.argv[2]); import test_turns;"
-        "test_turns.take(pathlib.Path(sys.argv[1]), 'sleeper.yaml', 'sleep', test_turns.TurnSpec(1, 4000, 60))"
+        "import test_turns;test_turns.take(pathlib.Path(sys.argv[1]), 'sleeper.yaml', 'sleep', test_turns.TurnSpec(1, 4000, 60))"
     )
-    command = [sys.executable, "-c", code, str(tiny_bundles["onnx", "fp32"]), str(Path(__file__).parent)]
-    host = subprocess.Popen(command, env={**os.environ, "EDGEBENCH_SLEEP": "0.05"})
-    deadline = time.monotonic() + 60
-    while len(agents(here)) < 3 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert len(agents(here)) >= 3
-    host.kill()
-    host.wait()
-    deadline = time.monotonic() + 10
-    while agents(here) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert agents(here) == []
+    end_with_the_host(here, code, tiny_bundles["onnx", "fp32"], 3)
 
 
 def test_sides_share_their_cores_and_pairs_have_other_ones(

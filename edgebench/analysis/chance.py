@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import tasks
+from edgebench.analysis.stats import share_interval
 from edgebench.schema import Warned
 
 Z = 1.959964
@@ -26,9 +27,9 @@ def near_chance(task: str, labels: NDArray[Any], metrics: Mapping[str, float], c
     share, accuracy, area = commonest(task, labels), metrics.get("accuracy"), metrics.get("auroc")
     told = []
     if share is not None and accuracy is not None and tasks.part(task, "hits") is not None:
-        low, high = proportion(round(accuracy * len(labels)), len(labels))
-        if low <= share:
-            between = f"95 % interval {100 * low:.1f}…{100 * high:.1f} %"
+        found = share_interval(accuracy, len(labels))
+        if found.low is not None and found.high is not None and found.low <= share:
+            between = f"95 % interval {100 * found.low:.1f}…{100 * found.high:.1f} %"
             told.append(
                 f"accuracy {100 * accuracy:.1f} % of {len(labels)} samples ({between}) is no better than always naming "
                 f"the commonest class, {100 * share:.1f} %"
@@ -43,14 +44,6 @@ def near_chance(task: str, labels: NDArray[Any], metrics: Mapping[str, float], c
         if told
         else []
     )
-
-
-def proportion(hits: int, count: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share (E. B. Wilson 1927)."""
-    share, z2 = hits / count, Z * Z
-    centre = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = Z / (1 + z2 / count) * np.sqrt(share * (1 - share) / count + z2 / (4 * count * count))
-    return float(centre - half), float(centre + half)
 
 
 def area_deviation(truth: NDArray[Any]) -> float:
