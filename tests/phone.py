@@ -27,7 +27,7 @@ PORT = 15565
 """Of the first phone; adb looks by itself for what listens on 5555 to 5585."""
 SERVER_PORT = 15137
 SHELL = 2000
-START_SECONDS = 30.0
+START_SECONDS = 90.0
 LINKED = {"x86_64": ("x86_64-linux-gnu", "ld-linux-x86-64.so.2"), "aarch64": ("aarch64-linux-gnu", "ld-linux-aarch64.so.1")}
 PROPERTIES = {
     "ro.product.manufacturer": "Example",
@@ -283,8 +283,12 @@ def switched_on(
         phone.ending.close()
         raise RuntimeError(f"no mounts for the phone: {reason}")
     phone.ending.callback(holder.communicate)
-    phone.start()
-    phone.attach()
+    try:
+        phone.start()
+        phone.attach()
+    except BaseException:
+        phone.close()
+        raise
     return phone
 
 
