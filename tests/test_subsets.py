@@ -13,6 +13,7 @@ from conftest import Cli
 from scipy.stats import binomtest
 from sklearn.model_selection import train_test_split
 
+from edgebench import files
 from edgebench.config import read_dataset, read_profile
 from edgebench.data import open_images
 from edgebench.data._dealing import subset
@@ -84,6 +85,14 @@ def test_a_record_says_which_samples_were_judged(tmp_path: Path, tiny_bundles: B
     assert accuracy["host_agreement"] is not None
     paths = sorted((results / "records").rglob("*.json"))
     assert len(paths) == 2 and all(not check(path).wrong for path in paths)
+    edited = next(path for path in paths if json.loads(path.read_text())["accuracy"]["interval"])
+    kept = edited.read_text()
+    content = json.loads(kept)
+    del content["sha256"]
+    content["accuracy"]["interval"]["low"] += 0.01
+    edited.write_text(json.dumps(files.seal(content)))
+    assert [wrong.split(":")[0] for wrong in check(edited).wrong] == ["accuracy_interval.low"]
+    edited.write_text(kept)
     code, out, _ = cli("leaderboard", results, "--json")
     assert code == 0
     assert {table["group"]["dataset"] for table in json.loads(out)} == {"digits", "digits (60 samples, seed 0)"}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebench.analysis import energy, metrics, summary
+from edgebench.analysis import energy, metrics, stats, summary
 from edgebench.analysis.chance import commonest
 from edgebench.analysis.metrics import scores_of
 from edgebench.analysis.verdict import with_outputs
@@ -104,6 +104,9 @@ def _pairs(
         found["accuracy"] = {name: round(value, 6) for name, value in judged_again.items() if name not in since}
         if record.accuracy is not None and record.accuracy.commonest is not None:
             stored["commonest"], found["commonest"] = record.accuracy.commonest, commonest(record.model.task, labels)
+        if record.accuracy is not None and record.accuracy.interval is not None:
+            again = stats.share_interval(judged_again["accuracy"], len(labels))
+            stored["accuracy_interval"], found["accuracy_interval"] = record.accuracy.interval, again
     if record.accuracy is not None and ("accuracy" in found or cell.dataset is None):  # without a data set there can be none
         stored["accuracy"] = record.accuracy.metrics
     flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]
