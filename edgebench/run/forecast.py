@@ -45,6 +45,28 @@ def about(seconds: float) -> str:
     return f"about {math.ceil(seconds / 360) / 10:g} h"
 
 
+def with_time_left(progress: Progress) -> Progress:
+    """Let what watches work see how long it still takes, in brackets behind what is done, once enough of it was watched."""
+    begun: list[tuple[float, float]] = []
+
+    def shown(what: str, done: float, total: float, lane: str = "") -> None:
+        now = time.monotonic()
+        if not begun or done < begun[0][1]:  # another piece of work
+            begun[:] = [(now, done)]
+        since, first = begun[0]
+        if total and done - first >= HEARD * total:
+            what = _in_brackets(what, (now - since) / (done - first) * (total - done))
+        progress(what, done, total, lane)
+
+    return shown
+
+
+def _in_brackets(what: str, seconds: float) -> str:
+    head, _, rest = what.partition(" (")
+    changing = f"{rest.removesuffix(')')}; " if rest else ""
+    return f"{head} ({changing}{about(seconds)} left)"
+
+
 @dataclass
 class Step:
     """One thing to do: how long it should take, when it began, and how much of it was done when it was heard of."""
@@ -168,6 +190,4 @@ class Forecast:
     def _with_time_left(self, what: str) -> str:
         if not self._steps:
             return what
-        head, _, rest = what.partition(" (")
-        changing = f"{rest.removesuffix(')')}; " if rest else ""
-        return f"{head} ({changing}{about(self.left())} left)"
+        return _in_brackets(what, self.left())
