@@ -45,17 +45,18 @@ def about(seconds: float) -> str:
     return f"about {math.ceil(seconds / 360) / 10:g} h"
 
 
-def with_time_left(progress: Progress) -> Progress:
+def with_time_left(progress: Progress, clock: Callable[[], float] = time.monotonic) -> Progress:
     """Let what watches work see how long it still takes, in brackets behind what is done, once enough of it was watched."""
-    begun: list[tuple[float, float]] = []
+    first, latest = (0.0, 0.0), math.inf
 
     def shown(what: str, done: float, total: float, lane: str = "") -> None:
-        now = time.monotonic()
-        if not begun or done < begun[0][1]:  # another piece of work
-            begun[:] = [(now, done)]
-        since, first = begun[0]
-        if total and done - first >= HEARD * total:
-            what = _in_brackets(what, (now - since) / (done - first) * (total - done))
+        nonlocal first, latest
+        if done < latest:  # another piece of work
+            first = clock(), done
+        latest = done
+        begun, before = first
+        if total and done - before >= HEARD * total:
+            what = _in_brackets(what, (clock() - begun) / (done - before) * (total - done))
         progress(what, done, total, lane)
 
     return shown
