@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +16,16 @@ from torch import Tensor, nn
 from edgebench import models
 from edgebench.config import read_dataset, read_profile
 from edgebench.data import open_images
-from edgebench.errors import CheckpointError, InputError
+from edgebench.errors import CheckpointError, InputError, ModelWarning
 from edgebench.models import heads
-from edgebench.recipes import _classifier, _transfer, transfer
+from edgebench.recipes import Job, _classifier, _transfer, transfer
 from edgebench.report import columns, lineage
 from edgebench.report.tables import Row, Table
 from edgebench.report.writers import csv
 from edgebench.run.options import MeasureOptions, RunOptions
 from edgebench.run.prepare import Maker
 from edgebench.run.session import Session
-from edgebench.schema import Model, NewHead, no_progress
+from edgebench.schema import InputPlan, Model, NewHead, no_progress
 from edgebench.store.row import flatten
 
 FAST = {"epochs": 2, "batch_size": 32, "learning_rate": 0.005, "augment": "none", "threads": 1}
@@ -110,6 +111,28 @@ def test_a_checkpoint_file_of_other_classes_is_a_beginning(trained: Path, five: 
     torch.save({**found, "3.weight": torch.zeros(8, 8, 3, 3)}, "other.pt")
     with pytest.raises(CheckpointError, match=r"3.weight has shape \[8, 8, 3, 3\], \[32, 32, 3, 3\] is wanted"):
         transferred(five, None, weights="other.pt", **given)
+
+
+def test_published_weights_are_a_beginning(five: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torchvision
+
+    stock = torchvision.models.resnet18(weights=None).state_dict()
+    asked: list[str] = []
+
+    def published(url: str, *_: Any, **__: Any) -> dict[str, Tensor]:
+        asked.append(url)
+        return dict(stock)
+
+    monkeypatch.setattr(torchvision.models._api, "load_state_dict_from_url", published)
+    given = Job("five", "resnet18", "baseline", open_images(read_dataset(five)), InputPlan(size=64), {}, None, no_progress)
+    network, spec, _ = _transfer.beginning(given, transfer.Options(pretrained=True))
+    assert asked == [torchvision.models.ResNet18_Weights.DEFAULT.url]
+    found = network.state_dict()
+    assert all(torch.equal(found[key], stock[key]) for key in stock if not key.startswith("fc."))
+    assert spec.mean == (0.485, 0.456, 0.406)
+    small = replace(given, input=InputPlan(size=32))
+    with pytest.warns(ModelWarning, match=r"conv1.weight has another shape .* resnet18:stock has torchvision's own stem"):
+        _transfer.beginning(small, transfer.Options(pretrained=True))
 
 
 def test_what_is_made_of_a_transfer_keeps_its_head(trained: Path, five: str, here: Path) -> None:
