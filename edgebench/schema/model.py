@@ -166,6 +166,17 @@ class Pruned(Frozen):
     heads: dict[str, int] = Field({}, description="of each layer of attention, by its path")
 
 
+class NewHead(Frozen):
+    """What stands in the place of an architecture's own last layers, on the mean of its features."""
+
+    hidden: int | None = Field(None, ge=1, description="width of a layer with ReLU between features and classes; null: none")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer, in training")
+
+
+HEADS = ("logits", "softmax", "sigmoid")
+"""What scores can be said to be."""
+
+
 class Model(Frozen):
     """A trained network: what it is, and the checkpoint that holds its weights."""
 
@@ -182,6 +193,7 @@ class Model(Frozen):
     warnings: tuple[Warned, ...] = Field((), description="why to look twice at them; left out where there is nothing")
     pruned: Pruned | None = Field(None, description="null: the shapes are the architecture's")
     ranges: str | None = Field(None, description="sha256 of ranges.json, the activations' learned ranges; null: there are none")
+    new_head: NewHead | None = Field(None, description="null: the last layers are the architecture's own")
 
     @model_validator(mode="before")
     @classmethod
@@ -196,7 +208,8 @@ class Model(Frozen):
     @model_serializer(mode="wrap")
     def _without_what_few_have(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what says nothing: keys of before stay."""
-        return {name: value for name, value in handler(self).items() if name not in ("warnings", "pruned", "ranges") or value}
+        few = ("warnings", "pruned", "ranges", "new_head")
+        return {name: value for name, value in handler(self).items() if name not in few or value}
 
     @property
     def image(self) -> Input:
@@ -213,7 +226,8 @@ class Model(Frozen):
     @property
     def head(self) -> str | None:
         """Return what its scores are, where somebody said it: logits, softmax or sigmoid."""
-        return self.lineage.options.get("head")
+        said = self.lineage.options.get("head")
+        return said if said in HEADS else None  # a recipe's option of that name says which layers there are
 
     def keyed(self) -> dict[str, Any]:
         """Return what keys hold of it; a model of one image as it was written when every model was one."""
