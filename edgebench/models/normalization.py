@@ -16,8 +16,8 @@ from edgebench.schema import InputPlan, Preprocessing
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that torchvision's weights were trained with."""
-
-
+KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+"""The same of its networks for video, which take volumes."""
 LARGEST = 20.0
 """Of a network's inputs."""
 TOOLS = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -47,7 +47,7 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
     elif shown is not None and shown.mean is not None and shown.std is not None and plan.channels == len(shown.mean):
         mean, std = shown.mean, shown.std
     elif pretrained and plan.channels == 3:
-        mean, std = IMAGENET
+        mean, std = IMAGENET if dataset.volume is None else KINETICS
     else:
         images = dataset.read("train").images
         axes = _each_channel(images, plan.channels)

@@ -22,6 +22,7 @@ from edgebench.files import new_folder, sha256_file, sha256_json
 from edgebench.models import factory, hugging_face, outputs, untrained
 from edgebench.models.normalization import (
     IMAGENET,
+    KINETICS,
     TOOLS,
     check_kind,
     check_normalization,
@@ -301,7 +302,8 @@ def _spec(source: SourceOptions, data: Dataset | None) -> Preprocessing:
         return Preprocessing(depth=depth, height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
     if plan.mean is not None and plan.std is not None:
         check_normalization(plan.mean, plan.std)
-    mean, std = IMAGENET if plan.channels == 3 else ((0.5,), (0.5,))
+    usual = KINETICS if depth is not None else IMAGENET
+    mean, std = usual if plan.channels == 3 else ((0.5,), (0.5,))
     mean, std = plan.mean or mean, plan.std or std
     return Preprocessing(depth=depth, height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
 
