@@ -35,11 +35,12 @@ def _convolutional(channels: int, dimensions: int) -> list[nn.Module]:
 def _residual(channels: int, dimensions: int) -> list[nn.Module]:
     """Stack residual blocks (K. He et al. 2016): three stages, each after the first at half the resolution of the one before.
 
-    The first convolution keeps the resolution of images, and halves that of volumes, which have far more positions.
+    Volumes, which have far more positions than images, are halved after the first convolution: by max-pooling, since
+    litert-torch 0.10 ends the process at a padded convolution with a stride that sees one channel.
     """
-    first, *_ = WIDTHS[dimensions]
-    layers: list[nn.Module] = [*_convolution(dimensions, channels, first, stride=dimensions - 1), nn.ReLU()]
-    before = first
+    before = WIDTHS[dimensions][0]
+    layers: list[nn.Module] = [*_convolution(dimensions, channels, before), nn.ReLU()]
+    layers += [Halved()] if dimensions == 3 else []
     for stage, width in enumerate(WIDTHS[dimensions]):
         for number in range(BLOCKS):
             layers.append(Residual(dimensions, before, width, stride=2 if stage and not number else 1))
