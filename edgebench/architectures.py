@@ -23,6 +23,12 @@ ARCHITECTURES = (
     *("wide_resnet101_2", "wide_resnet50_2"),
 )
 """Torchvision's classifiers that can be built; a list, so that printing it imports no torch."""
+SCRATCH = ("cnn2d", "cnn3d", "resnet2d", "resnet3d")
+"""Networks of our own, in two and three dimensions."""
+VIDEO = ("r3d_18",)
+"""Torchvision's, that take volumes."""
+VOLUMES = ("cnn3d", "resnet3d", *VIDEO)
+"""All that take volumes."""
 STOCK, SMALL = "stock", "small"
 """Stems that a name may end in: torchvision's own at every size, or that for small images, which does not shrink at once."""
 

@@ -1,4 +1,4 @@
-"""`coreml`: ML Programs (`.mlpackage`) that take an image: fp32, fp16, int8 weights, weights of 6 or 4 bits."""
+"""`coreml`: ML Programs (`.mlpackage`) that take an image: fp32, fp16, int8 weights, weights of 6 or 4 bits; volumes in fp32."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgebench.errors import ExportError
 from edgebench.exporters._coreml import interpreter as interpreter_
 from edgebench.exporters._coreml import package as package_
 from edgebench.exporters._coreml import reader
-from edgebench.exporters._shared import ends
+from edgebench.exporters._shared import ends, volumes
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.exporters._shared.tracing import Cached, exported, exported_calls, refusal, silent
@@ -41,7 +41,9 @@ class Limits(SharedLimits):
 
     version: str | None = Field(None, description="deployment target, for instance iOS16 or macOS13")
     input: Literal["image", "tensor"] = Field(
-        "image", description="an image, or a float32 tensor [1, c, h, w] of pixels 0…255; both are normalised in the model"
+        "image",
+        description="an image, or a float32 tensor [1, c, h, w] of pixels 0…255, as volumes [1, c, d, h, w] always are; "
+        "both are normalised in the model",
     )
 
 
@@ -65,6 +67,7 @@ def preflight(request: ExportRequest[Limits]) -> None:
     with silent():
         specification(request)
     check_ends(request)
+    volumes.check(request, "choose fp32")
     check_labels(request)
     check_operators(request)
 
@@ -175,7 +178,7 @@ def _with_preprocessing(request: ExportRequest[Limits]) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.network = network.module
-            mean, std = (torch.tensor(values).reshape(1, -1, 1, 1) for values in (spec.mean, spec.std))
+            mean, std = (torch.tensor(values).reshape(_by_channel(spec)) for values in (spec.mean, spec.std))
             self.register_buffer("scale", 1 / (255 * std))
             self.register_buffer("bias", -mean / std)
 
@@ -185,6 +188,16 @@ def _with_preprocessing(request: ExportRequest[Limits]) -> Any:
             return (scores, found[likely]()) if likely else scores
 
     return FromPixels().eval()
+
+
+def _by_channel(spec: Preprocessing) -> tuple[int, ...]:
+    """Return the shape of one number for each channel: [1, c, 1, 1], of volumes [1, c, 1, 1, 1]."""
+    return (1, spec.channels, *[1] * len(spec.sides))
+
+
+def _takes_image(request: ExportRequest[Limits]) -> bool:
+    """Return whether the model takes an image: Core ML has none of volumes, which are tensors."""
+    return request.limits.input == "image" and not request.network.model.image.is_volume
 
 
 def convert(request: ExportRequest[Limits]) -> Any:
@@ -226,7 +239,7 @@ def _input_type(request: ExportRequest[Limits]) -> Any:
     import coremltools as ct
 
     spec, shape = request.network.model.preprocessing, request.network.model.image.shape
-    if request.limits.input == "tensor":
+    if not _takes_image(request):
         return ct.TensorType(name="image", shape=shape, dtype=np.float32)
     return ct.ImageType(
         name="image", shape=shape, color_layout=ct.colorlayout.GRAYSCALE if spec.channels == 1 else ct.colorlayout.RGB
@@ -272,7 +285,8 @@ def describe(request: ExportRequest[Limits], model: Any) -> None:
     """Say inside the model what goes in and comes out; Xcode shows it."""
     spec, known = request.network.model.preprocessing, request.network.model
     model.short_description = f"{known.name}, {request.precision}, exported by edgebench"
-    model.input_description["image"] = f"Pixels 0…255, {spec.height} × {spec.width}; the model normalises them itself"
+    sides = " × ".join(map(str, spec.sides))
+    model.input_description["image"] = f"Pixels 0…255, {sides}; the model normalises them itself"
     model.output_description["scores"] = "Scores before the softmax, in the order of the classes"
     model.user_defined_metadata["classes"] = json.dumps(known.classes, ensure_ascii=False)
     model.user_defined_metadata["normalisation"] = json.dumps({"mean": spec.mean, "std": spec.std})
@@ -287,7 +301,7 @@ def wanted(request: ExportRequest[Limits]) -> package_.Wanted:
     return package_.Wanted(
         name=f"{known.name}.coreml.{request.precision}",
         specification=int(specification(request)),
-        image=request.limits.input == "image",
+        image=_takes_image(request),
         shape=known.image.shape,
         classes=known.classes if request.probabilities == "softmax" else (),
         bits=BITS[request.precision],
@@ -296,7 +310,7 @@ def wanted(request: ExportRequest[Limits]) -> package_.Wanted:
 
 
 def _exported(request: ExportRequest[Limits], facts: dict[str, Any], interpreter: interpreter_.Interpreter) -> Exported:
-    given, image = request.network.model.image, request.limits.input == "image"
+    given, image = request.network.model.image, _takes_image(request)
     spec = request.network.model.preprocessing
 
     def evaluate(inputs: Any) -> Any:
@@ -316,10 +330,9 @@ def _exported(request: ExportRequest[Limits], facts: dict[str, Any], interpreter
 
 
 def pixels(inputs: Any, spec: Preprocessing, whole: bool) -> Any:
-    """Turn normalised inputs [n, c, h, w] back into the pixels 0…255 that they were made of; whole ones for an image."""
+    """Turn normalised inputs [n, c, …] back into the pixels 0…255 that they were made of; whole ones for an image."""
     import torch
 
-    shape = (1, -1, 1, 1)
-    std, mean = (np.array(values, np.float32).reshape(shape) for values in (spec.std, spec.mean))
+    std, mean = (np.array(values, np.float32).reshape(_by_channel(spec)) for values in (spec.std, spec.mean))
     found = (inputs * std + mean) * np.float32(255)
     return torch.from_numpy(np.round(found) if whole else found)

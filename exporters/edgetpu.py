@@ -14,7 +14,7 @@ from edgebench.exporters._edgetpu import compiler
 from edgebench.exporters._edgetpu.classic import INSTEAD, UNGROUPED, check, classic, known
 from edgebench.exporters._edgetpu.graph import CUSTOM_OP, Graph, Tensor, read
 from edgebench.exporters._edgetpu.placement import placement
-from edgebench.exporters._shared import ends
+from edgebench.exporters._shared import ends, volumes
 from edgebench.exporters._shared.tracing import Cached, Call, exported, exported_calls, refusal
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 
@@ -25,6 +25,7 @@ REQUIRES = tflite.REQUIRES
 RUNTIME = "14"
 """Version of the Edge TPU's runtime that libedgetpu 16.0 has."""
 BECOMES = {
+    **tflite.BECOMES,
     "aten::gelu": "GELU",
     "aten::layer_norm": "SQUARED_DIFFERENCE",
     "aten::group_norm": "BROADCAST_TO",
@@ -72,6 +73,7 @@ def preflight(request: ExportRequest[Limits]) -> None:
     name, runtime = request.network.model.name, request.limits.version
     if runtime is not None and not runtime.isdecimal():
         raise ExportError(f"{name}: limits.version of the target is {runtime!r}; an Edge TPU runtime's is a number like 14")
+    volumes.check(request, "choose tflite fp32, on the processor", "the Edge TPU's compiler", ())
     tflite.preflight(request)
     for call, node in exported_calls(exported(Cached(request.network))):
         operator = BECOMES.get(call.operator, "")

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from edgebench.errors import ExportError
 from edgebench.exporters._onnx import mixed, reader, testdata
-from edgebench.exporters._shared import calibration, ends
+from edgebench.exporters._shared import calibration, ends, volumes
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
 from edgebench.schema import Exported, ExportRequest, Mixer
@@ -71,13 +71,14 @@ def tools() -> dict[str, str]:
 def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
     allow_attention()
+    volumes.check(request, "choose fp32")
     if request.precision in ("int8", "mixed"):
         mixed.quantized_types(request)
     preflight_.check_onnx(request, min(request.limits.opset or DEFAULT_OPSET, NEWEST_OPSET))
 
 
 def export(request: ExportRequest[Limits], folder: Path) -> Exported:
-    """Write `model.onnx`: batch 1 or any, images channels first, real numbers in float32 in and out in every precision."""
+    """Write `model.onnx`: batch 1 or any, channels first, real numbers in float32 in and out in every precision."""
     import onnx
 
     path = folder / "model.onnx"

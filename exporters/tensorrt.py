@@ -12,6 +12,7 @@ from pydantic import Field
 from edgebench.errors import ExportError
 from edgebench.exporters import onnx as shared
 from edgebench.exporters._shared import preflight as preflight_
+from edgebench.exporters._shared import volumes
 from edgebench.exporters._shared.calibration import Ranges
 from edgebench.exporters._tensorrt import operators, plan, quantization
 from edgebench.schema import Exported, ExportRequest, Finish
@@ -54,6 +55,7 @@ def tools() -> dict[str, str]:
 def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` for a target that does not say its TensorRT, or asks what that version has not."""
     version = _version(request)
+    volumes.check(request, "choose onnx or tflite, fp32", "TensorRT", ())
     if version >= TYPED and not request.limits.explicit:
         raise ExportError(
             f"{request.network.model.name}: TensorRT {request.limits.version} has no calibration caches; "

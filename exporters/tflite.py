@@ -18,10 +18,10 @@ import numpy as np
 from pydantic import Field
 
 from edgebench.errors import ExportError
-from edgebench.exporters._shared import calibration, ends, learned
+from edgebench.exporters._shared import calibration, ends, learned, volumes
 from edgebench.exporters._shared import preflight as preflight_
 from edgebench.exporters._shared.limits import SharedLimits
-from edgebench.exporters._shared.tracing import Cached
+from edgebench.exporters._shared.tracing import Cached, refusal
 from edgebench.exporters._tflite import reader
 from edgebench.schema import Exported, ExportRequest, TensorSpec
 from edgebench.schema.file import FileDescription
@@ -35,6 +35,12 @@ REQUIRES = (
     ("ai_edge_quantizer", "tflite"),
     ("ai_edge_litert", "tflite"),
 )
+BECOMES = {
+    "aten::conv3d": "CONV_3D",
+    "aten::conv_transpose3d": "CONV_3D_TRANSPOSE",
+    **dict.fromkeys(("aten::max_pool3d", "aten::max_pool3d_with_indices", "aten::avg_pool3d"), "STABLEHLO_REDUCE_WINDOW"),
+}
+"""Operators over three axes that litert-torch writes with one that older runtimes do not know (tried with litert-torch 0.10)."""
 
 
 class Limits(SharedLimits):
@@ -73,11 +79,17 @@ def tools() -> dict[str, str]:
 
 def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
+    volumes.check(request, "choose fp32")
     preflight_.check_tflite(request)
+    for call in volumes.calls(request):
+        operator = BECOMES.get(call.operator, "")
+        if operator and highest(operator, request.limits.operators) == 0:
+            what = f"{call.operator} becomes {operator}, which the target's runtime does not know"
+            raise refusal(request, call.place, what, "replace the layer, or choose a target with a newer runtime")
 
 
 def export(request: ExportRequest[Limits], folder: Path) -> Exported:
-    """Write `model.tflite`: batch 1, images channels last, all weights inside the flatbuffer."""
+    """Write `model.tflite`: batch 1, images and volumes channels last, all weights inside the flatbuffer."""
     path = folder / "model.tflite"
     path.write_bytes(converted(request))
     return _describe(request, path)
@@ -117,13 +129,13 @@ def _quiet() -> Iterator[None]:
 
 @lru_cache(maxsize=1)
 def _float_model(cached: Cached) -> bytes:
-    """Convert to a float32 flatbuffer that takes images channels last."""
+    """Convert to a float32 flatbuffer that takes images and volumes channels last."""
     import litert_torch
 
     network = cached.network
     model, given = network.model, network.example()
     images = [index for index, each in enumerate(model.inputs) if each.preprocessing and each.preprocessing.layout == "nchw"]
-    example = tuple(tensor.permute(0, 2, 3, 1).contiguous() if index in images else tensor for index, tensor in enumerate(given))
+    example = tuple(tensor.movedim(1, -1).contiguous() if index in images else tensor for index, tensor in enumerate(given))
     try:
         wrapped = litert_torch.to_channel_last_io(network.module, args=images).eval() if images else network.module
         return bytes(litert_torch.convert(wrapped, example).model_content())
@@ -167,7 +179,7 @@ def _ranges(tool: Any, content: bytes, request: ExportRequest[Limits]) -> dict[s
 
     inputs, arrays = request.network.model.inputs, request.calibration or ()
     samples = [
-        np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if each.preprocessing and each.preprocessing.layout == "nchw" else array
+        np.ascontiguousarray(np.moveaxis(array, 1, -1)) if each.preprocessing and each.preprocessing.layout == "nchw" else array
         for each, array in zip(inputs, arrays, strict=True)
     ]
     first = {f"args_{index}": calibration.one(array, 0, len(inputs[index].shape)) for index, array in enumerate(samples)}
@@ -248,14 +260,19 @@ def _describe(request: ExportRequest[Limits], path: Path) -> Exported:
 def check_operators(model: str, versions: Iterable[tuple[str, int]], limits: Limits) -> None:
     """Raise `ExportError` for the first operator that is newer than the target's runtime knows, or that it does not know."""
     for name, version in sorted(versions):
-        known = [pattern for pattern in limits.operators if fnmatch.fnmatchcase(name, pattern)]
-        highest = limits.operators[max(known, key=len)] if known else None
-        if highest is not None and version > highest:
-            knows = f"version {highest} at most" if highest else "no such operator"
+        most = highest(name, limits.operators)
+        if most is not None and version > most:
+            knows = f"version {most} at most" if most else "no such operator"
             raise ExportError(
                 f"{model}: the file has {name} version {version}, the target's runtime knows {knows}; "
                 "choose another architecture, format or precision, or a target with a newer runtime"
             )
+
+
+def highest(operator: str, operators: Mapping[str, int]) -> int | None:
+    """Return the highest version of an operator that a target's runtime knows, 0: none; None where it does not say."""
+    known = [pattern for pattern in operators if fnmatch.fnmatchcase(operator, pattern)]
+    return operators[max(known, key=len)] if known else None
 
 
 def arguments(names: Sequence[str]) -> list[int]:

@@ -112,13 +112,6 @@ def test_the_facts_are_those_of_the_medmnist_package() -> None:
         assert ours[name]["classes"] == [facts["label"][str(index)] for index in range(len(facts["label"]))]
 
 
-def test_volumes_can_be_read_but_are_refused_by_networks(tmp_path: Path) -> None:
-    path = write_npz(tmp_path / "own.npz", shape=(28, 28, 28))
-    assert open_dataset(read_dataset(f"medmnist:{path}")).read("test").images.shape == (40, 28, 28, 28, 1)
-    with pytest.raises(DataError, match="holds volumes"):
-        open_text(f"medmnist:{path}")
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgebench.bundle import shapes
 from edgebench.errors import InputError, UnknownName
+from edgebench.models.normalization import check_kind
 from edgebench.schema import Input, Preprocessing, TensorSpec
 
 if TYPE_CHECKING:
@@ -39,42 +40,46 @@ class ImageOptions:
 
 
 def with_image(options: FileOptions, inputs: Sequence[Input], data: Dataset) -> tuple[Input, ...]:
-    """Let a data set's images go into the one input that takes images; `InputError` where none or several do.
+    """Let a data set's images, or volumes, go into the one input that takes such; `InputError` where none or several do.
 
-    Also where they were brought to another size than the input's, as they would be resized twice.
+    Also where images were brought to another size than the input's, as they would be resized twice, and where volumes are
+    of another size, as they are not resized.
     """
-    path, image = options.path, options.image
-    taken = [each for each in inputs if _place(each.shape, image.layout) is not None]
+    path, image, volumes = options.path, options.image, data.volume is not None
+    rank = 5 if volumes else 4
+    taken = [each for each in inputs if _place(each.shape, image.layout, rank) is not None]
     if len(taken) != 1:
         what = ", ".join(f"{each.name} {list(each.shape)}" for each in inputs)
         said = "none of its inputs is" if not taken else "several of its inputs may be"
-        raise InputError(
-            f"{path}: {said} an image [1, 1 or 3, height, width] or [1, height, width, 1 or 3] ({what}); leave --dataset out"
-        )
+        kind, sides = ("a volume", "depth, height, width") if volumes else ("an image", "height, width")
+        raise InputError(f"{path}: {said} {kind} [1, 1 or 3, {sides}] or [1, {sides}, 1 or 3] ({what}); leave --dataset out")
     [chosen] = taken
     if chosen.shape[0] != 1:
         raise InputError(f"{path}: takes {chosen.shape[0]} images at once; accuracy is judged one by one, export it with batch 1")
-    update = {"preprocessing": _placed(options, _spec(options, chosen), data), "values": None}
+    spec = _spec(options, chosen, rank)
+    check_kind(str(path), spec, data)
+    update = {"preprocessing": _placed(options, spec, data), "values": None}
     return tuple(each.model_copy(update=update) if each is chosen else each for each in inputs)
 
 
-def _place(shape: Sequence[int], layout: str | None) -> int | None:
-    if layout is not None and len(shape) == 4:
-        at = 1 if layout == "nchw" else 3
+def _place(shape: Sequence[int], layout: str | None, rank: int) -> int | None:
+    if layout is not None and len(shape) == rank:
+        at = 1 if layout == "nchw" else rank - 1
         return at if shape[at] in (1, 3) else None
-    return shapes.channels_at(shape)
+    return shapes.channels_at(shape, rank)
 
 
-def _spec(options: FileOptions, given: Input) -> Preprocessing:
+def _spec(options: FileOptions, given: Input, rank: int) -> Preprocessing:
     """Describe the preprocessing: (pixel / 255 − mean) / std with the scale, the mean and the deviation as one."""
-    image, place = options.image, _place(given.shape, options.image.layout)
+    image, place = options.image, _place(given.shape, options.image.layout, rank)
     channels = given.shape[place or 1]
-    height, width = given.shape[2:4] if place == 1 else given.shape[1:3]
+    *deep, height, width = given.shape[2:] if place == 1 else given.shape[1:-1]
     low, high = image.scale
     mean, std = (_each(options, name, getattr(image, name), channels, usual) for name, usual in (("mean", 0.0), ("std", 1.0)))
     if not low < high or min(std) <= 0:
         raise InputError(f"{options.path}: --scale goes from the lower to the higher, and --std is above 0")
     return Preprocessing(
+        depth=deep[0] if deep else None,
         height=height,
         width=width,
         channels=1 if channels == 1 else 3,

@@ -89,8 +89,9 @@ def tensor(each: Input, samples: Array, index: int) -> Any:
     one = samples[index if len(samples) > 1 else 0]
     if each.preprocessing is None:
         return torch.from_numpy(one.reshape(each.shape).copy())
-    images = one.reshape(-1, *one.shape[-3:])
-    return torch.from_numpy(preprocess.apply(images, each.preprocessing.model_dump()))
+    spec = each.preprocessing.model_dump()
+    images = one.reshape(-1, *one.shape[-preprocess.rank(spec) :])
+    return torch.from_numpy(preprocess.apply(images, spec))
 
 
 def compare(model: Model, reference: Sequence[Array], outputs: Sequence[Array], labels: Array | None, source: str) -> Parity:

@@ -10,6 +10,7 @@ from edgebench import models, tasks
 from edgebench.bundle.export import accepted, exporter, limits_of
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
+from edgebench.models.normalization import sides
 from edgebench.recipes import Work
 from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, PlannedCell, Preprocessing, image_input
 
@@ -27,12 +28,13 @@ def untrained(plan: ModelPlan, data: Dataset, inputs: InputPlan) -> Network | No
 
     That is left to the recipe to say. `InputError` where the plan is wrong.
     """
+    depth, height, width = sides(data, inputs)
+    none, one = (0.0,) * inputs.channels, (1.0,) * inputs.channels
+    spec = Preprocessing(depth=depth, height=height, width=width, channels=inputs.channels, mean=none, std=one)
     try:
-        module = models.build(plan.architecture, len(data.classes), inputs.channels, inputs.size).eval()
+        module = models.build(plan.architecture, len(data.classes), inputs.channels, inputs.size, volume=spec.volume).eval()
     except (MissingExtra, RuntimeError, ValueError, TypeError):
         return None
-    none, one = (0.0,) * inputs.channels, (1.0,) * inputs.channels
-    spec = Preprocessing(height=inputs.size, width=inputs.size, channels=inputs.channels, mean=none, std=one)
     model = Model(
         name=plan.name,
         architecture=plan.architecture,

@@ -27,7 +27,8 @@ COUNT, MOST_BYTES = 32, 64 << 20
 def samples(inputs: Sequence[Input], folder: Path, data: Dataset | None, count: int | None = None) -> tuple[Array, ...]:
     """Return for each input its samples [n, …], or one [1, …] that is the same in each.
 
-    Images are uint8 [n, h, w, c]: the test split of `data`, else noise; a file of a fixed batch takes so many at once.
+    Images are uint8 [n, h, w, c], volumes [n, d, h, w, c]: the test split of `data`, else noise; a file of a fixed batch takes
+    so many at once.
     Other tensors are [n, *shape] in the input's own dtype. `count`: how many are made where nothing gives them.
     """
     if data is None:
@@ -39,7 +40,7 @@ def samples(inputs: Sequence[Input], folder: Path, data: Dataset | None, count: 
 
 
 def given(inputs: Sequence[Input], folder: Path, images: Array) -> tuple[Array, ...]:
-    """Return images [n, h, w, c] for the inputs that take them, and as many samples of the others."""
+    """Return images [n, h, w, c] or volumes [n, d, h, w, c] for the inputs that take them, and as many samples of the others."""
     return tuple(
         _batched(each, images) if each.is_image else _plain(each, folder, len(images), index) for index, each in enumerate(inputs)
     )
@@ -73,7 +74,7 @@ def _noise(each: Input, count: int, index: int) -> Array:
     spec = each.preprocessing
     assert spec is not None
     batch = each.shape[0] if each.shape else 1
-    shape = (count * max(batch, 1), spec.height, spec.width, spec.channels)
+    shape = (count * max(batch, 1), *spec.sides, spec.channels)
     return _batched(each, np.random.default_rng(index).integers(0, 256, shape, dtype=np.uint8))
 
 

@@ -125,12 +125,15 @@ def _filled(tensor: FileTensor, sizes: Mapping[str, int], described: FileDescrip
     return replace(tensor, shape=tuple(found), symbols=tensor.symbols)
 
 
-def channels_at(shape: Sequence[int | None]) -> int | None:
-    """Return where an image's channels are: axis 1 (nchw) or 3 (nhwc) of four; None where it is no image, or may be either."""
-    if len(shape) != 4:
+def channels_at(shape: Sequence[int | None], rank: int = 4) -> int | None:
+    """Return where an image's channels are: axis 1 (nchw) or 3 (nhwc) of four; None where it is no image, or may be either.
+
+    rank: 5 for volumes, whose channels are at 1 or 4.
+    """
+    if len(shape) != rank:
         return None
-    first, last = shape[1] in (1, 3), shape[3] in (1, 3)
-    return None if first == last else 1 if first else 3
+    first, last = shape[1] in (1, 3), shape[-1] in (1, 3)
+    return None if first == last else 1 if first else rank - 1
 
 
 def image_size(described: FileDescription) -> tuple[int, int] | None:

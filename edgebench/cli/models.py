@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgebench.architectures import ARCHITECTURES
+from edgebench.architectures import ARCHITECTURES, SCRATCH, VIDEO
 from edgebench.cli import console
 
 
@@ -31,8 +31,8 @@ def command(
         for model in [models.read_model(path.parent)]
     ]
     if json:
-        console.print_json({"architectures": list(ARCHITECTURES), "models": made})
+        console.print_json({"architectures": [*ARCHITECTURES, *SCRATCH, *VIDEO], "models": made})
         return
-    console.say("Architectures: " + ", ".join(ARCHITECTURES) + ", " + ", ".join(models.OTHERS))
+    console.say("Architectures: " + ", ".join((*ARCHITECTURES, *SCRATCH, *VIDEO, *models.OTHERS)))
     console.say()
     console.print_table(f"Models in {work}", made, right=("parameters",))

@@ -105,6 +105,12 @@ class Dataset:
     indices: NDArray[np.intp] | None = None
     """Which samples of the test split its own are, where it has some of them alone."""
 
+    @property
+    def volume(self) -> tuple[int, int, int] | None:
+        """Return depth, height and width of its volumes; None where it holds images."""
+        sides = self.read("test").images.shape[1:-1]
+        return None if len(sides) != 3 else (sides[0], sides[1], sides[2])
+
     def hashes(self) -> dict[str, str]:
         """Hash every split."""
         return {name: self.read(name).sha256 for name in SPLITS}
@@ -172,16 +178,16 @@ def _one_line(ref: DatasetRef) -> Iterator[None]:
 
 
 def open_images(ref: DatasetRef) -> Dataset:
-    """Open a data set of images; `DataError` for volumes, since every network here is two-dimensional."""
+    """Open a data set and read its test split: images [n, h, w, c] or volumes [n, d, h, w, c]; `DataError` for anything else."""
     dataset = open_dataset(ref)
     shape = dataset.read("test").images.shape
-    if len(shape) != 4:
-        raise DataError(f"{ref}: holds volumes {list(shape[1:])}, and the networks here take images; choose a 2D data set")
+    if len(shape) not in (4, 5):
+        raise DataError(f"{ref}: holds {list(shape[1:])}, and networks take images [h, w, c] or volumes [d, h, w, c]; write such")
     return dataset
 
 
 def open_offline(ref: DatasetRef) -> Dataset:
-    """Open a data set of images that is on this computer; `DataError` where it would have to be fetched."""
+    """Open a data set of images or volumes that is on this computer; `DataError` where it would have to be fetched."""
     plugin = plugins.load("edgebench.data", ref.name, "data set")
     with _one_line(ref):
         missing = plugin.missing(ref.options) if hasattr(plugin, "missing") else None

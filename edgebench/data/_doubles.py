@@ -30,7 +30,10 @@ class Duplicates:
 
 
 def duplicates(data: Dataset, splits: dict[str, Split], near: bool = True) -> tuple[Duplicates, ...]:
-    """Find samples that stand in two splits or twice in one: exactly the same pixels, and `near`: nearly."""
+    """Find samples that stand in two splits or twice in one: exactly the same pixels, and `near`: nearly.
+
+    Volumes are compared exactly alone: most are empty for the larger part, and nearly the same in that.
+    """
     names = [(name, index) for name, split in splits.items() for index in range(len(split))]
     exact = [digest for split in splits.values() for digest in hashes(split.images)]
     pairs: dict[tuple[int, int], bool] = {}

@@ -49,6 +49,8 @@ class Layout:
     first: int = 0
     """The number of the first class."""
     has_val: bool = True
+    rank: int = 4
+    """How many axes the images have, or the volumes, as they lie in the file."""
 
     def pixels(self, images: NDArray[Any], place: str) -> NDArray[np.uint8]:
         """Return uint8 [n, h, w, c] or volumes; `DataError` for values beyond train's."""
@@ -56,9 +58,10 @@ class Layout:
             raise DataError(f"{place} is {images.dtype}, and train's images are {self.dtype}; write all of them as one type")
         found: NDArray[np.uint8] = images if self.limits is None else _scaled(images, self.limits, place)
         if self.channels_first:
-            if images.ndim != 4:
-                raise DataError(f"{place} has the shape {list(images.shape)}, and train's images are [n, c, h, w]")
-            return np.ascontiguousarray(found.transpose(0, 2, 3, 1))
+            if images.ndim != self.rank:
+                wanted = "[n, c, h, w]" if self.rank == 4 else "[n, c, d, h, w]"
+                raise DataError(f"{place} has the shape {list(images.shape)}, and train's images are {wanted}")
+            return np.ascontiguousarray(np.moveaxis(found, 1, -1))
         return found
 
     def numbers(self, labels: NDArray[Any], place: str) -> NDArray[Any]:
@@ -120,20 +123,48 @@ def recognised(
     renamed = {wanted: key for wanted, key in archive.names.items() if wanted != key}
     if renamed:
         notes.append(f"{archive.path}: read {', '.join(f'{key} as {wanted}' for wanted, key in sorted(renamed.items()))}")
-    first = len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3) and shape[2] > 4
-    if first:
-        notes.append(f"{place} has the shape {list(shape)}: read as [n, c, h, w]")
-    if len(shape) == 4 and 4 in (shape[1], shape[3]) and not first and shape[3] not in (1, 3):
-        raise DataError(f"{place} has the shape {list(shape)}: images of 4 channels; leave transparency out, or make it RGB")
+    first, form = _form(shape, place)
+    if form:
+        notes.append(f"{place} has the shape {list(shape)}: read as {form}")
     limits = None if ends is None else _limits(*ends, dtype, place)
     if limits is not None:
         notes.append(f"{place} is {dtype}, of {limits[0]:g}…{limits[1]:g}: scaled to 0…255")
     key = f"{archive.path}: {archive.named('train_labels')}"
-    layout = Layout(archive.names, first, dtype, limits, has_val="val_images" in archive.names)
+    layout = Layout(archive.names, first, dtype, limits, has_val="val_images" in archive.names, rank=len(shape))
     if not layout.has_val:
         notes.append(f"{archive.path} has no val_images: 15 % of each class of train's are it")
     found, told = _recognised_labels(labels, task, key)
     return Layout(**{**vars(layout), **found}), [*notes, *told]
+
+
+def _form(shape: tuple[int, ...], place: str) -> tuple[bool, str]:
+    """Tell images from volumes by a shape; returns whether channels are first, and as what it is read where that is to be said.
+
+    An image has 1 or 3 channels, at the end or before its rows: any other [n, a, b, c] is of volumes of one channel.
+    """
+    if len(shape) == 5:
+        if shape[4] in (1, 3):
+            return False, ""
+        if shape[1] in (1, 3):
+            return True, f"volumes [n, c, d, h, w] of {_slices(shape[2:])}"
+        raise DataError(
+            f"{place} has the shape {list(shape)}: volumes have 1 or 3 channels, at the end or after n; write them so"
+        )
+    if len(shape) != 4 or shape[3] in (1, 3):
+        return False, ""
+    if shape[1] in (1, 3) and shape[2] > 4:
+        return True, "[n, c, h, w]"
+    few = next((count for count in (4, 2) if count in (shape[1], shape[3])), None)
+    if few is not None:
+        remedy = "leave transparency out, or make it RGB" if few == 4 else "images have 1 or 3"
+        raise DataError(
+            f"{place} has the shape {list(shape)}: images of {few} channels; {remedy}; write volumes as [n, d, h, w, 1]"
+        )
+    return False, f"volumes [n, d, h, w] of {_slices(shape[1:])}; images would have 1 or 3 channels"
+
+
+def _slices(sides: tuple[int, ...]) -> str:
+    return f"{sides[0]} slices of {sides[1]} × {sides[2]}"
 
 
 def _recognised_labels(labels: NDArray[Any], task: str | None, key: str) -> tuple[dict[str, Any], list[str]]:

@@ -16,7 +16,7 @@ from edgebench.data import SPLITS, Dataset
 from edgebench.data._doubles import Duplicates, duplicates
 from edgebench.data._files import inside
 from edgebench.data._images import MAX_PIXELS, pixel_limit, read_header
-from edgebench.data._warnings import by_class, few, missing, shared
+from edgebench.data._warnings import by_class, few, missing, of_volumes, shared
 
 CELL, MOST_ROWS, PER_SPLIT = 64, 20, 4
 
@@ -53,7 +53,8 @@ def survey(data: Dataset) -> Survey:
     modes, sizes, transparent = _headers(data)
     counts = {name: by_class(split, data.classes) for name, split in splits.items()}
     doubled = duplicates(data, splits)
-    warned = (*shared(doubled), *missing(counts), *few(len(splits["test"])))
+    volumes = of_volumes() if data.volume is not None else []
+    warned = (*shared(doubled), *missing(counts), *few(len(splits["test"])), *volumes)
     return Survey(
         str(data.ref),
         data.task,

@@ -47,10 +47,18 @@ def of_data(data: Dataset) -> list[Warned]:
     if key not in _known:
         _known[key] = duplicates(data, {"train": train, "test": test}, near)
     found += shared(_known[key])
+    if test.images.ndim == 5:
+        return [*found, *of_volumes()]
     if not near:
         told = f"near duplicates of test in train were not looked for among {len(train) + len(test)} samples"
         found.append(Warned(kind="duplicates", text=f"{told}: {elsewhere}"))
     return found
+
+
+def of_volumes() -> list[Warned]:
+    """Warn that of volumes exact duplicates alone are found."""
+    told = "near duplicates of test in train are not looked for among volumes, exact ones alone"
+    return [Warned(kind="duplicates", text=told)]
 
 
 def by_class(split: Split, classes: Sequence[str]) -> dict[str, int]:

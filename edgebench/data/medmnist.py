@@ -5,10 +5,12 @@ folder `root`, `~/.medmnist` unless stated, checks its published MD5, and
 fetches it through the `medmnist` package where it is missing.
 `medmnist:/path/own.npz` reads a file of one's own, also with arrays called `x_train` or
 alike, channels first, floats of 0…1, one-hot or text labels, labels from 1: what was recognised
-is said. `task` says how to read its labels, `md5` may pin it. An array of it may take half of this computer's memory,
-or `max_gib`; large images are unpacked once, into a file of the cache, and may take half of what is free there.
+is said. Images are [n, h, w], [n, h, w, c] or [n, c, h, w] with 1 or 3 channels, volumes [n, d, h, w], [n, d, h, w, c] or
+[n, c, d, h, w]: [n, 28, 28, 3] are images, [n, 28, 28, 28] are volumes. `task` says how to read its labels, `md5` may pin it.
+An array of it may take half of this computer's memory, or `max_gib`; large images are unpacked once, into a file of the cache,
+and may take half of what is free there.
 Its images stay as they are, or come to `size` by `resize`, `interpolation`, `antialias` or a `preset`, as those of an
-image folder do. Names, tasks and sums stand in `medmnist.json`.
+image folder do; volumes stay as they are. Names, tasks and sums stand in `medmnist.json`.
 """
 
 from __future__ import annotations
@@ -201,8 +203,8 @@ def _pixels(archive: Archive, name: str, layout: Layout | None) -> NDArray[np.ui
     """Unpack images, as the layout says; large ones once, into a file of the cache."""
     key, place = f"{name}_images", f"{archive.path}: {name}_images"
     header = _image_header(archive, name)
-    turned = layout is not None and layout.channels_first and len(header.shape) == 4
-    shape = tuple(header.shape[axis] for axis in (0, 2, 3, 1)) if turned else header.shape
+    turned = layout is not None and layout.channels_first and len(header.shape) == layout.rank
+    shape = (header.shape[0], *header.shape[2:], header.shape[1]) if turned else header.shape
 
     def made() -> Iterator[NDArray[np.uint8]]:
         for part in archive.parts(key, header):
@@ -265,6 +267,8 @@ def _read(path: Path, limit: Limit, task: str, count: int, name: str, layout: La
             raise DataError(
                 f"{path}: {name}_images is {_image_header(archive, name)}; uint8 [n, h, w(, c)] is wanted, as train's are"
             )
+        if layout is None or not layout.channels_first or layout.rank == 5:
+            _check_sides(archive, name)
         labels = _labels(archive, name, task, layout)
         images = _pixels(archive, name, layout)
     if tasks.wrong(task, labels, count):
@@ -272,3 +276,13 @@ def _read(path: Path, limit: Limit, task: str, count: int, name: str, layout: La
     if images.ndim == 3 or images.shape[-1] not in (1, 3):
         images = images[..., None]
     return Split(images, labels)
+
+
+def _check_sides(archive: Archive, name: str) -> None:
+    """Refuse volumes of another size than train's: nothing resizes them."""
+    train, found = (_image_header(archive, each).shape for each in ("train", name))
+    volumes = any(len(shape) == 5 or (len(shape) == 4 and shape[3] not in (1, 3)) for shape in (train, found))
+    if volumes and train[1:] != found[1:]:
+        key = archive.named(f"{name}_images")
+        what = f"{key} are {list(found[1:])}, and train's are {list(train[1:])}: volumes are not resized"
+        raise DataError(f"{archive.path}: {what}; make all of them of one size")

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgebench.architectures import ARCHITECTURES, is_listed, split_stem
-from edgebench.errors import CheckpointError, MissingExtra, UnknownName
+from edgebench.architectures import ARCHITECTURES, SCRATCH, VIDEO, VOLUMES, is_listed, split_stem
+from edgebench.errors import CheckpointError, InputError, MissingExtra, UnknownName
 from edgebench.files import sha256_file, write_json
 from edgebench.models import factory, hugging_face, timm_zoo
 from edgebench.schema import Model, Network
@@ -41,10 +41,18 @@ def require_torch(what: str) -> None:
 
 
 def build(
-    architecture: str, classes: int | None, channels: int, size: int, pretrained: bool = False, output: str | None = None
+    architecture: str,
+    classes: int | None,
+    channels: int,
+    size: int,
+    pretrained: bool = False,
+    output: str | None = None,
+    volume: tuple[int, int, int] | None = None,
 ) -> Any:
     """Build a classifier for images [n, channels, size, size] that returns scores [n, classes].
 
+    volume: depth, height and width, for volumes [n, channels, d, h, w] instead; `InputError` where a network by name takes
+    the other kind, or a user's own does not run on them.
     classes None: a network that may return anything else; a factory that asks is told `CLASSES`.
 
     By torchvision's name, with `:stock` or `:small` where its stem is chosen,
@@ -53,9 +61,10 @@ def build(
     returns, `output` names the scores. `InputError` where it cannot be built, or
     returns something else; an input that does not fit it is no error here.
     """
-    known = architecture in PLAIN or is_listed(architecture)
+    known = architecture in (*PLAIN, *SCRATCH, *VIDEO) or is_listed(architecture)
     if not (known or architecture.startswith(LIBRARIES) or FACTORY.match(architecture)):
-        raise UnknownName("model", architecture, [*PLAIN, *ARCHITECTURES, *OTHERS])
+        raise UnknownName("model", architecture, [*PLAIN, *SCRATCH, *VIDEO, *ARCHITECTURES, *OTHERS])
+    _check_kind(architecture, channels, size, volume)
     require_torch(f"building {architecture}")
     from edgebench.data._torchvision import load_torchvision
     from edgebench.models import outputs
@@ -65,13 +74,34 @@ def build(
     if not known:
         import torch
 
-        example = (torch.zeros(1, channels, size, size),)
-        with contextlib.suppress(*outputs.FAILURES):  # the check before an export names the layer
+        example = (torch.zeros(1, channels, *(volume or (size, size))),)
+        try:
             if classes is not None:
                 outputs.fit(module, example, classes, output, architecture)
             elif output is not None:
                 outputs.pick(module, example, output, architecture)
+        except outputs.FAILURES as error:  # the check before an export names the layer
+            if volume is not None:
+                what = f"does not take volumes of {_sides(channels, *volume)}: {factory.told(error)}"
+                raise InputError(f"{architecture}: {what}; choose {', '.join(VOLUMES)}, or mend the factory") from error
     return module
+
+
+def _check_kind(architecture: str, channels: int, size: int, volume: tuple[int, int, int] | None) -> None:
+    """Refuse a network by name for the kind of data that it does not take."""
+    takes_volumes = architecture in VOLUMES
+    if volume is not None and not takes_volumes and not FACTORY.match(architecture):
+        data = f"volumes of {_sides(channels, *volume)}"
+        raise InputError(
+            f"{architecture}: takes images, and the data are {data}; choose {', '.join(VOLUMES)}, or your own factory"
+        )
+    if volume is None and takes_volumes:
+        data = f"images of {_sides(channels, size, size)}"
+        raise InputError(f"{architecture}: takes volumes, and the data are {data}; choose another network, for instance cnn")
+
+
+def _sides(channels: int, *sides: int) -> str:
+    return " × ".join(map(str, (*sides, channels)))
 
 
 def _built(architecture: str, classes: int, channels: int, size: int, pretrained: bool) -> Any:
@@ -79,7 +109,11 @@ def _built(architecture: str, classes: int, channels: int, size: int, pretrained
         from edgebench.models import plain_zoo
 
         return plain_zoo.build(architecture, classes, channels)
-    if is_listed(architecture):
+    if architecture in SCRATCH:
+        from edgebench.models import scratch_zoo
+
+        return scratch_zoo.build(architecture, classes, channels)
+    if is_listed(architecture) or architecture in VIDEO:
         from edgebench.models import torchvision_zoo
 
         name, stem = split_stem(architecture)
@@ -169,7 +203,9 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
                 outputs.fit(network.module, network.example(), len(model.classes), output, where)
     else:
         spec = model.preprocessing
-        module = build(model.architecture, len(model.classes) or None, spec.channels, spec.height, output=output)
+        module = build(
+            model.architecture, len(model.classes) or None, spec.channels, spec.height, output=output, volume=spec.volume
+        )
         if model.new_head is not None:
             heads.replace(module, model.new_head, Network(model, module, None).example()[0], len(model.classes))
         if model.pruned is not None:

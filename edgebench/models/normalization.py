@@ -16,8 +16,8 @@ from edgebench.schema import InputPlan, Preprocessing
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation that torchvision's weights were trained with."""
-
-
+KINETICS = ((0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989))
+"""The same of its networks for video, which take volumes."""
 LARGEST = 20.0
 """Of a network's inputs."""
 TOOLS = ("torch", "torchvision", "lightning", "torchmetrics")
@@ -47,25 +47,58 @@ def preprocessing(dataset: Dataset, plan: InputPlan, pretrained: bool) -> Prepro
     elif shown is not None and shown.mean is not None and shown.std is not None and plan.channels == len(shown.mean):
         mean, std = shown.mean, shown.std
     elif pretrained and plan.channels == 3:
-        mean, std = IMAGENET
+        mean, std = IMAGENET if dataset.volume is None else KINETICS
     else:
         images = dataset.read("train").images
-        axes = (0, 1, 2) if images.shape[-1] == plan.channels else None
+        axes = _each_channel(images, plan.channels)
         means, deviations = _moments(images[:: max(1, len(images) // 4096)], axes)
         mean = tuple(round(float(value), 4) for value in np.resize(means, plan.channels))
         std = tuple(round(max(float(value), 0.01), 4) for value in np.resize(deviations, plan.channels))
     colours = dataset.read("train").images.shape[-1]
     told: dict[str, Any] = {"grey": "luma"} if (plan.channels, colours) == (1, 3) else {}
-    height = width = plan.size
     if shown is not None:
-        if plan.size not in (shown.height, shown.width):
-            raise InputError(
-                f"{dataset.ref}: its images end at {shown.height} × {shown.width}, and the network would see {plan.size}: they "
-                f"would be resized twice; give --size {shown.height}, or another size to the data set"
-            )
-        height, width = shown.height, shown.width
         told |= {"resize": shown.resize, "interpolation": shown.interpolation, "antialias": shown.antialias}
-    return Preprocessing(height=height, width=width, channels=plan.channels, mean=mean, std=std, **told)
+    depth, height, width = sides(dataset, plan)
+    return Preprocessing(depth=depth, height=height, width=width, channels=plan.channels, mean=mean, std=std, **told)
+
+
+def sides(dataset: Dataset, plan: InputPlan) -> tuple[int | None, int, int]:
+    """Return depth (None: images), height and width of what a network sees of a data set.
+
+    `InputError` where volumes are of another size, or images were brought to another one.
+    """
+    shown = dataset.geometry
+    if dataset.volume is not None:
+        depth, height, width = dataset.volume
+        if plan.size not in (height, width):
+            what = f"its volumes are {depth} × {height} × {width}, and the network would see {plan.size}: they are not resized"
+            raise InputError(f"{dataset.ref}: {what}; give size {max(height, width)}, or leave --size out")
+        return depth, height, width
+    if shown is None:
+        return None, plan.size, plan.size
+    if plan.size not in (shown.height, shown.width):
+        raise InputError(
+            f"{dataset.ref}: its images end at {shown.height} × {shown.width}, and the network would see {plan.size}: they "
+            f"would be resized twice; give --size {shown.height}, or another size to the data set"
+        )
+    return None, shown.height, shown.width
+
+
+def check_kind(whose: str, spec: Preprocessing, dataset: Dataset) -> None:
+    """Refuse images for what takes volumes, volumes for what takes images, and volumes of another size than it takes."""
+    if spec.volume == dataset.volume:
+        return
+    seen, shown = (f"volumes of {_times(each)}" if each is not None else "images" for each in (spec.volume, dataset.volume))
+    raise InputError(f"{whose}: takes {seen}, and {dataset.ref} holds {shown}; volumes are not resized: give such as it takes")
+
+
+def _times(numbers: tuple[int, ...]) -> str:
+    return " × ".join(map(str, numbers))
+
+
+def _each_channel(images: NDArray[np.uint8], channels: int) -> tuple[int, ...] | None:
+    """Return the axes along which values are of one channel; None, all of them, where a network sees other channels."""
+    return tuple(range(images.ndim - 1)) if images.shape[-1] == channels else None
 
 
 def _moments(images: NDArray[np.uint8], axes: tuple[int, ...] | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -125,6 +158,6 @@ def _comma(values: tuple[float, ...], divisor: float = 1) -> str:
 
 def _extremes(dataset: Dataset, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
     images = dataset.read("train").images
-    edges = [np.atleast_1d(each) for each in ends(images, (0, 1, 2) if images.shape[-1] == channels else None)]
+    edges = [np.atleast_1d(each) for each in ends(images, _each_channel(images, channels))]
     low, high = (tuple(float(value) / 255 for value in np.resize(edge, channels)) for edge in edges)
     return low, high

@@ -14,13 +14,22 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from edgebench import models
-from edgebench.architectures import is_listed
+from edgebench.architectures import VOLUMES, is_listed
 from edgebench.config import explain
 from edgebench.data._labels import class_names
 from edgebench.errors import CheckpointError, InputError
 from edgebench.files import new_folder, sha256_file, sha256_json
 from edgebench.models import factory, hugging_face, outputs, untrained
-from edgebench.models.normalization import IMAGENET, TOOLS, check_normalization, check_placed, preprocessing, tool_versions
+from edgebench.models.normalization import (
+    IMAGENET,
+    KINETICS,
+    TOOLS,
+    check_kind,
+    check_normalization,
+    check_placed,
+    preprocessing,
+    tool_versions,
+)
 from edgebench.models.outputs import FAILURES
 from edgebench.schema import Input, InputPlan, Lineage, Model, Network, Preprocessing, Role, image_input
 from edgebench.trust import LIBRARIES, check_program, is_program, remember
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
 
 LIBRARY = {"timm": ("timm",), "hf": ("transformers",)}
 """What else builds a network, by the beginning of its name."""
+VOLUME = 28
+"""Slices, rows and columns of a volume where neither a data set nor the user says them, as MedMNIST has them."""
 ENDINGS = {".pt", ".pth", ".ckpt", ".pt2", ".bin", ".safetensors"}
 
 
@@ -83,6 +94,7 @@ def open_source(source: SourceOptions, data: Dataset | None) -> tuple[Model, Cal
                 "choose the data set that it was trained on"
             )
         if data is not None and sum(each.is_image for each in model.inputs) == 1:
+            check_kind(str(folder), model.preprocessing, data)
             check_placed(model.preprocessing, data)
         check_program(models.checkpoint_path(folder, model), source.trust)
         return model, lambda: models.load_model(folder, source.trust)
@@ -215,7 +227,8 @@ def _built(
     from_factory = models.FACTORY.match(architecture) is not None
     if data is not None or source.classes is not None or not from_factory:
         names = _class_names(source, data, default)
-        return models.build(architecture, len(names), spec.channels, spec.height, source.pretrained, source.output), names
+        size = (spec.channels, spec.height, source.pretrained, source.output, spec.volume)
+        return models.build(architecture, len(names), *size), names
     module = models.build(architecture, None, spec.channels, spec.height, output=source.output)
     example = (torch.zeros(1, spec.channels, spec.height, spec.width),)
     if not outputs.may_hold_scores(module, example):
@@ -246,7 +259,7 @@ def _hugging_face(source: SourceOptions, data: Dataset | None) -> tuple[Model, A
     )
     spec = _spec(source, data)
     weights, digest = hugging_face.weights(source.text)
-    module = models.build(source.text, len(names), spec.channels, spec.height, output=source.output)
+    module = models.build(source.text, len(names), spec.channels, spec.height, output=source.output, volume=spec.volume)
     checkpoint.fill(module, weights, source.text)
     inputs, parameters = (image_input(spec),), models.count_parameters(module)
     return _model(source, source.text, data.classes if data else names, data, inputs, digest, parameters), weights
@@ -272,22 +285,37 @@ def _class_names(source: SourceOptions, data: Dataset | None, default: int | Non
 
 def _spec(source: SourceOptions, data: Dataset | None) -> Preprocessing:
     shown = data.geometry if data is not None else None
-    size = source.size or (224 if shown is None else shown.height)
+    volume = data.volume if data is not None else None
+    size = source.size or (volume[1] if volume is not None else shown.height if shown is not None else _usual(source))
     stated = {"mean": source.mean, "std": source.std, "scale": source.scale}
-    given = {"size": size, "channels": source.channels or 3, **stated}
+    grey = (volume is not None or _of_volumes(source)) and not source.pretrained
+    given = {"size": size, "channels": source.channels or (1 if grey else 3), **stated}
     try:
         plan = InputPlan.model_validate(given)
     except ValidationError as error:
         raise InputError(f"{source.text}: {explain(error, InputPlan)}") from error
     if data is not None:
         return preprocessing(data, plan, source.pretrained)
+    depth = plan.size if _of_volumes(source) else None
     if plan.scale is not None:
         mean, std = plan.of_shares()
-        return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
+        return Preprocessing(depth=depth, height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
     if plan.mean is not None and plan.std is not None:
         check_normalization(plan.mean, plan.std)
-    mean, std = IMAGENET if plan.channels == 3 else ((0.5,), (0.5,))
-    return Preprocessing(height=plan.size, width=plan.size, channels=plan.channels, mean=plan.mean or mean, std=plan.std or std)
+    usual = KINETICS if depth is not None else IMAGENET
+    mean, std = usual if plan.channels == 3 else ((0.5,), (0.5,))
+    mean, std = plan.mean or mean, plan.std or std
+    return Preprocessing(depth=depth, height=plan.size, width=plan.size, channels=plan.channels, mean=mean, std=std)
+
+
+def _usual(source: SourceOptions) -> int:
+    """Return a size where nobody says one: ImageNet's, of volumes MedMNIST's."""
+    return VOLUME if _of_volumes(source) else 224
+
+
+def _of_volumes(source: SourceOptions) -> bool:
+    """Return whether a network by name takes volumes."""
+    return (source.architecture or source.text) in VOLUMES
 
 
 def _program_input(source: SourceOptions, program: Any, data: Dataset | None) -> Preprocessing:
@@ -295,11 +323,21 @@ def _program_input(source: SourceOptions, program: Any, data: Dataset | None) ->
 
     taken = taken_(program)
     shape = tuple(taken[0][1].shape) if len(taken) == 1 else ()
-    if len(shape) != 4 or shape[1] not in (1, 3) or str(shape[0]) != "1":
+    volume = data.volume if data is not None else None
+    rank = 4 if volume is None else 5
+    if len(shape) != rank or shape[1] not in (1, 3) or str(shape[0]) != "1":
         found = list(shape) if len(taken) == 1 else f"{len(taken)} inputs"
-        raise CheckpointError(f"{source.text}: takes {found}; export the program with one input [1, 1 or 3, height, width]")
-    channels, height, width = (int(value) for value in shape[1:])
+        wanted = (
+            "[1, 1 or 3, height, width]" if volume is None else "[1, 1 or 3, depth, height, width], as the data set's volumes"
+        )
+        raise CheckpointError(f"{source.text}: takes {found}; export the program with one input {wanted}")
+    channels, *given = (int(value) for value in shape[1:])
+    *_, height, width = given
     base = _spec(replace(source, size=height, channels=channels), data)
+    if volume is not None and data is not None:
+        spec = base.model_copy(update=dict(zip(("depth", "height", "width"), given, strict=True)))
+        check_kind(source.text, spec, data)
+        return spec
     return base.model_copy(update={"height": height, "width": width})
 
 
@@ -308,7 +346,7 @@ def _program_classes(source: SourceOptions, program: Any, spec: Preprocessing, d
 
     from edgebench.models.program import Program
 
-    example = (torch.zeros(1, spec.channels, spec.height, spec.width),)
+    example = (torch.zeros(1, spec.channels, *spec.sides),)
     wanted = len(data.classes) if data else source.classes
     try:
         found = outputs.fit(Program(program.module()), example, wanted, source.output, source.text)

@@ -23,7 +23,7 @@ def filled(
     """
     name, module = _of_stem(architecture, weights, classes, spec, where) or (architecture, None)
     if module is None:
-        module = models.build(name, classes, spec.channels, spec.height, output=output)
+        module = models.build(name, classes, spec.channels, spec.height, output=output, volume=spec.volume)
     checkpoint.say_stripped(where, checkpoint.fill(module, weights, where))
     return name, module
 
@@ -32,7 +32,7 @@ def _of_stem(
     architecture: str, weights: Mapping[str, Any], classes: int, spec: Preprocessing, where: str
 ) -> tuple[str, Any] | None:
     """Return torchvision's own network where only that fits; None where the name decides."""
-    if not is_listed(architecture) or split_stem(architecture)[1] is not None:
+    if not is_listed(architecture) or split_stem(architecture)[1] is not None or spec.volume is not None:
         return None
     from edgebench.models import torchvision_zoo
 

@@ -1,4 +1,4 @@
-"""Torchvision's classifiers, for any class count, 1 or 3 channels, and small images."""
+"""Torchvision's classifiers, for any class count, 1 or 3 channels, and small images; of volumes `r3d_18` as it is."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BELOW = 64
 
 
 def build(name: str, classes: int, channels: int, size: int, pretrained: bool, stem: str | None = None) -> nn.Module:
-    """Build a network for images [n, channels, size, size] that returns logits [n, classes].
+    """Build a network for images [n, channels, size, size], `r3d_18` for volumes of any size; it returns logits [n, classes].
 
     `stem`: `stock`, torchvision's own, or `small`, that for small images; None: as the size has it.
     """
@@ -26,7 +26,7 @@ def build(name: str, classes: int, channels: int, size: int, pretrained: bool, s
     network: nn.Module = fit(tv, name, classes, size, size < BELOW if stem is None else stem == SMALL)
     if getattr(network, "aux_logits", False):
         network.register_forward_hook(Pick(ONLY))  # scores alone in training too
-    first, layer = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d))
+    first, layer = next((n, m) for n, m in network.named_modules() if isinstance(m, nn.Conv2d | nn.Conv3d))
     if channels != layer.in_channels:
         _replace(network, first, _convolution(layer, in_channels=channels))
     if pretrained:
@@ -136,7 +136,7 @@ def has_small_stem(name: str) -> bool:
     return fit in (_resnet, _mobile, _densenet, _vgg, _vit)
 
 
-def _convolution(layer: nn.Conv2d, **changes: Any) -> nn.Conv2d:
+def _convolution(layer: nn.Conv2d | nn.Conv3d, **changes: Any) -> nn.Conv2d | nn.Conv3d:
     """Make the same convolution with some of its settings changed, freshly initialised."""
     settings = {
         "in_channels": layer.in_channels,
@@ -146,7 +146,8 @@ def _convolution(layer: nn.Conv2d, **changes: Any) -> nn.Conv2d:
         "padding": layer.padding,
         "bias": layer.bias is not None,
     }
-    made = nn.Conv2d(**{**settings, **changes})
+    kind = nn.Conv3d if isinstance(layer, nn.Conv3d) else nn.Conv2d
+    made = kind(**{**settings, **changes})
     nn.init.kaiming_normal_(made.weight, mode="fan_out", nonlinearity="relu")
     if made.bias is not None:
         nn.init.zeros_(made.bias)

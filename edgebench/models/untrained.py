@@ -37,7 +37,7 @@ def settle(module: Any, spec: Preprocessing, data: Dataset | None, where: str) -
     if data is not None:
         images = data.read("train").images[:32]
     else:
-        shape = (16, spec.height, spec.width, spec.channels)
+        shape = (16, *spec.sides, spec.channels)
         images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
     def scale(layer: Any, inputs: Any) -> None:
@@ -45,13 +45,13 @@ def settle(module: Any, spec: Preprocessing, data: Dataset | None, where: str) -
         layer.running_mean.zero_()
         layer.running_var.copy_(inputs[0].square().mean(dim=axes).clamp(min=1e-12))
 
-    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    norms = [layer for layer in module.modules() if isinstance(layer, torch.nn.BatchNorm2d | torch.nn.BatchNorm3d)]
     hooks = [layer.register_forward_pre_hook(scale) for layer in norms]
     try:
         with torch.no_grad():
             module.eval()(torch.from_numpy(preprocess.apply(images, spec.model_dump())))
     except FAILURES as error:
-        what = f"an input of {spec.channels} × {spec.height} × {spec.width} does not fit it: {told(error)}"
+        what = f"an input of {' × '.join(map(str, spec.shape[1:]))} does not fit it: {told(error)}"
         raise InputError(f"{where}: {what}; choose another --size or --channels, or mend the layer") from error
     finally:
         for hook in hooks:

@@ -56,6 +56,8 @@ def quantize_file(
     """
     calibration, plan = wanted.calibration_file, read_values(CalibrationPlan, wanted.calibration, "calibration")
     brought = import_.read(options, target, data, session.options.trust)
+    if data is not None and data.volume is not None:
+        raise InputError(f"{options.path}: {data.ref} holds volumes, of which no INT8 file is written (docs/data.md); keep fp32")
     name = brought.described.format
     write = plugins.declared(plugins.load("edgebench.exporters", name, "format"), "quantize_file", Exporter.quantize_file)
     if write is None:

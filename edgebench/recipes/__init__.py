@@ -213,9 +213,10 @@ def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha25
 
 
 def input_plan(data: Dataset, size: int | None, channels: int | None, parent: Path | None = None) -> InputPlan:
-    """Fill in what the user left open: as the parent's, else from the images themselves; a network wants 16 pixels at least."""
+    """Fill in what the user left open: as the parent's, else from the samples; images are brought to 16 pixels at least."""
     if parent is not None:
         seen = read_model(parent).preprocessing
         return InputPlan(size=size or seen.height, channels=channels or seen.channels)
-    height, width, depth = data.read("test").images.shape[1:]
-    return InputPlan(size=size or max(height, width, 16), channels=channels or depth)
+    *_, height, width, depth = data.read("test").images.shape
+    least = 16 if data.volume is None else 1
+    return InputPlan(size=size or max(height, width, least), channels=channels or depth)

@@ -28,8 +28,8 @@ from edgebench.data import Dataset, Split
 from edgebench.data._mapped import release
 from edgebench.errors import InputError
 from edgebench.files import new_folder, sha256_file, storage, write_json
-from edgebench.models.normalization import preprocessing
-from edgebench.recipes import Job, _groups, _losses, _processes, _trainer, describe
+from edgebench.models.normalization import preprocessing, sides
+from edgebench.recipes import Job, _groups, _losses, _processes, _trainer, _volumes, describe
 from edgebench.recipes._groups import Group, whole
 from edgebench.recipes._losses import Loss, label_loss, learnt, soft_and_hard
 from edgebench.recipes._trainer import BEST, IMPROVEMENTS, as_is
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 
 __all__ = ["label_loss", "soft_and_hard"]  # of the losses, what recipes take from here
 Ranges = dict[str, tuple[float, float]]
+JUDGED, JUDGED_BYTES = 256, 64 << 20
+"""Samples that go through a network alone at once, and float32 bytes of volumes."""
 
 
 class Samples(TorchDataset[tuple[Tensor, Tensor]]):
@@ -53,8 +55,14 @@ class Samples(TorchDataset[tuple[Tensor, Tensor]]):
         """Count the samples."""
         return len(self.split)
 
+    @property
+    def together(self) -> int:
+        """Return how many are judged at once: volumes fewer where they are large."""
+        each = 4 * math.prod(self.split.images.shape[1:])
+        return JUDGED if self.split.images.ndim == 4 else max(1, min(JUDGED, JUDGED_BYTES // each))
+
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return images float32 [n, c, h, w] and labels."""
+        """Return images float32 [n, c, h, w], or volumes [n, c, d, h, w], and labels."""
         images = preprocess.apply(self.split.images[list(indices)], self.spec)
         release(self.split.images)
         return torch.from_numpy(images), torch.from_numpy(self.split.labels[list(indices)])
@@ -124,6 +132,8 @@ def exactly(images: Tensor) -> torch.autocast:
 
 def augmented(images: Tensor, kind: str) -> Tensor:
     """Shift, turn and scale a little (`affine`), also mirror (`flip`), or leave as is (`none`)."""
+    if images.ndim == 5:
+        return _volumes.augmented(images, kind)
     if kind == "none":
         return images
     count = len(images)
@@ -143,7 +153,8 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
     spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
     training = training_folder(folder)
     with quietly(options, training):
-        network = models.build(job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained)
+        given = (job.architecture, len(job.dataset.classes), job.input.channels, job.input.size, options.pretrained)
+        network = models.build(*given, volume=spec.volume)
         found = learn(job, options, network, loss, spec, training)
     write(job, network, spec, lineage, folder, found)
 
@@ -210,7 +221,8 @@ def judge(job: Job, network: torch.nn.Module, spec: Preprocessing) -> float:
     metric: torchmetrics.Metric = learnt(job.dataset, "validation")(len(job.dataset.classes))
     network.eval()
     with torch.no_grad():
-        for images, labels in DataLoader(Samples(job.dataset.read("val"), spec), 256, collate_fn=as_is):
+        samples = Samples(job.dataset.read("val"), spec)
+        for images, labels in DataLoader(samples, samples.together, collate_fn=as_is):
             metric.update(network(images), labels)
     return round(float(metric.compute()), 6)
 
@@ -228,20 +240,31 @@ def gradients(job: Job, loss: Loss, spec: Preprocessing, size: int, batches: int
     return backward
 
 
+def alike(seen: Preprocessing, job: Job) -> bool:
+    """Return whether another model sees what a job's is to see."""
+    return (seen.depth, seen.height, seen.width, seen.channels) == (*sides(job.dataset, job.input), job.input.channels)
+
+
+def wanted_of(job: Job) -> str:
+    """Write what a job's model is to see: `28 × 28 × 1`."""
+    found = (*sides(job.dataset, job.input), job.input.channels)
+    return " × ".join(str(side) for side in found if side is not None)
+
+
 def parent_of(job: Job, same_classes: bool = True) -> Network:
     """Load the parent that a model is to be made of; `InputError` where it has another architecture, input or classes."""
     assert job.parent is not None
-    network, wanted = models.load_model(job.parent, job.trust), job.input
+    network = models.load_model(job.parent, job.trust)
     model = network.model
     if model.architecture == models.PROGRAM:
         raise InputError(f"{job.parent}: holds an exported program, which is not trained further; give a network's own weights")
     if model.architecture != job.architecture:
         raise InputError(f"{job.name}: its parent is a {model.architecture}; give that architecture, not {job.architecture}")
     seen = model.preprocessing
-    if (seen.height, seen.width, seen.channels) != (wanted.size, wanted.size, wanted.channels):
+    if not alike(seen, job):
         raise InputError(
-            f"{job.name}: its parent sees {seen.height} × {seen.width} × {seen.channels}, "
-            f"and {wanted.size} × {wanted.size} × {wanted.channels} is wanted; leave size and channels as the parent has them"
+            f"{job.name}: its parent sees {seen.sees}, and {wanted_of(job)} is wanted; "
+            "leave size and channels as the parent has them"
         )
     if same_classes and model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its parent knows other classes than {job.dataset.ref}; use the parent's data set")

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 RESUME, BEST = "resume.ckpt", "best.ckpt"
 IMPROVEMENTS = "improvements"
 PRECISIONS: dict[str | int, Any] = {"bf16": "bf16-mixed", 16: "16-mixed", 32: "32-true"}
-JUDGED = 256
-"""Images of a batch of the validation split."""
 
 
 class Phases(Callback):
@@ -151,7 +149,7 @@ def _loaders(
     shares: dict[str, Any] = {"rank": rank, "world": world}
     order = Order(len(train), options.seed, weights)
     learned = Batches(order, len(train), options.batch_size, least=2, leave_out=True, **shares)
-    judged = Batches(SequentialSampler(val), len(val), JUDGED, least=1, leave_out=False, **shares)
+    judged = Batches(SequentialSampler(val), len(val), val.together, least=1, leave_out=False, **shares)
     own = torch.Generator()  # iterators draw when they are made, which is not the same moment where a training goes on
     shared: dict[str, Any] = {"collate_fn": as_is, "generator": own}
     return DataLoader(train, batch_sampler=learned, **shared), DataLoader(val, batch_sampler=judged, **shared)

@@ -43,12 +43,10 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
 
     assert job.teacher is not None
     network = load_model(job.teacher, job.trust)
-    seen, wanted = network.model.preprocessing, job.input
-    if (seen.height, seen.width, seen.channels) != (wanted.size, wanted.size, wanted.channels):
-        raise InputError(
-            f"{job.name}: its teacher sees {seen.height} × {seen.width} × {seen.channels}, "
-            f"the student {wanted.size} × {wanted.size} × {wanted.channels}; give both the same input"
-        )
+    seen = network.model.preprocessing
+    if not _classifier.alike(seen, job):
+        what = f"its teacher sees {seen.sees}, the student {_classifier.wanted_of(job)}"
+        raise InputError(f"{job.name}: {what}; give both the same input")
     if network.model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its teacher knows other classes than {job.dataset.ref}; distil on the teacher's data set")
     hard = _classifier.label_loss(job.dataset, options)

@@ -18,6 +18,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from edgebench.data import Dataset
+from edgebench.errors import InputError
 from edgebench.recipes import Job, Work, train
 from edgebench.schema import Lineage, Network
 
@@ -55,6 +56,8 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
 
     parent = _classifier.parent_of(job)
     spec, training, [example] = parent.model.preprocessing, _classifier.training_folder(folder), parent.example()
+    if spec.volume is not None:
+        raise InputError(f"{job.name}: sees volumes, of which no INT8 file is written (docs/data.md); leave qat out")
     loss, name = _classifier.label_loss(job.dataset, options), _classifier.metric_name(job)
     network = copy.deepcopy(parent.module)
     with _classifier.quietly(options, training):

@@ -173,9 +173,10 @@ def pictures(split: Split, indices: Iterable[int], budget_bytes: int = 400_000) 
 
 
 def _png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode an image, uint8 [h, w, c]."""
+    """Encode an image, uint8 [h, w, c]; of a volume [d, h, w, c] its middle slice."""
     from PIL import Image
 
+    pixels = pixels[len(pixels) // 2] if pixels.ndim == 4 else pixels
     picture = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[:, :, 0])
     picture.thumbnail((PICTURE_PIXELS, PICTURE_PIXELS))
     stream = io.BytesIO()

@@ -25,6 +25,7 @@ from edgebench.errors import (
     UntrustedFile,
 )
 from edgebench.models import load_model, read_model
+from edgebench.models.normalization import check_kind
 from edgebench.models.source import SourceOptions, checkpoint_folder, import_checkpoint
 from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
 from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds
@@ -340,6 +341,9 @@ def read_bundle_and_data(folder: Path, dataset: str | None) -> tuple[Bundle, Dat
     if data.classes != bundle.model.classes:
         count = len(bundle.model.classes)
         raise InputError(f"{folder}: knows {count} classes, {ref} has {len(data.classes)}; choose its own data set")
+    for each in bundle.model.inputs:
+        if each.preprocessing is not None:
+            check_kind(str(folder), each.preprocessing, data)
     return bundle, data
 
 

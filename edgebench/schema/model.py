@@ -33,14 +33,18 @@ RESIZE = r"^(stretch|fit|pad(:\d{1,3})?|shortest:[1-9]\d{0,4}\+crop(-floor)?:[1-
 
 
 class Preprocessing(Frozen):
-    """From uint8 images [n, h, w, c] to a network's input; executed by `agent/runtimes/preprocess.py`."""
+    """From uint8 images [n, h, w, c] or volumes [n, d, h, w, c] to a network's input.
 
+    Executed by `agent/runtimes/preprocess.py`. Volumes keep their size: nothing resizes them.
+    """
+
+    depth: int | None = Field(None, gt=0, description="slices of a volume; null: an image")
     height: int = Field(gt=0, description="rows after resizing")
     width: int = Field(gt=0, description="columns after resizing")
     channels: Literal[1, 3] = Field(description="grey is repeated to 3, of colour is made grey")
     mean: tuple[float, ...] = Field(description="per channel, after scaling to 0…1")
     std: tuple[float, ...] = Field(description="per channel, after scaling to 0…1")
-    layout: Layout = "nchw"
+    layout: Layout = Field("nchw", description="channels first or, nhwc, last; of volumes likewise")
     grey: Literal["mean", "luma"] = Field("mean", description="of colour: the channels' mean, or ITU-R 601 luma")
     resize: str | None = Field(
         None,
@@ -52,6 +56,8 @@ class Preprocessing(Frozen):
 
     @model_validator(mode="after")
     def _ends_at_the_size(self) -> Preprocessing:
+        if self.depth is not None and (self.resize, self.interpolation) != (None, None):
+            raise ValueError("volumes are not resized: depth goes with neither resize nor interpolation")
         if self.resize is not None and "crop" in self.resize:
             height, _, width = self.resize.rpartition(":")[2].partition("x")
             if (int(height), int(width or height)) != (self.height, self.width):
@@ -61,14 +67,28 @@ class Preprocessing(Frozen):
     @model_serializer(mode="wrap")
     def _without_what_is_usual(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what says nothing: keys of before stay."""
-        usual = {"grey": "mean", "resize": None, "interpolation": None, "antialias": True}
+        usual = {"depth": None, "grey": "mean", "resize": None, "interpolation": None, "antialias": True}
         return {name: value for name, value in handler(self).items() if name not in usual or value != usual[name]}
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Return the shape of one input, in its layout."""
-        height, width, channels = self.height, self.width, self.channels
-        return (1, channels, height, width) if self.layout == "nchw" else (1, height, width, channels)
+        return (1, self.channels, *self.sides) if self.layout == "nchw" else (1, *self.sides, self.channels)
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Return height and width, before them the depth of a volume."""
+        return (self.height, self.width) if self.depth is None else (self.depth, self.height, self.width)
+
+    @property
+    def volume(self) -> tuple[int, int, int] | None:
+        """Return depth, height and width of the volumes that it takes; None: it takes images."""
+        return None if self.depth is None else (self.depth, self.height, self.width)
+
+    @property
+    def sees(self) -> str:
+        """Write what it sees in words: `28 × 28 × 28 × 1`, the channels last."""
+        return " × ".join(map(str, (*self.sides, self.channels)))
 
     def of_pixels(self) -> Preprocessing:
         """Return the same without normalisation, which the file itself does: values 0…255."""
@@ -117,16 +137,23 @@ class TensorSpec(Frozen):
 
 
 class Input(TensorSpec):
-    """One input, and how it is made: an image by preprocessing, else a plain tensor by its values."""
+    """One input, and how it is made: an image or a volume by preprocessing, else a plain tensor by its values."""
 
-    preprocessing: Preprocessing | None = Field(None, description="from uint8 images [n, h, w, c]; null: a plain tensor")
+    preprocessing: Preprocessing | None = Field(
+        None, description="from uint8 images [n, h, w, c] or volumes [n, d, h, w, c]; null: a plain tensor"
+    )
     values: Values | None = Field(None, description="of a plain tensor; null: synthetic, in a range that suits the dtype")
     carry: str | None = Field(None, description="the output that is fed back into it from the second inference on")
 
     @property
     def is_image(self) -> bool:
-        """Return whether it is made of an image by preprocessing."""
+        """Return whether it is made of an image or a volume by preprocessing."""
         return self.preprocessing is not None
+
+    @property
+    def is_volume(self) -> bool:
+        """Return whether it is made of a volume by preprocessing."""
+        return self.preprocessing is not None and self.preprocessing.volume is not None
 
     @property
     def takes_pixels(self) -> bool:
@@ -135,12 +162,12 @@ class Input(TensorSpec):
 
 
 def image_input(spec: Preprocessing, name: str = "input") -> Input:
-    """Describe the input of a network that takes one image: float32, in the layout of its preprocessing."""
+    """Describe the input of a network that takes one image or volume: float32, in the layout of its preprocessing."""
     return Input(name=name, shape=spec.shape, dtype="float32", scale=None, zero_point=None, preprocessing=spec)
 
 
 def one_image(whose: str, inputs: Sequence[Input]) -> Input:
-    """Return the one input that is an image; `InputError` where there is none, or several."""
+    """Return the one input that is an image or a volume; `InputError` where there is none, or several."""
     images = [each for each in inputs if each.is_image]
     if len(images) != 1:
         names = ", ".join(each.name for each in inputs)

@@ -48,7 +48,7 @@ class ModelPlan(Frozen):
 class InputPlan(Frozen):
     """What the networks of a profile see."""
 
-    size: int = Field(gt=0)
+    size: int = Field(gt=0, description="height and width; volumes keep theirs, and it is one of these")
     channels: Literal[1, 3] = 3
     mean: tuple[float, ...] | None = Field(None, description="per channel, of values 0…1; null: the training split's own")
     std: tuple[float, ...] | None = Field(None, description="likewise; what a checkpoint was trained with")

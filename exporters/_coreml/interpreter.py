@@ -41,7 +41,7 @@ class Interpreter:
         [self.input] = package.program.functions["main"].inputs
 
     def __call__(self, pixels: Any, output: str) -> Any:
-        """Run on a float32 tensor [n, c, h, w]; returns the named output, float32 [n, …]."""
+        """Run on a float32 tensor [n, c, …]; returns the named output, float32 [n, …]."""
         import torch
 
         def one(image: Any) -> Any:

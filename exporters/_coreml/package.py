@@ -34,7 +34,7 @@ class Wanted:
     specification: int
     image: bool
     shape: tuple[int, ...]
-    """[1, c, h, w] of the input."""
+    """[1, c, h, w] of the input, or [1, c, d, h, w]."""
     classes: tuple[str, ...]
     """Labels inside the model; none for a model that is no classifier."""
     bits: int

@@ -1,4 +1,4 @@
-"""From uint8 images to a network's input, the same on host and device.
+"""From uint8 images or volumes to a network's input, the same on host and device.
 
 Works on any array with numpy's methods and imports none, so that the agent
 needs numpy only where a runtime brings it.
@@ -17,12 +17,26 @@ def apply(images: Any, spec: Dict[str, Any]) -> Any:
     """Resize, fit the channels, normalise and lay out.
 
     images: uint8 [n, h, w, c]; returns float32 [n, c, H, W] or [n, H, W, c].
+    Volumes: uint8 [n, d, h, w, c]; float32 [n, c, d, h, w] or [n, d, h, w, c].
     `spec` is `schema.Preprocessing` as a dictionary. Images that have the input's
     size are where they belong: they are neither scaled nor cut again.
     """
     pixels = resized(images, spec)
     pixels = ((pixels / 255.0 - list(spec["mean"])) / list(spec["std"])).astype("float32")
-    return pixels.transpose(0, 3, 1, 2).copy() if spec["layout"] == "nchw" else pixels
+    return laid_out(pixels, spec)
+
+
+def laid_out(pixels: Any, spec: Dict[str, Any]) -> Any:
+    """Put the channels, which come last, where the layout wants them."""
+    if spec["layout"] != "nchw":
+        return pixels
+    last = len(pixels.shape) - 1
+    return pixels.transpose(0, last, *range(1, last)).copy()
+
+
+def rank(spec: Dict[str, Any]) -> int:
+    """Count the axes of one sample: 3 of an image [h, w, c], 4 of a volume [d, h, w, c]."""
+    return 3 if spec.get("depth") is None else 4
 
 
 def quantized(real: Any, spec: Dict[str, Any]) -> Any:
@@ -45,7 +59,12 @@ def whole(images: Any, spec: Dict[str, Any]) -> Any:
 
 
 def resized(images: Any, spec: Dict[str, Any]) -> Any:
-    """Resize and fit the channels: uint8 [n, h, w, c] → pixels 0…255 with fractions [n, H, W, c]."""
+    """Resize and fit the channels: uint8 [n, h, w, c] → pixels 0…255 with fractions [n, H, W, c].
+
+    Volumes [n, d, h, w, c] keep their size; `ValueError` where that is not the input's.
+    """
+    if spec.get("depth") is not None:
+        return of_volumes(images, spec)
     count, height, width, _ = images.shape
     pixels, channels = with_channels(images, spec), spec["channels"]
     if (height, width) == (spec["height"], spec["width"]):
@@ -61,20 +80,28 @@ def resized(images: Any, spec: Dict[str, Any]) -> Any:
     return pixels
 
 
+def of_volumes(volumes: Any, spec: Dict[str, Any]) -> Any:
+    """Fit the channels of volumes: uint8 [n, d, h, w, c] → pixels 0…255 [n, d, h, w, spec's channels]."""
+    wanted = [spec["depth"], spec["height"], spec["width"]]
+    if list(volumes.shape[1:-1]) != wanted:
+        raise ValueError("volumes are %s, and the network takes %s; they are not resized" % (list(volumes.shape[1:-1]), wanted))
+    return with_channels(volumes, spec)
+
+
 def with_channels(images: Any, spec: Dict[str, Any]) -> Any:
-    """Repeat grey or make grey of colour: uint8 [n, h, w, c] → float32 [n, h, w, spec's channels].
+    """Repeat grey or make grey of colour: uint8 [n, …, c] → float32 [n, …, spec's channels].
 
     Grey is luma in whole levels where the spec says so, and the mean where it says nothing, as models of before have it.
     """
-    wanted, channels = spec["channels"], images.shape[3]
+    wanted, channels = spec["channels"], images.shape[-1]
     if channels == wanted:
         return images.astype("float32")
     if spec.get("grey") == "luma" and channels == 3:
-        parts = [images[:, :, :, index : index + 1].astype("int64") * LUMA[index] for index in range(3)]
+        parts = [images[..., index : index + 1].astype("int64") * LUMA[index] for index in range(3)]
         grey = ((parts[0] + parts[1] + parts[2] + 32768) // 65536).astype("float32")
     else:
-        grey = images.astype("float32").mean(axis=3, keepdims=True)
-    return grey if wanted == 1 else grey.repeat(wanted, axis=3)
+        grey = images.astype("float32").mean(axis=-1, keepdims=True)
+    return grey if wanted == 1 else grey.repeat(wanted, axis=-1)
 
 
 def placed(images: Any, spec: Dict[str, Any]) -> Any:

@@ -17,14 +17,13 @@ def feeds(numpy: Any, raws: Sequence[bytes], job: Dict[str, Any]) -> List[Any]:
 
 
 def tensor(numpy: Any, raw: bytes, spec: Dict[str, Any]) -> Any:
-    """Make one input's tensor: an image is preprocessed, and real numbers are quantized where the file wants integers."""
+    """Make one input's tensor: images and volumes are preprocessed, real numbers quantized where the file wants integers."""
     data = spec["data"]
     values = numpy.frombuffer(raw, dtype=data["dtype"])
     if spec["preprocessing"] is not None:
-        images = values.reshape([-1] + data["shape"][-3:])
+        images = values.reshape([-1] + data["shape"][-preprocess.rank(spec["preprocessing"]) :])
         if spec["dtype"] == "uint8" and spec["scale"] is None:
-            pixels = preprocess.whole(images, spec["preprocessing"])
-            return pixels.transpose(0, 3, 1, 2).copy() if spec["preprocessing"]["layout"] == "nchw" else pixels
+            return preprocess.laid_out(preprocess.whole(images, spec["preprocessing"]), spec["preprocessing"])
         values = preprocess.apply(images, spec["preprocessing"])
     else:
         values = values.reshape(sizes(spec["shape"]))
