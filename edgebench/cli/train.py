@@ -12,7 +12,9 @@ from edgebench.cli import console, options
 
 def command(
     architecture: Annotated[str, typer.Argument(help="A torchvision classifier's name, or package.module:factory.")],
-    dataset: Annotated[str, typer.Option(help="digits, medmnist:NAME, or image-folder:PATH; options as ,key=value.")] = "digits",
+    dataset: Annotated[
+        str, typer.Option(help="digits, medmnist:NAME, image-folder:PATH, or dicom:PATH; options as ,key=value.")
+    ] = "digits",
     recipe: Annotated[str, typer.Option(help="train, distill, prune or qat.")] = "train",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher, for distill.")] = None,
     parent: Annotated[Path | None, typer.Option(help="Model folder to prune or to train for INT8, for prune and qat.")] = None,
