@@ -6,10 +6,8 @@ not passed on: it may quote what stands in it, a person's name for instance.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
-import secrets
 import struct
 import time
 from collections.abc import Iterator
@@ -29,8 +27,8 @@ from edgebench.data._dicom_frames import (
     check_syntax,
     inflated,
     is_native,
-    missing_decoder,
 )
+from edgebench.data._dicom_headers import KEYWORDS, MOST_FRAMES, PALETTE, Header, checked
 from edgebench.data._files import open_regular
 from edgebench.data._images import pixel_limit
 from edgebench.errors import DataError, MissingExtra
@@ -39,60 +37,12 @@ SECONDS = 10.0
 """Of the processor, for one header or one frame."""
 READS = 1_000_000
 """Pieces of a header."""
+CLAMPED = 1 << 16
+"""Reads of so many bytes are held against what the file has, since memory for them is taken first."""
 META_BYTES, META_ELEMENTS = 1 << 16, 64
-MOST_FRAMES = 1 << 16
-MOST_SIDE = 65_535
-SALT = secrets.token_bytes(16)
-"""Of this process: a patient is told from others by a hash that says nothing, and means nothing elsewhere."""
 BIG_ENDIAN, IMPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2"
 LONG = frozenset((b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"))
 """Value representations whose length has four bytes (PS3.5, 7.1.2)."""
-GREYS, PALETTE = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
-COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
-KEYWORDS = (
-    *("PatientID", "Modality", "BurnedInAnnotation", "NumberOfFrames", "Rows", "Columns", "SamplesPerPixel"),
-    *("PhotometricInterpretation", "PlanarConfiguration", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
-    *("PixelPaddingValue", "RescaleIntercept", "RescaleSlope", "RescaleType", "ModalityLUTSequence"),
-    *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
-    *(f"{colour}PaletteColorLookupTable{part}" for colour in ("Red", "Green", "Blue") for part in ("Descriptor", "Data")),
-    *("ExtendedOffsetTable", "ExtendedOffsetTableLengths"),
-)
-"""All that is read of a file beside its pixels; the one that names a person is hashed at once, to tell patients apart."""
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a file says of its pixels."""
-
-    syntax: str
-    rows: int
-    columns: int
-    frames: int
-    samples: int
-    """Per pixel: 1 or 3."""
-    planar: int
-    allocated: int
-    stored: int
-    signed: bool
-    photometric: str
-    hounsfield: bool
-    """Whether rescaled values are Hounsfield units."""
-    patient: bytes | None
-    """A hash that holds within this process; None where nobody is named."""
-    burned_in: bool
-    """Whether it says that there is text in its pixels."""
-
-    @property
-    def frame_bytes(self) -> int:
-        """Bytes of one frame where it is not compressed."""
-        count = self.rows * self.columns * self.samples * self.allocated // 8
-        return count * 2 // 3 if self.photometric == "YBR_FULL_422" and is_native(self.syntax) else count
-
-    @property
-    def levels(self) -> tuple[int, int]:
-        """The least and the greatest value that may be stored."""
-        return (-(1 << self.stored - 1), (1 << self.stored - 1) - 1) if self.signed else (0, (1 << self.stored) - 1)
 
 
 class _Reader(io.BufferedReader):
@@ -106,16 +56,25 @@ class _Reader(io.BufferedReader):
 
     def begin(self) -> None:
         """Count anew, for what is read next."""
-        self.reads, self.ends = 0, time.thread_time() + SECONDS
+        self.reads, self.ends, self.short = 0, time.thread_time() + SECONDS, False
 
     def read(self, size: int | None = -1, /) -> bytes:
         self.reads += 1
         if self.reads > READS or (not self.reads % 256 and time.thread_time() > self.ends):
             raise Unreadable("its header is longer than that of any image; replace or remove it")
-        if size is None or not 0 <= size < 1 << 16:
-            left = max(0, self.size - self.tell())
-            size = left if size is None or size < 0 else min(size, left)
-        return super().read(size)
+        asked = -1 if size is None else size
+        content = super().read(asked if 0 <= asked < CLAMPED else self._left(asked))
+        self.short = self.short or 0 < len(content) < asked
+        return content
+
+    def _left(self, asked: int) -> int:
+        left = max(0, self.size - self.tell())
+        return left if asked < 0 else min(asked, left)
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether the file ended within what was read, or skipped."""
+        return self.short or self.tell() > self.size
 
 
 @dataclass
@@ -156,6 +115,8 @@ class DicomFile:
             raise Unreadable("its frames cannot be told apart: the table of their offsets is broken; replace or remove it")
         self._file.seek(self._offset)
         content = get_frame(cast(Any, self._file), index, number_of_frames=header.frames, extended_offsets=cast(Any, extended))
+        if self._file.is_cut:
+            raise Unreadable("it ends before its pixels do; replace or remove it")
         lacking = check_encoded(content, header.syntax, (header.rows, header.columns, header.samples), header.allocated)
         if lacking:
             raise Unreadable(lacking)
@@ -220,11 +181,6 @@ def is_dicom(real: Path) -> bool:
         return (stream.read(132) or b"")[128:] == b"DICM"
 
 
-def patient_hash(name: str) -> bytes:
-    """Hash what a patient is called; the same within this process alone."""
-    return hashlib.blake2b(name.strip().encode(), key=SALT, digest_size=16).digest()
-
-
 @contextmanager
 def _quietly(max_pixels: int) -> Iterator[None]:
     """Let pydicom neither warn nor log: both may quote what stands in a file. Pillow, which it may use, keeps to the limit."""
@@ -260,9 +216,11 @@ def _parsed(file: _Reader, max_pixels: int) -> DicomFile:
     elements = read_dataset(
         cast(Any, content), syntax == IMPLICIT, syntax != BIG_ENDIAN, stop_when=_at_pixels, specific_tags=cast(Any, tags)
     )
+    if content.is_cut:
+        raise Unreadable("its header is broken, or cut off; replace or remove it")
     if "Rows" not in elements and "Columns" not in elements:
         return DicomFile(None, elements, content)
-    header = _header(elements, syntax, max_pixels)
+    header = checked(elements, syntax, max_pixels)
     offset, length, vr = _pixels_at(content, syntax)
     if packed and content.size < offset + header.frames * header.frame_bytes:
         content = _Reader(cast(io.RawIOBase, io.BytesIO(inflated(packed, offset + header.frames * header.frame_bytes))))
@@ -293,63 +251,6 @@ def _syntax(file: _Reader) -> str:
 
 def _at_pixels(tag: int, vr: str | None, length: int) -> bool:
     return tag >= 0x7FE00008
-
-
-def _header(elements: Any, syntax: str, max_pixels: int) -> Header:
-    """Check what is said of the pixels; `Unreadable` for what no image is like, or this computer cannot decode."""
-    rows, columns = (_number(elements, key, 1, MOST_SIDE) for key in ("Rows", "Columns"))
-    if rows * columns > max_pixels:
-        bomb = f"more than {max_pixels}; make it smaller, or allow it by the option max_pixels={rows * columns}"
-        raise Unreadable(f"{columns} × {rows} pixels, {bomb}")
-    samples = _number(elements, "SamplesPerPixel", 1, 3, 1)
-    allocated = _number(elements, "BitsAllocated", 1, 64)
-    stored = _number(elements, "BitsStored", 1, allocated, allocated)
-    photometric = _text(elements, "PhotometricInterpretation")
-    if photometric not in (*GREYS, PALETTE, *COLOURS) or samples != (3 if photometric in COLOURS else 1):
-        known = ", ".join((*GREYS, PALETTE, *COLOURS))
-        raise Unreadable(f"its PhotometricInterpretation is none of {known}, or does not fit SamplesPerPixel; convert it")
-    if allocated not in ((8,) if samples == 3 else (8, 16) if photometric == PALETTE else (8, 16, 32)):
-        raise Unreadable(f"its pixels have {allocated} bits, and 8, 16 and 32 (8 in colour) are read; convert it")
-    if _number(elements, "HighBit", 0, allocated - 1, stored - 1) != stored - 1:
-        raise Unreadable("its HighBit is not BitsStored - 1: the values do not lie in the lowest bits; convert it")
-    found = Header(
-        syntax,
-        rows,
-        columns,
-        _number(elements, "NumberOfFrames", 1, MOST_FRAMES, 1),
-        samples,
-        _number(elements, "PlanarConfiguration", 0, 1, 0),
-        allocated,
-        stored,
-        _number(elements, "PixelRepresentation", 0, 1) == 1,
-        photometric,
-        _text(elements, "Modality") == "CT" or _text(elements, "RescaleType") == "HU",
-        patient_hash(name) if (name := str(elements.get("PatientID") or "")).strip() else None,
-        _text(elements, "BurnedInAnnotation") == "YES",
-    )
-    if found.signed and found.photometric not in GREYS:
-        raise Unreadable("its PixelRepresentation is signed, and colours are not; replace or remove it")
-    if lacking := missing_decoder(syntax, stored):
-        raise Unreadable(lacking)
-    return found
-
-
-def _number(elements: Any, keyword: str, least: int, most: int, default: int | None = None) -> int:
-    try:
-        value = elements.get(keyword)
-        number = default if value is None else int(value)
-    except Exception:  # whatever pydicom makes of bytes that are no number
-        number = None
-    if number is None or not least <= number <= most:
-        raise Unreadable(f"its {keyword} is no whole number from {least} to {most}; replace or remove it")
-    return number
-
-
-def _text(elements: Any, keyword: str) -> str:
-    try:
-        return str(elements.get(keyword) or "").strip().upper()
-    except Exception:
-        return ""
 
 
 def _pixels_at(file: _Reader, syntax: str) -> tuple[int, int, str]:

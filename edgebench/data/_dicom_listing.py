@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgebench.data._dicom_files import is_dicom, patient_hash
+from edgebench.data._dicom_files import is_dicom
+from edgebench.data._dicom_headers import patient_hash
 from edgebench.data._dicom_labels import Line, Table, lines_of_files, lines_of_patients, read_table
 from edgebench.data._files import inside
 from edgebench.data._folders import DICOM_ENDINGS, Found, class_folders, images, splits

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.data._dicom_files import Header
 from edgebench.data._dicom_frames import Unreadable
+from edgebench.data._dicom_headers import Header
 from edgebench.errors import DataError
 
 NAMED = {
@@ -78,6 +78,8 @@ class _Levels:
     intercept: float
     windows: tuple[tuple[float, float], ...]
     function: str
+    rescaled: bool
+    """Whether slope and intercept stand in it."""
 
 
 def greys(stored: NDArray[Any], header: Header, elements: Any, index: int, window: Window) -> NDArray[np.uint8]:
@@ -88,9 +90,10 @@ def greys(stored: NDArray[Any], header: Header, elements: Any, index: int, windo
     low, high = header.levels
     if stored.size and not (low <= stored.min() and stored.max() <= high):
         raise Unreadable("its pixels have values beyond its BitsStored; replace or remove it")
-    if window.hounsfield and not header.hounsfield:
-        raise Unreadable("its values are no Hounsfield units (no CT), which a window by name means; give window=CENTER:WIDTH")
     levels = _levels(elements, index)
+    if window.hounsfield and not (header.hounsfield and levels.rescaled):
+        lacking = "no slope and intercept" if header.hounsfield else "no CT"
+        raise Unreadable(f"its values are no Hounsfield units ({lacking}), which windows by name mean; give window=CENTER:WIDTH")
     if window.kind == "ends":
         window = _between_ends(stored, elements, levels, window)
     if header.stored > TABLE_BITS:
@@ -101,8 +104,6 @@ def greys(stored: NDArray[Any], header: Header, elements: Any, index: int, windo
 
 def _shown(stored: NDArray[Any], header: Header, elements: Any, levels: _Levels, window: Window) -> NDArray[np.uint8]:
     share = _share(stored, header, elements, levels, window)
-    if not np.isfinite(share).all():
-        raise Unreadable("its rescaled values are beyond all numbers; replace or remove it")
     share = 1 - share if header.photometric == "MONOCHROME1" else share
     return np.floor(share.clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
@@ -110,6 +111,8 @@ def _shown(stored: NDArray[Any], header: Header, elements: Any, levels: _Levels,
 def _share(stored: NDArray[Any], header: Header, elements: Any, levels: _Levels, window: Window) -> NDArray[np.float64]:
     """Return which share of the window lies below each value, 0…1."""
     values, (low, high) = _rescaled(stored, header, elements, levels)
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise Unreadable("its rescaled values are beyond all numbers; replace or remove it")
     if window.kind == "file":
         if elements.get("VOILUTSequence"):
             return _looked_up(values, elements, window.index)
@@ -197,7 +200,13 @@ def _levels(elements: Any, index: int) -> _Levels:
         )
     if slopes == (0.0,):
         raise Unreadable("its RescaleSlope is 0, which makes all values one; mend it")
-    return _Levels(*(slopes or (1.0,)), *(intercepts or (0.0,)), tuple(zip(centers, widths, strict=True)), function)
+    return _Levels(
+        slopes[0] if slopes else 1.0,
+        intercepts[0] if intercepts else 0.0,
+        tuple(zip(centers, widths, strict=True)),
+        function,
+        bool(slopes),
+    )
 
 
 def _groups(elements: Any, index: int) -> list[Any]:

@@ -30,8 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench.data import MAX_CLASSES, Geometry, Opened, Split, int_option, text_option
-from edgebench.data._dicom_files import GREYS, DicomFile, Header, opened, patient_hash, refusal
+from edgebench.data._dicom_files import DicomFile, opened, refusal
 from edgebench.data._dicom_frames import Unreadable
+from edgebench.data._dicom_headers import GREYS, Header, patient_hash
 from edgebench.data._dicom_listing import Entry, by_folders, by_table
 from edgebench.data._dicom_splits import Options, Sample, check_classes, check_size, dealt, groups, one_of
 from edgebench.data._files import inside

@@ -15,7 +15,7 @@ import pytest
 from dicomfiles import PLANTED, SYNTAXES, dicom, scan, write
 from hypothesis import given
 from pydicom.encaps import encapsulate
-from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
+from pydicom.uid import JPEG2000, DeflatedExplicitVRLittleEndian, JPEG2000Lossless, RLELossless
 from test_datasets import FUZZ, MIB, MOST_MIB, MOST_SECONDS, looked_at, mutations, opened, refusal
 
 from edgebench.data import SPLITS
@@ -28,7 +28,7 @@ WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
 def saved(made: Any, syntax: str | None = None) -> bytes:
     """Return the bytes of a file."""
     stream = io.BytesIO()
-    if syntax in (RLELossless, JPEG2000Lossless):
+    if syntax in (RLELossless, JPEG2000Lossless, JPEG2000):
         made.compress(syntax, generate_instance_uid=False)
     elif syntax is not None:
         made.file_meta.TransferSyntaxUID = syntax
@@ -53,6 +53,7 @@ def replaced(content: bytes, keyword: bytes, value: bytes) -> bytes:
     return content[:at] + value + content[at + len(value) :]
 
 
+PIXELS = struct.pack("<HH", 0x7FE0, 0x10)
 ROWS, COLUMNS = (struct.pack("<HH", 0x28, each) + b"US\2\0" for each in (0x10, 0x11))
 REPRESENTATION, STORED, HIGH = (struct.pack("<HH", 0x28, each) + b"US\2\0" for each in (0x103, 0x101, 0x102))
 
@@ -66,7 +67,7 @@ def inserted(content: bytes, before: bytes, addition: bytes) -> bytes:
     return content[:at] + addition + content[at:]
 
 
-def nested(depth: int, undefined: bool = True) -> bytes:
+def nested(depth: int) -> bytes:
     """Write sequences within sequences, each of no said length."""
     opening = element(0x0008, 0x1140, b"SQ", b"", 0xFFFFFFFF) + struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
     return opening * depth
@@ -90,7 +91,7 @@ def deflated_bomb() -> bytes:
     whole = saved(dicom(scan(1), **WINDOW))
     body = whole[whole.index(struct.pack("<HH", 8, 5)) :]
     packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    packed = packer.compress(body[: body.index(struct.pack("<HH", 0x7FE0, 0x10))])
+    packed = packer.compress(body.partition(PIXELS)[0])
     packed += packer.compress(element(0x7FE0, 0x10, b"OW", b"", 1 << 31))
     packed += b"".join(packer.compress(bytes(MIB)) for _ in range(1 << 11)) + packer.flush()
     return meta(DeflatedExplicitVRLittleEndian) + packed
@@ -101,10 +102,6 @@ def fragments(frame: bytes, syntax: str, made: Any = None) -> bytes:
     made = made or dicom(scan(1), **WINDOW)
     made.PixelData = encapsulate([frame])
     made["PixelData"].VR, made["PixelData"].is_undefined_length = "OB", True
-    return saved(made, None) if made.file_meta.TransferSyntaxUID == syntax else _with(made, syntax)
-
-
-def _with(made: Any, syntax: str) -> bytes:
     made.file_meta.TransferSyntaxUID = syntax
     return saved(made)
 
@@ -141,7 +138,7 @@ def jpeg(width: int, height: int) -> bytes:
 def offsets() -> bytes:
     """Claim a table of a hundred million frames' offsets."""
     content = fragments(b"\0" * 100, RLELossless)
-    at = content.index(b"\xfe\xff\x00\xe0")
+    at = content.index(b"\xfe\xff\x00\xe0", content.index(PIXELS))
     return content[: at + 4] + struct.pack("<I", 400_000_000) + content[at + 8 :]
 
 
@@ -152,7 +149,7 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "meta": (lambda: plain()[:200], "bad.dcm: "),
     "truncated-header": (lambda: plain()[:600], "bad.dcm: "),
     "truncated-pixels": (lambda: plain()[:-100], "it has 860 bytes of pixels, and its header says 960"),
-    "no-pixels": (lambda: plain()[: plain().index(struct.pack("<HH", 0x7FE0, 0x10))], "it has no pixels"),
+    "no-pixels": (lambda: plain().partition(PIXELS)[0], "it has no pixels"),
     "huge": (lambda: replaced(replaced(plain(), ROWS, short(65535)), COLUMNS, short(65535)), "65535 × 65535 pixels, more than"),
     "no-rows": (lambda: replaced(plain(), ROWS, short(0)), "its Rows is no whole number from 1 to 65535"),
     "representation": (
@@ -171,7 +168,7 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
         "bad.dcm: ",
     ),
     "photometric": (lambda: plain(PhotometricInterpretation=PLANTED[0].upper()), "its PhotometricInterpretation is none of"),
-    "slope": (lambda: plain(RescaleSlope="1e300", RescaleIntercept="1e300"), "bad.dcm: "),
+    "slope": (lambda: plain(RescaleSlope="1e308", RescaleIntercept="1e308"), "its rescaled values are beyond all numbers"),
     "no-slope": (lambda: plain(RescaleSlope="0", RescaleIntercept="1"), "its RescaleSlope is 0"),
     "half-window": (lambda: plain(WindowWidth=[1, 2]), "its windows or its rescaling are half there"),
     "width": (lambda: plain(WindowWidth=0), "its WindowWidth is too small"),
