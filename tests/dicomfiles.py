@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000,
@@ -38,7 +38,7 @@ PLANTED = ("Zwetschgenbaum", "PID-4711-XQ", "19531224", "Quittenklinik", "Mirabe
 """No word of these may come out anywhere: name, number, birthday, hospital, physician, accession number, address."""
 
 
-def scan(seed: int, height: int = 24, width: int = 20, low: int = 0, high: int = 4095) -> NDArray[np.uint16]:
+def scan(seed: int, height: int = 40, width: int = 36, low: int = 0, high: int = 4095) -> NDArray[np.uint16]:
     """Make a smooth image of whole numbers from `low` to `high` at most, its own for each seed."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.random((5, 5)).astype(np.float32))
@@ -48,7 +48,7 @@ def scan(seed: int, height: int = 24, width: int = 20, low: int = 0, high: int =
 
 def dicom(
     pixels: NDArray[Any], photometric: str = "MONOCHROME2", patient: str = "A", stored: int = 12, **more: Any
-) -> FileDataset:
+) -> Dataset:
     """Make a data set of pixels [h, w], [frames, h, w] or [h, w, 3], with planted words; `more` are further elements."""
     signed = pixels.dtype.kind == "i"
     coloured = pixels.ndim == 3 and pixels.shape[2] == 3
@@ -56,7 +56,8 @@ def dicom(
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CT, generate_uid()
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    made = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    made = Dataset()
+    made.file_meta = meta
     made.SOPClassUID, made.SOPInstanceUID, made.Modality = CT, meta.MediaStorageSOPInstanceUID, "CT"
     made.SpecificCharacterSet = "ISO_IR 192"
     name, number, birthday, hospital, physician, accession, address = PLANTED
@@ -84,7 +85,7 @@ def dicom(
     return made
 
 
-def write(path: Path, made: FileDataset, syntax: str = ExplicitVRLittleEndian, **options: Any) -> Path:
+def write(path: Path, made: Dataset, syntax: str = ExplicitVRLittleEndian, **options: Any) -> Path:
     """Save a data set in a transfer syntax."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if syntax == JPEGBaseline8Bit:
@@ -102,7 +103,7 @@ def write(path: Path, made: FileDataset, syntax: str = ExplicitVRLittleEndian, *
     return path
 
 
-def as_jpeg(made: FileDataset) -> FileDataset:
+def as_jpeg(made: Dataset) -> Dataset:
     """Pack 8-bit pixels into a baseline JPEG, by Pillow."""
     stream = io.BytesIO()
     Image.fromarray(np.frombuffer(made.PixelData, np.uint8).reshape(made.Rows, made.Columns)).save(stream, "JPEG", quality=95)
@@ -116,13 +117,13 @@ def as_jpeg(made: FileDataset) -> FileDataset:
 def clinic(root: Path, patients: int = 24, each: int = 2, split: Sequence[str] = (), **more: Any) -> Mapping[str, str]:
     """Write files of patients in folders that are called as they are, and labels.csv; returns whose each file is.
 
-    Every third patient is ill. With `split`, patients are written to these in turn.
+    Every fourth patient is ill. With `split`, patients are written to these in turn.
     """
     whose, lines = {}, ["file,label" + ",split" * bool(split)]
     for number in range(patients):
-        label = ("healthy", "ill")[number % 3 == 0]
+        label = ("healthy", "ill")[number % 4 == 0]
         for index in range(each):
-            file = f"{PLANTED[0]}_{number}/{PLANTED[1]}-{index}.dcm"
+            file = f"{PLANTED[0]}_{number}/{PLANTED[1]}_{index}.dcm"
             given = {"WindowCenter": 2048, "WindowWidth": 4096, **more}
             bright = 1500 if label == "ill" else 0
             made = dicom(scan(number * 100 + index, low=bright, high=bright + 2500), patient=str(number), **given)

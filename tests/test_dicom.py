@@ -33,7 +33,7 @@ from edgebench.errors import DataError, DataWarning
 from edgebench.schema import DatasetRef
 
 QUIET = pytest.mark.filterwarnings("ignore::edgebench.errors.DataWarning")
-SIZE = "size=24x20"
+SIZE = "size=40x36"
 HOUNSFIELD = {"RescaleSlope": "2", "RescaleIntercept": "-1024"}
 
 
@@ -311,7 +311,7 @@ def test_rsnas_table_gives_each_patient_the_greatest_target(tmp_path: Path) -> N
 @QUIET
 def test_a_table_of_patients_labels_all_that_is_theirs(tmp_path: Path) -> None:
     whose = clinic(tmp_path, 24)
-    lines = [f"{PLANTED[1]}-{number},{'ill' if number % 3 == 0 else 'healthy'}" for number in range(24)]
+    lines = [f"{PLANTED[1]}-{number},{'ill' if number % 4 == 0 else 'healthy'}" for number in range(24)]
     (tmp_path / "people.csv").write_text("\n".join(["patient_id;label", *lines]).replace(",", ";"))
     one, other = opened(tmp_path, "labels=people.csv"), opened(tmp_path, "labels=labels.csv")
     assert one.hashes() == other.hashes() and sum(len(one.read(name)) for name in SPLITS) == len(whose)
@@ -328,7 +328,7 @@ def test_no_patient_is_in_two_splits_and_classes_keep_their_shares(tmp_path: Pat
     groups = people(data)
     assert len(set.union(*groups.values())) == 60 == sum(map(len, groups.values()))
     shares = {name: float(data.read(name).labels.mean()) for name in SPLITS}
-    assert all(abs(share - 1 / 3) < 0.05 for share in shares.values()), shares
+    assert all(abs(share - 1 / 4) < 0.05 for share in shares.values()), shares
     assert [len(data.read(name)) / 180 for name in SPLITS] == pytest.approx([0.7, 0.15, 0.15], abs=0.03)
     assert opened(tmp_path, "labels=labels.csv,seed=3").hashes() == data.hashes()
     assert opened(tmp_path, "labels=labels.csv,seed=4").hashes() != data.hashes()
@@ -370,7 +370,7 @@ def test_splits_that_share_patients_are_refused_or_told_of(tmp_path: Path) -> No
         SPLITS, 8
     )
     table = (tmp_path / "labels.csv").read_text().splitlines()
-    changed = [line.replace(",train", ",test") if "-0.dcm" in line else line for line in table]
+    changed = [line.replace(",train", ",test") if "_0.dcm" in line else line for line in table]
     (tmp_path / "labels.csv").write_text("\n".join(changed))
     with pytest.raises(DataError, match="8 patients are in train and in test") as caught:
         opened(tmp_path, "labels=labels.csv,empty=allow")
@@ -403,8 +403,8 @@ def test_folders_of_patients_are_not_taken_for_classes(tmp_path: Path) -> None:
 @QUIET
 def test_a_table_that_does_not_fit_is_one_line_without_names(tmp_path: Path, table: str, reason: str) -> None:
     clinic(tmp_path, 6)
-    inner = f"{PLANTED[0]}_0/{PLANTED[1]}-0"
-    (tmp_path / "own.csv").write_text(table.format(inner, f"{PLANTED[1]}-0"))
+    inner = f"{PLANTED[0]}_0/{PLANTED[1]}_0"
+    (tmp_path / "own.csv").write_text(table.format(inner, f"{PLANTED[1]}_0"))
     with pytest.raises(DataError) as caught:
         opened(tmp_path, "labels=own.csv")
     assert reason in str(caught.value) and str(caught.value).isprintable()
@@ -442,7 +442,7 @@ def test_large_splits_are_mapped_from_the_cache(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(_mapped, "LARGE", 1000)
     mapped = opened(tmp_path, "labels=labels.csv").read("train")
     assert isinstance(mapped.images, np.memmap) and mapped.sha256 == few.sha256
-    other = opened(tmp_path, "labels=labels.csv,window=full").read("train")
+    other = opened(tmp_path, "labels=labels.csv,window=ends").read("train")
     assert isinstance(other.images, np.memmap) and other.sha256 != few.sha256
 
 
@@ -565,7 +565,7 @@ def test_no_word_of_a_patient_is_in_anything_that_is_written_or_printed(
         code, out, errors_ = cli(*words)
         assert code == 0, (command, errors_)
         said += [out, errors_]
-    (broken := source / "files" / f"{PLANTED[0]}_1" / f"{PLANTED[1]}-0.dcm").write_bytes(broken.read_bytes()[:-100])
+    (broken := source / "files" / f"{PLANTED[0]}_1" / f"{PLANTED[1]}_0.dcm").write_bytes(broken.read_bytes()[:-100])
     code, out, errors_ = cli("run", next(here.rglob("bundle.json")).parent, "--target", "sleeper.yaml", "--repeat")
     assert code == 2 and f"{broken.name}: it has" in errors_  # its user sees which file it is, on the terminal
     said.append(out)
@@ -578,7 +578,7 @@ def test_no_word_of_a_patient_is_in_anything_that_is_written_or_printed(
 @QUIET
 def test_the_record_of_a_cell_that_failed_for_a_file_does_not_name_it(here: Path, cli: Cli, tiny_bundles: Any) -> None:
     clinic(here / "clinic", 12)
-    broken = next((here / "clinic").rglob("*-0.dcm"))
+    broken = next((here / "clinic").rglob("*_0.dcm"))
     broken.write_bytes(broken.read_bytes()[:-100])
     ours = here / "ours"
     shutil.copytree(tiny_bundles["onnx", "fp32"], ours)

@@ -128,7 +128,7 @@ def jpeg(width: int, height: int) -> bytes:
     from PIL import Image
 
     stream = io.BytesIO()
-    Image.new("L", (20, 24)).save(stream, "JPEG")
+    Image.new("L", (36, 40)).save(stream, "JPEG")
     frame = bytearray(stream.getvalue())
     at = frame.index(b"\xff\xc0") + 5
     frame[at : at + 4] = struct.pack(">HH", height, width)
@@ -148,7 +148,7 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     "preamble": (lambda: b"\0" * 128 + b"DICM", "it ends within its header"),
     "meta": (lambda: plain()[:200], "bad.dcm: "),
     "truncated-header": (lambda: plain()[:600], "bad.dcm: "),
-    "truncated-pixels": (lambda: plain()[:-100], "it has 860 bytes of pixels, and its header says 960"),
+    "truncated-pixels": (lambda: plain()[:-100], "it has 2780 bytes of pixels, and its header says 2880"),
     "no-pixels": (lambda: plain().partition(PIXELS)[0], "it has no pixels"),
     "huge": (lambda: replaced(replaced(plain(), ROWS, short(65535)), COLUMNS, short(65535)), "65535 × 65535 pixels, more than"),
     "no-rows": (lambda: replaced(plain(), ROWS, short(0)), "its Rows is no whole number from 1 to 65535"),
@@ -158,7 +158,7 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     ),
     "stored": (lambda: replaced(plain(), STORED, short(17)), "its BitsStored is no whole number from 1 to 16"),
     "high-bit": (lambda: replaced(plain(), HIGH, short(15)), "its HighBit is not BitsStored - 1"),
-    "frames": (lambda: plain(NumberOfFrames="65000"), "it has 960 bytes of pixels, and its header says 62400000"),
+    "frames": (lambda: plain(NumberOfFrames="65000"), "it has 2880 bytes of pixels, and its header says 187200000"),
     "more-frames": (lambda: plain(NumberOfFrames="2147483647"), "its NumberOfFrames is no whole number from 1 to 65536"),
     "negative-frames": (lambda: plain(NumberOfFrames="-5"), "its NumberOfFrames is no whole number"),
     "encapsulated-frames": (
@@ -189,12 +189,12 @@ BAD: Mapping[str, tuple[Callable[[], bytes], str]] = {
     ),
     "deflated-zeros": (lambda: meta(DeflatedExplicitVRLittleEndian) + zeros(1024), "bad.dcm: "),
     "deflated-bomb": (deflated_bomb, ""),
-    "rle-bomb": (rle_bomb, "an RLE segment unpacks to more than its 480 bytes"),
+    "rle-bomb": (rle_bomb, "an RLE segment unpacks to more than its 1440 bytes"),
     "rle-short": (lambda: fragments(b"\0" * 100, RLELossless), "its RLE frame has not the 2 segments"),
-    "rle-long": (lambda: fragments(b"\0" * 10 * MIB, RLELossless), "a compressed frame has 10485760 bytes, and 960"),
+    "rle-long": (lambda: fragments(b"\0" * 10 * MIB, RLELossless), "a compressed frame has 10485760 bytes, and 2880"),
     "offsets": (offsets, "the table of their offsets is broken"),
     "jpeg-2000-size": (lambda: jpeg_2000(60_000, 60_000), "a compressed frame is of 60000 × 60000 × 1"),
-    "jpeg-2000-components": (lambda: jpeg_2000(20, 24, 16_384), "a compressed frame is of 24 × 20 × 16384"),
+    "jpeg-2000-components": (lambda: jpeg_2000(36, 40, 16_384), "a compressed frame is of 40 × 36 × 16384"),
     "jpeg-size": (lambda: jpeg(60_000, 60_000), "a compressed frame is of 60000 × 60000 × 1"),
     "no-jpeg": (lambda: fragments(b"\0" * 100, JPEG2000Lossless), "a frame is no JPEG 2000 Lossless"),
     "cut-jpeg-2000": (lambda: saved(dicom(scan(1), **WINDOW), JPEG2000Lossless)[:-200], "bad.dcm: "),
