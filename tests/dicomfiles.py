@@ -46,9 +46,7 @@ def scan(seed: int, height: int = 40, width: int = 36, low: int = 0, high: int =
     return np.round(low + fine * (high - low)).astype(np.int32 if low < 0 else np.uint16)
 
 
-def dicom(
-    pixels: NDArray[Any], photometric: str = "MONOCHROME2", patient: str = "A", stored: int = 12, **more: Any
-) -> Dataset:
+def dicom(pixels: NDArray[Any], photometric: str = "MONOCHROME2", patient: str = "A", stored: int = 12, **more: Any) -> Dataset:
     """Make a data set of pixels [h, w], [frames, h, w] or [h, w, 3], with planted words; `more` are further elements."""
     signed = pixels.dtype.kind == "i"
     coloured = pixels.ndim == 3 and pixels.shape[2] == 3

@@ -17,6 +17,7 @@ import pydicom
 import pytest
 from conftest import Cli
 from dicomfiles import PLANTED, SYNTAXES, clinic, dicom, scan, write
+from few import few_digits
 from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset as Elements
@@ -46,7 +47,7 @@ def three_splits(root: Path, **more: Any) -> Path:
     for number, (split, name) in enumerate((split, name) for split in SPLITS for name in ("a", "b")):
         write(
             root / split / name / "0.dcm",
-            dicom(scan(number), patient=f"plain{number}", WindowCenter=2048, WindowWidth=4096, **more),
+            dicom(scan(number), patient=f"plain{number}", WindowCenter=[2048, 1000], WindowWidth=[4096, 2000], **more),
         )
     return root / "test" / "a"
 
@@ -85,7 +86,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number, (name, syntax) in enumerate(SYNTAXES.items()):
         for photometric in ("MONOCHROME1", "MONOCHROME2"):
             for signed in (False, True):
-                pixels = scan(100 + number, low=-1000 if signed else 0, high=2000 if signed else 4095)
+                pixels = scan(100 + number, low=-200 if signed else 0, high=900)
                 more: dict[str, Any] = {"WindowCenter": [40, 300], "WindowWidth": [400, 1500], **HOUNSFIELD}
                 options = {"j2k_psnr": [60]} if syntax == JPEG2000 else {}
                 made = dicom(pixels, photometric, f"{name}{photometric}{signed}", **more)
@@ -105,7 +106,7 @@ def test_pixels_are_pydicoms_in_seven_transfer_syntaxes_and_both_photometrics(
     assert len(files) == 4 * len(SYNTAXES) == 28 and len(images) == 29
     for file, found in zip(files, images, strict=False):
         assert agrees(found, right(file, window=window)), file.name
-        assert found.min() < 100 < 150 < found.max(), file.name  # a window that shows something
+        assert len(np.unique(found)) > 20, file.name  # a window that shows something
 
 
 def test_the_window_makes_other_pixels_and_so_another_hash(many: Path) -> None:
@@ -323,13 +324,13 @@ def people(data: Dataset) -> dict[str, set[int]]:
 
 
 def test_no_patient_is_in_two_splits_and_classes_keep_their_shares(tmp_path: Path) -> None:
-    clinic(tmp_path, 60, 3)
+    clinic(tmp_path, 60, 2)
     data = opened(tmp_path, "labels=labels.csv,seed=3")
     groups = people(data)
     assert len(set.union(*groups.values())) == 60 == sum(map(len, groups.values()))
     shares = {name: float(data.read(name).labels.mean()) for name in SPLITS}
     assert all(abs(share - 1 / 4) < 0.05 for share in shares.values()), shares
-    assert [len(data.read(name)) / 180 for name in SPLITS] == pytest.approx([0.7, 0.15, 0.15], abs=0.03)
+    assert [len(data.read(name)) / 120 for name in SPLITS] == pytest.approx([0.7, 0.15, 0.15], abs=0.03)
     assert opened(tmp_path, "labels=labels.csv,seed=3").hashes() == data.hashes()
     assert opened(tmp_path, "labels=labels.csv,seed=4").hashes() != data.hashes()
 
@@ -437,7 +438,7 @@ def test_a_window_in_hounsfield_units_wants_a_ct(tmp_path: Path) -> None:
 
 
 def test_large_splits_are_mapped_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    clinic(tmp_path, 12)
+    clinic(tmp_path, 16, 1)
     few = opened(tmp_path, "labels=labels.csv").read("train")
     monkeypatch.setattr(_mapped, "LARGE", 1000)
     mapped = opened(tmp_path, "labels=labels.csv").read("train")
@@ -512,10 +513,11 @@ def test_classes_whose_names_can_be_no_folders_are_named_otherwise(tmp_path: Pat
 
 
 def test_any_data_set_of_classes_can_be_converted(tmp_path: Path) -> None:
-    made = api.convert_data("digits", tmp_path / "digits")
-    assert (made.counts, made.patients) == ({"train": 1257, "val": 180, "test": 360}, {})
+    few = few_digits(tmp_path, 60)
+    made = api.convert_data(few, tmp_path / "digits")
+    assert (made.counts, made.patients) == (dict.fromkeys(SPLITS, 60), {})
     after = open_images(read_dataset(f"image-folder:{tmp_path / 'digits'},size=8,channels=1")).read("test")
-    before = open_images(read_dataset("digits")).read("test")
+    before = open_images(read_dataset(few)).read("test")
     order = np.argsort(before.labels, kind="stable")
     assert np.array_equal(after.images, before.images[order])
 

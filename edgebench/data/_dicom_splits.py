@@ -39,7 +39,7 @@ def one_of(options: Options, key: str, words: Sequence[str]) -> str:
 def dealt(root: Path, samples: dict[str, list[Sample]], options: Options, notes: list[str]) -> dict[str, list[Sample]]:
     """Deal patients out who belong to no split, or some of train's where there is no val; refuse splits that share patients."""
     allow = one_of(options, "shared", ("refuse", "allow")) == "allow"
-    given = {name: groups(each) for name, each in samples.items()}
+    given = {name: groups(samples[name]) for name in SPLITS if name in samples}
     common = shared(given)
     if common is not None:
         told = (
