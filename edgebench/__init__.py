@@ -1,6 +1,6 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
-The verbs of the command line as functions: `inspect_data`, `train`, `export`, `import_file`, `run`, `compare`,
+The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
 `noise`, `diagnose`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
 records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `QuantizeOptions`,
@@ -23,6 +23,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if TYPE_CHECKING:
     from edgebench.api import (
         compare,
+        convert_data,
         diagnose,
         export,
         import_file,
@@ -55,6 +56,7 @@ __all__ = [
     "__version__",
     "clean",
     "compare",
+    "convert_data",
     "diagnose",
     "export",
     "find",

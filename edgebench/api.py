@@ -43,6 +43,7 @@ from edgebench.store.layout import RESULTS
 from edgebench.trust import allow
 
 if TYPE_CHECKING:
+    from edgebench.data._convert import Converted
     from edgebench.data._survey import Survey
     from edgebench.device.inspect import Probed
     from edgebench.device.setup import Outcome, Plan
@@ -68,6 +69,13 @@ def inspect_data(dataset: str, *, sheet: Path | None = None) -> Survey:
     if sheet is not None:
         _survey.write_sheet(data, Path(sheet))
     return _survey.survey(data)
+
+
+def convert_data(dataset: str, into: Path) -> Converted:
+    """Write a data set's images as PNG into a folder, by split and class, as `image-folder` reads them back."""
+    from edgebench.data import _convert
+
+    return _convert.convert(open_images(read_dataset(dataset)), Path(into))
 
 
 def train(

@@ -51,7 +51,14 @@ class ProfileError(InputError):
 
 
 class DataError(InputError):
-    """A data set is missing, truncated or not what it claims to be."""
+    """A data set is missing, truncated or not what it claims to be.
+
+    `written` is what records say of it, where the text names what must not be kept: a medical file's name may be a person's.
+    """
+
+    def __init__(self, text: str, written: str | None = None) -> None:
+        super().__init__(text)
+        self.written = text if written is None else written
 
 
 class CheckpointError(InputError):
@@ -124,3 +131,8 @@ class MeasureError(EdgebenchError):
         self.stage = stage
         self.reason = reason
         self.remedy = remedy
+
+
+def written(error: Exception) -> str:
+    """Say what an error says, as it may be written down."""
+    return str(getattr(error, "written", error))

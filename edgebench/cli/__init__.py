@@ -57,7 +57,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for command in (
-    data,
     train,
     export,
     import_,
@@ -77,6 +76,7 @@ for command in (
     doctor,
 ):
     app.command(name=command.__name__.rsplit(".", 1)[1].rstrip("_"))(command.command)
+app.add_typer(data.app, name="data")
 app.add_typer(targets.app, name="targets")
 app.add_typer(results.app, name="results")
 

@@ -14,7 +14,9 @@ def command(
     architecture: Annotated[
         str, typer.Argument(help="A torchvision classifier's name, cnn3d or resnet3d for volumes, or package.module:factory.")
     ],
-    dataset: Annotated[str, typer.Option(help="digits, medmnist:NAME, or image-folder:PATH; options as ,key=value.")] = "digits",
+    dataset: Annotated[
+        str, typer.Option(help="digits, medmnist:NAME, image-folder:PATH, or dicom:PATH; options as ,key=value.")
+    ] = "digits",
     recipe: Annotated[str, typer.Option(help="train, transfer, distill, prune or qat.")] = "train",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher, for distill.")] = None,
     parent: Annotated[Path | None, typer.Option(help="Model folder to begin with; for transfer also a checkpoint file.")] = None,

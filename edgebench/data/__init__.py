@@ -39,6 +39,8 @@ class Split:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    groups: NDArray[np.int64] | None = None
+    """Whose each sample is [n]: a number for each patient that says nothing of whom; None where nobody knows."""
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -46,13 +48,13 @@ class Split:
 
     def some(self, indices: NDArray[np.intp]) -> Split:
         """Take samples by their indices."""
-        return Split(chosen(self.images, indices), self.labels[indices])
+        return Split(chosen(self.images, indices), self.labels[indices], None if self.groups is None else self.groups[indices])
 
     @cached_property
     def sha256(self) -> str:
-        """Hash images and labels with their shapes."""
+        """Hash images and labels with their shapes, and whose they are where that is known."""
         digest = hashlib.sha256()
-        for array in (self.images, self.labels):
+        for array in (self.images, self.labels) if self.groups is None else (self.images, self.labels, self.groups):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             for part in parts(array):  # a copy may not fit beside it
                 digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ ENDINGS = frozenset(
     )
 )
 """Of the formats that `_images` reads, whatever is in the files."""
+DICOM_ENDINGS = frozenset((".dcm", ".dicom", ".ima"))
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"RIFF", b"P5\n", b"P6\n")
 """What a file without a telling name begins with, if it is an image."""
 TOOLS = frozenset(("__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found", "__pycache__", "ehthumbs.db"))
@@ -40,7 +41,9 @@ class Found:
             return ()
         shown = ", ".join(os.path.relpath(path, root.resolve() if root.is_symlink() else root) for path in self.others[:NAMED])
         more = f" and {len(self.others) - NAMED} more" if len(self.others) > NAMED else ""
-        return (f"{root}: left out {len(self.others)} files or folders that are no images of a class: {shown}{more}",)
+        medical = any(path.suffix.lower() in DICOM_ENDINGS for path in self.others)
+        hint = f"; dicom:{root} reads DICOM files" if medical else ""
+        return (f"{root}: left out {len(self.others)} files or folders that are no images of a class: {shown}{more}{hint}",)
 
 
 def children(folder: Path, home: Path, found: Found) -> list[Path]:
@@ -54,24 +57,36 @@ def children(folder: Path, home: Path, found: Found) -> list[Path]:
     return kept
 
 
-def images(folder: Path, home: Path, found: Found, depth: int = 0) -> Iterator[Path]:
-    """Walk through a class's folder and those within it, by name; `DataError` for links out of it, or in circles."""
+def images(
+    folder: Path,
+    home: Path,
+    found: Found,
+    endings: frozenset[str] = ENDINGS,
+    begins: Callable[[Path], bool] | None = None,
+    depth: int = 0,
+) -> Iterator[Path]:
+    """Walk through a class's folder and those within it, by name; `DataError` for links out of it, or in circles.
+
+    `endings` are those of the files that are wanted; `begins` looks into files that are called otherwise.
+    """
     if depth > MOST_DEPTH:
         raise DataError(f"{folder}: nested deeper than {MOST_DEPTH} folders, or a link that leads back; remove it")
     for path in children(folder, home, found):
-        named = path.suffix.lower() in ENDINGS
+        named = path.suffix.lower() in endings
         if not named and inside(path, home).is_dir():
-            yield from images(path, home, found, depth + 1)
-        elif named or _begins_like_one(path, home):
+            yield from images(path, home, found, endings, begins, depth + 1)
+        elif named or _begins_like_one(path, home, begins):
             yield path
         else:
             found.others.append(path)
 
 
-def _begins_like_one(path: Path, home: Path) -> bool:
+def _begins_like_one(path: Path, home: Path, begins: Callable[[Path], bool] | None) -> bool:
     real = inside(path, home)
     if not real.is_file():
         return False
+    if begins is not None:
+        return begins(real)
     with open_regular(real) as stream:
         return stream.read(4).startswith(STARTS)
 
@@ -84,14 +99,14 @@ def splits(root: Path, home: Path, found: Found) -> dict[str, Path]:
         if split is None or not path.is_dir():
             continue
         if split in named:
-            raise DataError(f"image-folder: {root} has {named[split].name}/ and {path.name}/, both {split}; keep one of them")
+            raise DataError(f"{root} has {named[split].name}/ and {path.name}/, both {split}; keep one of them")
         named[split] = path
     if len(named) < 2 and "train" not in named:
         return {}  # classes of such names
     for split in ("train", "test"):
         if split not in named:
             there = " and ".join(f"{path.name}/" for path in named.values())
-            raise DataError(f"image-folder: {root} has {there} and no {split}/; rename or add it, a folder per class")
+            raise DataError(f"{root} has {there} and no {split}/; rename or add it, a folder per class")
     for path in children(root, home, found):
         if path not in named.values():
             found.others.append(path)

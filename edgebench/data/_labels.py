@@ -19,7 +19,8 @@ LABEL_COLUMNS = ("label", "class", "target", "category", "class_name", "diagnosi
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Read a small text file; `DataError` for one that is none."""
     with open_regular(path) as stream:
         content = stream.read(MOST_BYTES + 1) or b""
     if len(content) > MOST_BYTES:
@@ -34,7 +35,7 @@ def read_yaml(path: Path) -> Mapping[str, Any]:
     """Read a mapping of plain values; `DataError` where it is none."""
     import yaml
 
-    text = _text(path)
+    text = read_text(path)
     if text.count("*") + text.count("&") > 64:
         raise DataError(f"{path}: more anchors and aliases than a data set's file has; write the values out")
     try:
@@ -53,12 +54,12 @@ def class_names(path: Path) -> tuple[str, ...]:
         content: Any = read_yaml(path).get("names")
     elif ending == ".json":
         try:
-            content = json.loads(_text(path))
+            content = json.loads(read_text(path))
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path}: no valid JSON ({described(error)}); mend it") from error
         content = content.get("class_to_idx", content.get("names", content)) if isinstance(content, dict) else content
     else:
-        content = [line.strip() for line in _text(path).splitlines() if line.strip()]
+        content = [line.strip() for line in read_text(path).splitlines() if line.strip()]
     return in_order(content, path)
 
 
@@ -110,10 +111,10 @@ def ambiguous(names: Sequence[str]) -> str | None:
 def table(path: Path, root: Path) -> list[tuple[Path, str, str | None]]:
     """Read a CSV of files and labels: path, label and split (None: not said) of each; `DataError` names the line."""
     try:
-        dialect: Any = csv.Sniffer().sniff(_text(path)[:4096], ",;\t")
+        dialect: Any = csv.Sniffer().sniff(read_text(path)[:4096], ",;\t")
     except csv.Error:
         dialect = csv.excel
-    rows = csv.reader(_text(path).splitlines(), dialect)
+    rows = csv.reader(read_text(path).splitlines(), dialect)
     try:
         heads = [head.strip().lower() for head in next(rows, [])]
         columns = [_column(heads, known, path) for known in (FILE_COLUMNS, LABEL_COLUMNS)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,8 @@ def _numbered(opened: Opened, wanted: tuple[str, ...]) -> Callable[[str], Split]
         split = opened.read(name)
         labels = split.labels
         if labels.ndim == 2:
-            return Split(split.images, np.ascontiguousarray(labels[:, before]))
+            return replace(split, labels=np.ascontiguousarray(labels[:, before]))
         inside = not labels.size or (labels.min() >= 0 and labels.max() < len(wanted))
-        return Split(split.images, numbers[labels].astype(np.int64)) if inside else split  # the task refuses these
+        return replace(split, labels=numbers[labels].astype(np.int64)) if inside else split  # the task refuses these
 
     return read

@@ -16,7 +16,7 @@ from edgebench.data import SPLITS, Dataset
 from edgebench.data._doubles import Duplicates, duplicates
 from edgebench.data._files import inside
 from edgebench.data._images import MAX_PIXELS, pixel_limit, read_header
-from edgebench.data._warnings import by_class, few, missing, of_volumes, shared
+from edgebench.data._warnings import by_class, few, missing, of_volumes, shared, shared_patients
 
 CELL, MOST_ROWS, PER_SPLIT = 64, 20, 4
 
@@ -36,6 +36,8 @@ class Survey:
     """Modes and formats of the files."""
     sizes: dict[str, int]
     """Of the files, width × height."""
+    patients: dict[str, int]
+    """By split, where it is known whose the samples are."""
     passed: int
     """Hidden files, and those of tools."""
     notes: tuple[str, ...]
@@ -54,7 +56,7 @@ def survey(data: Dataset) -> Survey:
     counts = {name: by_class(split, data.classes) for name, split in splits.items()}
     doubled = duplicates(data, splits)
     volumes = of_volumes() if data.volume is not None else []
-    warned = (*shared(doubled), *missing(counts), *few(len(splits["test"])), *volumes)
+    warned = (*shared(doubled), *shared_patients(splits), *missing(counts), *few(len(splits["test"])), *volumes)
     return Survey(
         str(data.ref),
         data.task,
@@ -63,6 +65,7 @@ def survey(data: Dataset) -> Survey:
         {name: list(split.images.shape[1:]) for name, split in splits.items()},
         dict(modes.most_common()),
         dict(sizes.most_common()),
+        {name: len(np.unique(split.groups)) for name, split in splits.items() if split.groups is not None},
         data.passed,
         data.notes,
         doubled,

@@ -8,7 +8,7 @@ import numpy as np
 
 from edgebench.data import SPLITS, Dataset, Split
 from edgebench.data._doubles import Duplicates, duplicates
-from edgebench.errors import DataError
+from edgebench.errors import DataError, written
 from edgebench.schema import Warned
 
 FEW = 200
@@ -34,9 +34,10 @@ def of_data(data: Dataset) -> list[Warned]:
         try:
             data.read("train")
         except DataError as error:  # what was measured on test stands without it
-            unread = str(error)
+            unread = written(error)
     read = {name: data.read(name) for name in SPLITS if name in data.at_hand}
     found = [*missing({name: by_class(split, data.classes) for name, split in read.items()}), *few(len(test))]
+    found += shared_patients(read)
     elsewhere = f"`edgebench data {data.ref}` does"
     if "train" not in read:
         large = "arrays as large as these" if data.files is None else f"{len(data.files('train'))} files"
@@ -77,6 +78,18 @@ def shared(found: Sequence[Duplicates]) -> list[Warned]:
             what = f"{each.exact} test images stand in {other} too, and {each.near} nearly"
             example = f"for instance {' and '.join(each.examples[0])}"
             told.append(Warned(kind="duplicates", text=f"{what}: a metric on them says little of new images; {example}"))
+    return told
+
+
+def shared_patients(splits: Mapping[str, Split]) -> list[Warned]:
+    """Warn of patients who have samples in the test split and in another."""
+    test, told = splits["test"].groups, []
+    for name, split in splits.items():
+        if name == "test" or test is None or split.groups is None:
+            continue
+        if count := len(np.intersect1d(split.groups, test)):
+            text = f"{count} patients have images in test and in {name}: a metric on them says little of new patients"
+            told.append(Warned(kind="shared-patients", text=text))
     return told
 
 

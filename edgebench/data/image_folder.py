@@ -70,7 +70,7 @@ def load(options: Options) -> Opened:
     notes: list[str] = []
     labelled, folders = _listed(root, home, options, found, notes)
     classes = _classes(root, folders, options, notes)
-    used = {"data.yaml", *(Path(str(options[key])).name for key in ("classes", "labels") if key in options)}
+    used = {"data.yaml", "manifest.csv", *(Path(str(options[key])).name for key in ("classes", "labels") if key in options)}
     found.others = [path for path in found.others if path.name not in used]
     strangers = [(path, name) for name in SPLITS for path, label in labelled.get(name, []) if label not in classes]
     if strangers:

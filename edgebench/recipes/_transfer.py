@@ -37,7 +37,7 @@ def example(spec: Preprocessing) -> Tensor:
 
 def beginning(job: Job, options: Options) -> tuple[nn.Module, Preprocessing, Pruned | None]:
     """Return a network that has learnt something, what it sees, and how it was pruned; its head is still its own."""
-    if preprocessing(job.dataset, job.input).volume is not None:
+    if preprocessing(job.dataset, job.input, False).volume is not None:
         raise InputError(f"{job.name}: sees volumes, whose networks get no new heads here; use the recipe train")
     if job.parent is not None:
         parent = _classifier.parent_of(job, same_classes=False)

@@ -13,7 +13,7 @@ from edgebench.bundle.predict import output_specs
 from edgebench.bundle.samples import samples
 from edgebench.config import read_dataset
 from edgebench.data import open_images
-from edgebench.errors import EdgebenchError, ExportError, InputError, StorageError
+from edgebench.errors import EdgebenchError, ExportError, InputError, StorageError, written
 from edgebench.run.outcome import CellOutcome, ExportResult
 from edgebench.run.plan import CellJob, matches, parse_only
 from edgebench.run.prepare import prepare_bundles, tie_bundle
@@ -121,7 +121,7 @@ def prepare_files(
                 if len(files) == 1:
                     raise
                 name = (target.name, options.path.name, options.path.suffix[1:] or "file", "")
-                prepared.append(CellOutcome(*name, state="failed", reason=str(error)))
+                prepared.append(CellOutcome(*name, state="failed", reason=written(error)))
                 continue
             described = brought.described
             if matches(wanted, brought.name, described.format, described.precision, target.name):

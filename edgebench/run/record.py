@@ -17,7 +17,7 @@ from edgebench.analysis.summary import counted, derived
 from edgebench.analysis.verdict import with_outputs
 from edgebench.bundle import doubts
 from edgebench.data._arrays import Limit, open_npz
-from edgebench.errors import DataError
+from edgebench.errors import DataError, written
 from edgebench.run.plan import CellJob
 from edgebench.schema import (
     RECORD_SCHEMA,
@@ -77,7 +77,7 @@ def make_record(
                 accuracy, warnings = judge(subject, measurement.predictions)
             few = compare_few(subject, measurement) if subject.chosen else None
         except (ValueError, DataError) as error:
-            failure = Failure("predictions", str(error), "look at the model on the device; export it again")
+            failure = Failure("predictions", written(error), "look at the model on the device; export it again")
     if failure is not None:
         return failed(record, failure)
     judged = accuracy or few

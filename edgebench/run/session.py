@@ -22,7 +22,7 @@ from edgebench.device import deploy, measure
 from edgebench.device import job as job_
 from edgebench.device.device import Device
 from edgebench.device.events import OnEvent
-from edgebench.errors import DataError, EdgebenchError, MeasureError, TransportError, UntrustedFile
+from edgebench.errors import DataError, EdgebenchError, MeasureError, TransportError, UntrustedFile, written
 from edgebench.run import record as record_
 from edgebench.run.forecast import Forecast
 from edgebench.run.options import MeasureOptions, RunOptions
@@ -173,8 +173,8 @@ class Session:
         """Write down a cell that could not even begin."""
         if not self.options.dry_run:
             record = record_.skeleton(cell, cell_key(cell), role, now(), 0.0)
-            records_.save(self.options.results, record_.failed(record, Failure(_stage(error), str(error))), None)
-        return CellOutcome(*name_of(cell), state="failed", reason=str(error))
+            records_.save(self.options.results, record_.failed(record, Failure(_stage(error), written(error))), None)
+        return CellOutcome(*name_of(cell), state="failed", reason=written(error))
 
 
 def _stage(error: EdgebenchError) -> str:

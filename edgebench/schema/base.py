@@ -49,8 +49,9 @@ class Frozen(BaseModel):
 
 
 Doubt = Literal[
-    "near-chance", "class-order", "few-samples", "few-parity-samples", "duplicates", "missing-classes", "calibration-left-out"
-]
+    "near-chance", "class-order", "few-samples", "few-parity-samples", "duplicates", "shared-patients", "missing-classes",
+    "calibration-left-out",
+]  # fmt: skip
 
 
 class Warned(Frozen):

@@ -1,4 +1,4 @@
-"""`edgebench data`."""
+"""`edgebench data show`, which is `edgebench data` of a data set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from edgebench.cli import console
 
 
 def command(
-    dataset: Annotated[str, typer.Argument(help="digits, medmnist:NAME, or image-folder:PATH; options as ,key=value.")],
+    dataset: Annotated[
+        str, typer.Argument(help="digits, medmnist:NAME, image-folder:PATH, or dicom:PATH; options as ,key=value.")
+    ],
     sheet: Annotated[Path | None, typer.Option(help="Write pictures of each class and split as PNG.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -31,6 +33,8 @@ def command(
         if seen:
             more = f", and {len(seen) - 8} others" if len(seen) > 8 else ""
             console.say(f"{name}: {', '.join(f'{count} of {what}' for what, count in list(seen.items())[:8])}{more}")
+    if found.patients:
+        console.say(f"patients: {', '.join(f'{name} {count}' for name, count in found.patients.items())}")
     if found.passed:
         console.say(f"passed over: {found.passed} hidden files, or those of tools")
     for each in found.duplicates:
