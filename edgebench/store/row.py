@@ -99,7 +99,7 @@ class Entry:
 
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
-        checkpoints), recipe, pruned (of pruned models), environment (what of it tables name).
+        checkpoints), recipe, pruned (of pruned models), environment (what of it tables name), bundle (its sha256).
         """
         found: dict[str, Any] = json.loads(self.details)
         return found
@@ -140,7 +140,7 @@ class Selection:
 
 
 FIELDS = {field.name: str(field.type) for field in fields(Entry)}
-REVISION = 3
+REVISION = 4
 """To be raised where `flatten` makes other lines of the same records: indexes of before are then made anew."""
 ENVIRONMENT = ("board", "cpu", "machine", "virtual", "cores", "threads", "os")
 
@@ -225,6 +225,7 @@ def _details(record: Record) -> dict[str, Any]:
         "parents": record.model.lineage.parents if record.model else (),
         "recipe": record.model.lineage.recipe if record.model else None,
         **_pruned(record),
+        "bundle": record.cell.bundle_sha256,
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
 
