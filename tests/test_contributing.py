@@ -96,7 +96,16 @@ class Done:
 
 def test_each_kind_of_plugin_has_a_section_with_a_file_and_commands_that_show_it() -> None:
     folders, text = dict(FOLDER.findall(GUIDE.read_text())), sections()
-    assert list(folders) == ["A device", "A format", "A runtime", "A power meter", "A recipe", "A data set", "A task", "A way to explain"]
+    assert list(folders) == [
+        "A device",
+        "A format",
+        "A runtime",
+        "A power meter",
+        "A recipe",
+        "A data set",
+        "A task",
+        "A way to explain",
+    ]
     for heading in folders:
         assert [verb for verb, _, _ in FILE.findall(text[heading]) if verb.lower() == "add"], heading
         assert commands(text[heading]), heading

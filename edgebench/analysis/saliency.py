@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.schema import Agreement
+from edgebench.schema.explanation import Agreement
 
 Array = NDArray[np.float64]
 TOP = 0.1

@@ -57,7 +57,11 @@ def command(
 
     from edgebench import api
     from edgebench.errors import GoalMissed
+    from edgebench.files import write_atomic
     from edgebench.run.options import ExplainOptions, MeasureOptions
+
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise InputError(f"--sheet {sheet}: is written as PNG; give a name that ends so")
 
     names = [each for text in method or ["occlusion"] for each in options.parts(text)]
     wanted = ExplainOptions(names, samples, worst, seed, of_class, cells, baseline, evaluations, layer, min_correlation)
@@ -76,7 +80,7 @@ def command(
         except GoalMissed as error:
             missed, result = error, error.result
     if sheet is not None:
-        _copy(result, sheet)
+        write_atomic(sheet, result.sheet.read_bytes())
     if json:
         console.print_json(result.values())
     else:
@@ -91,14 +95,6 @@ def _source(text: str, network: options.SourceGroup, trust: bool) -> Path | Sour
 
     path = Path(text)
     return path if is_runnable(path) and path.suffix.lower() not in ENDINGS else network.read(text, trust)
-
-
-def _copy(result: Result, sheet: Path) -> None:
-    from edgebench.files import write_atomic
-
-    if sheet.suffix.lower() != ".png":
-        raise InputError(f"--sheet {sheet}: is written as PNG; give a name that ends so")
-    write_atomic(sheet, result.sheet.read_bytes())
 
 
 def _print(result: Result) -> None:

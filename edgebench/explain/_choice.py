@@ -68,8 +68,7 @@ def _choose(subject: Subject, options: ExplainOptions) -> Choice:
         raise InputError(f"{subject.data.ref}: its test split is empty; there is nothing to explain")
     scores = subject.ask(test.images, f"score samples with {subject.file.name}", Part(0, len(pool), len(pool)))
     subject = subject.looked_at(scores)
-    loss = tasks.part(subject.model.task, "worst")(test.labels, subject.logits(scores)).loss
-    worst = np.argsort(-np.asarray(loss), kind="stable")[: options.worst]
+    worst = _worst(subject, test.labels, scores, options.worst)
     left = np.setdiff1d(np.arange(len(pool)), worst)
     drawn = np.sort(np.random.default_rng(options.seed).permutation(left)[: options.samples])
     places = [*drawn, *worst]
@@ -80,6 +79,16 @@ def _choose(subject: Subject, options: ExplainOptions) -> Choice:
         samples=tuple(int(pool[place]) for place in places),
         chosen=("random",) * len(drawn) + ("worst",) * len(worst),
         classes=tuple(_class_of(wanted, decided[place], test.labels[place]) for place in places),
+    )
+
+
+def _worst(subject: Subject, labels: Any, scores: Any, count: int) -> Any:
+    """Return the places of the samples of the highest loss, the highest first."""
+    rate = tasks.part(subject.model.task, "worst")
+    if count and rate is None:
+        raise InputError(f"--worst {count}: the task {subject.model.task} rates no samples; give --worst 0")
+    return (
+        np.argsort(-np.asarray(rate(labels, subject.logits(scores)).loss), kind="stable")[:count] if count else np.empty(0, int)
     )
 
 

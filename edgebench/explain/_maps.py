@@ -93,7 +93,7 @@ def _maps(
     """Return maps [k, rows, columns] of some samples, and how many inferences one took."""
     classes = [study.choice.classes[place] for place in places]
     if plugin.NEEDS == "gradients":
-        return _by_gradients(subject, study, plugin, settings, places, classes), plugin.STEPS
+        return _by_gradients(subject, study, plugin, settings, places, label), plugin.STEPS
     cells = study.cells
     masks = plugin.masks(cells.count, settings["evaluations"], np.random.default_rng(seed))
     shown = np.concatenate([np.ones((1, cells.count), bool), masks])
@@ -104,7 +104,7 @@ def _maps(
 
 
 def _by_gradients(
-    subject: Subject, study: Study, plugin: Any, settings: Mapping[str, Any], places: Sequence[int], classes: Sequence[int]
+    subject: Subject, study: Study, plugin: Any, settings: Mapping[str, Any], places: Sequence[int], label: str
 ) -> Maps:
     assert subject.network is not None
     spec, size = subject.spec, study.images.shape[1:3]
@@ -114,9 +114,11 @@ def _by_gradients(
             f"over them; give the data set size={spec.height}x{spec.width}, or use --method occlusion"
         )
     maps = []
-    for place, wanted in zip(places, classes, strict=True):
+    for index, place in enumerate(places):
+        subject.report(label, index, len(places))
         inputs = tensor(study.images[place : place + 1], spec)
-        maps.append(study.cells.of_map(plugin.explain(subject.network, inputs, [wanted], settings)[0]))
+        found = plugin.explain(subject.network, inputs, [study.choice.classes[place]], settings)
+        maps.append(study.cells.of_map(found[0]))
     return np.stack(maps)
 
 

@@ -24,7 +24,7 @@ from edgebench.run.bring import is_runnable, tie
 from edgebench.run.interleave import Part, run_passes
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, forget_samples
-from edgebench.schema import Model, Network, Preprocessing, Target
+from edgebench.schema import Model, Network, Preprocessing, Target, no_progress
 from edgebench.schema.explanation import ExplainedFile
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ class Subject:
     data: Dataset
     spec: Preprocessing
     ask: Ask
+    report: Callable[[str, float, float], None] = no_progress
+    """Hears how far gradients are; whatever is asked reports by itself."""
     network: Network | None = None
     """None: a deployed file, which gives no gradients."""
     head: str | None = None
@@ -94,7 +96,7 @@ def subject(session: Session, source: str | Path | SourceOptions, target: Target
         if is_runnable(path) and path.suffix.lower() not in ENDINGS:
             return deployed(session, tie(session, path, target, dataset))
         source = SourceOptions(str(source), trust=session.options.trust)
-    return of_network(source, dataset)
+    return of_network(session, source, dataset)
 
 
 def deployed(session: Session, job: CellJob) -> Subject:
@@ -114,14 +116,15 @@ def deployed(session: Session, job: CellJob) -> Subject:
         runtime_version=cell.runtime_version,
         options=dict(cell.options),
     )
-    data, spec = _explainable(bundle.model, job.data), bundle.image.preprocessing
-    assert spec is not None
+    data = _explainable(bundle.model, job.data)
 
     def ask(images: Images, label: str, part: Part) -> Scores:
         split = Split(images, np.zeros(len(images), np.int64))
         asked = replace(job, data=data.judged_on(split), chosen=())
-        [found] = run_passes(session, [asked], [Pass("accuracy")], label, (), part=part)
-        forget_samples(session, asked)
+        try:
+            [found] = run_passes(session, [asked], [Pass("accuracy")], label, (), part=part)
+        finally:
+            forget_samples(session, asked)
         predictions = found.predictions
         if predictions is None or predictions.rows != len(images):
             raise MeasureError(
@@ -129,10 +132,10 @@ def deployed(session: Session, job: CellJob) -> Subject:
             )
         return finite(bundle.name, scores_of(predictions.values, predictions.columns))
 
-    return Subject(file, bundle.model, data, spec, ask)
+    return Subject(file, bundle.model, data, bundle.model.preprocessing, ask)
 
 
-def of_network(source: SourceOptions, dataset: str | None) -> Subject:
+def of_network(session: Session, source: SourceOptions, dataset: str | None) -> Subject:
     """Explain a torch network in this process."""
     data = open_images(read_dataset(dataset)) if dataset else None
     model, load = open_source(source, data)
@@ -157,10 +160,11 @@ def of_network(source: SourceOptions, dataset: str | None) -> Subject:
     def ask(images: Images, label: str, part: Part) -> Scores:
         rows = []
         for first in range(0, len(images), together):
+            session.report(label, part.begun + part.size * first / len(images), part.total)
             rows.append(next(iter(network.run(tensor(images[first : first + together], spec)).values())).float().numpy())
         return finite(file.name, np.concatenate(rows))
 
-    return Subject(file, model, data, spec, ask, network)
+    return Subject(file, model, data, spec, ask, session.report, network)
 
 
 def tensor(images: Images, spec: Preprocessing) -> Any:
