@@ -87,9 +87,8 @@ def _worst(subject: Subject, labels: Any, scores: Any, count: int) -> Any:
     rate = tasks.part(subject.model.task, "worst")
     if count and rate is None:
         raise InputError(f"--worst {count}: the task {subject.model.task} rates no samples; give --worst 0")
-    return (
-        np.argsort(-np.asarray(rate(labels, subject.logits(scores)).loss), kind="stable")[:count] if count else np.empty(0, int)
-    )
+    loss = np.asarray(rate(labels, subject.logits(scores)).loss) if count else np.empty(0)
+    return np.argsort(-loss, kind="stable")[:count]
 
 
 def _wanted(subject: Subject, text: str) -> int | str:
