@@ -22,9 +22,12 @@ from planted import Planted
 
 from edgebench import api
 from edgebench.analysis import saliency
+from edgebench.config import read_dataset
+from edgebench.data import open_images
 from edgebench.errors import GoalMissed, InputError, MeasureError, RecordError, UnknownName
 from edgebench.explain._work import Result
 from edgebench.files import seal
+from edgebench.models.source import SourceOptions
 from edgebench.report import build, explained
 from edgebench.report import leaderboard as report
 from edgebench.run.options import ExplainOptions, MeasureOptions, RunOptions
@@ -143,8 +146,8 @@ def test_sampled_methods_find_it_too_and_say_how_far_seeds_agree(here: Path, set
 
 
 def test_gradients_of_the_network_find_it_too(here: Path, sets: Sets) -> None:
-    given = {"architecture": "tinynet:net", "size": 16, "channels": 1, **planting.NORMALISED}
-    source = verbs.taken(verbs.SourceOptions, {**given, "name": "planted"}, str(sets.scattered.weights))
+    given: dict[str, Any] = {"architecture": "tinynet:net", "name": "planted", "size": 16, "channels": 1}
+    source = SourceOptions(str(sets.scattered.weights), **given, **planting.NORMALISED)
     methods = ["grad-cam", "grad-cam++", "integrated-gradients", "occlusion"]
     run = RunOptions(here / "results", here / "work")
     options = ExplainOptions(methods, samples=20, worst=0, cells=4)
@@ -181,7 +184,7 @@ def test_deletion_is_below_a_random_order_on_trained_digits(here: Path, digits: 
 
 
 def labels() -> Any:
-    return api.open_images(api.read_dataset("digits")).read("test").labels
+    return open_images(read_dataset("digits")).read("test").labels
 
 
 def scores_of(folder: Path, bundle: Path) -> np.ndarray[Any, Any]:
@@ -193,7 +196,7 @@ def scores_of(folder: Path, bundle: Path) -> np.ndarray[Any, Any]:
 
     read = read_bundle(bundle)
     session = onnxruntime.InferenceSession(bundle / read.entry)
-    images = api.open_images(api.read_dataset("digits")).read("test").images
+    images = open_images(read_dataset("digits")).read("test").images
     inputs = preprocess.apply(images, read.model.preprocessing.model_dump())
     return np.concatenate([session.run(None, {read.inputs[0].name: each[None]})[0] for each in inputs])
 
