@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from sklearn.metrics import auc
 
-from edgebench import explain, models
+from edgebench import models
 from edgebench.analysis import saliency
 from edgebench.errors import InputError, UnknownName
-from edgebench.explain import _cells, _layers
+from edgebench.explain import _cells, _layers, load
 from edgebench.schema import Preprocessing
 
 SPEC = Preprocessing(height=16, width=16, channels=1, mean=(128 / 255,), std=(0.25,))
@@ -47,7 +47,7 @@ def images(count: int = 4) -> torch.Tensor:
 
 
 def explained(method: str, net: Any, inputs: torch.Tensor, classes: list[int], **settings: Any) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = explain.load(method).explain(SimpleNamespace(module=net), inputs, classes, settings)
+    found: NDArray[np.float64] = load(method).explain(SimpleNamespace(module=net), inputs, classes, settings)
     return found
 
 
@@ -189,7 +189,7 @@ def scorer(net: Any, wanted: int) -> Scores:
 def by_scores(method: str, grid: int, scores: Scores, evaluations: int = 0, seed: int = 0) -> NDArray[np.float64]:
     """Explain one image of noise by a method."""
     image = np.random.default_rng(3).integers(0, 256, (16, 16, 1), np.uint8)
-    plugin, cells = explain.load(method), _cells.divided((16, 16, 1), SPEC, grid)
+    plugin, cells = load(method), _cells.divided((16, 16, 1), SPEC, grid)
     masks = plugin.masks(cells.count, evaluations, np.random.default_rng(seed))
     found = plugin.attribute(masks, scores(cells.covered(image, masks))[None], scores(image[None]))
     return np.asarray(found).reshape(cells.grid)
@@ -237,7 +237,7 @@ def test_lime_is_its_weighted_ridge_regression() -> None:
     ours = by_scores("lime", grid, scores, count)
     image = np.random.default_rng(3).integers(0, 256, (16, 16, 1), np.uint8)
     cells = _cells.divided((16, 16, 1), SPEC, grid)
-    masks = explain.load("lime").masks(cells.count, count, np.random.default_rng(0))
+    masks = load("lime").masks(cells.count, count, np.random.default_rng(0))
     distance = [1 - float(np.dot(m, np.ones(9)) / max(np.linalg.norm(m) * 3, 1e-12)) for m in masks.astype(float)]
     weights = np.exp(-(np.array(distance) ** 2) / 0.25**2)
     design = np.column_stack([masks.astype(float), np.ones(count)])
@@ -250,7 +250,7 @@ def test_lime_is_its_weighted_ridge_regression() -> None:
 def test_a_method_that_there_is_not_is_answered_with_those_that_there_are() -> None:
     known = "grad-cam, grad-cam\\+\\+, integrated-gradients, kernel-shap, lime, occlusion"
     with pytest.raises(UnknownName, match=f"unknown method 'grad-cam-plus-plus'.*known: {known}"):
-        explain.load("grad-cam-plus-plus")
+        load("grad-cam-plus-plus")
 
 
 # ---------------------------------------------------------------- cells

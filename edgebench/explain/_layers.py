@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,8 +156,25 @@ def _chosen(kept: Sequence[Kept], score: Any, layer: str | None) -> Taken:
     usable = [each for each in found if bool((each.gradient != 0).any())]
     if not usable:
         raise InputError("the score of this class depends on no layer's maps; use --method occlusion, or another --layer")
-    large = [each for each in usable if min(each.activation.shape[-2:]) >= LEAST]
-    return large[-1] if large else max(usable, key=lambda each: each.activation.shape[-2] * each.activation.shape[-1])
+    wide = {each.layer for each in found if min(each.activation.shape[-2:]) >= LEAST}
+    last = _last({each.layer: each for each in usable if each.layer in wide}, wide)
+    return last or max(usable, key=lambda each: each.activation.shape[-2] * each.activation.shape[-1])
+
+
+def _last(usable: Mapping[str, Taken], wide: Set[str], within: str = "") -> Taken | None:
+    """Find the last layer among `wide` ones that has a gradient, in the order in which they were done.
+
+    A block counts as one: what lies in it is looked at where the block itself has no gradient, or where none of
+    its neighbours is wide.
+    """
+    begin = f"{within}." if within else ""
+    inner = [name for name in usable if name.startswith(begin)]
+    children = list(dict.fromkeys(begin + name[len(begin) :].partition(".")[0] for name in reversed(inner)))
+    for child in [*(each for each in children if each in wide), *(each for each in children if each not in wide)]:
+        found = usable.get(child) or _last(usable, wide, child)
+        if found is not None:
+            return found
+    return None
 
 
 def _without_attention(kept: Sequence[Kept]) -> list[Kept]:

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from edgebench import explain as methods_
 from edgebench.analysis import saliency
 from edgebench.errors import GoalMissed, InputError
-from edgebench.explain import _sheet
+from edgebench.explain import _sheet, load, methods
 from edgebench.explain._cells import divided
 from edgebench.explain._choice import choose
 from edgebench.explain._maps import Maps, Study, layer_of, make, plain
@@ -93,7 +92,7 @@ def explain_sources(
 def _plan(files: Sequence[Subject], options: ExplainOptions) -> list[tuple[Subject, list[str]]]:
     """Say which methods each file gets: deployed ones those without gradients; `InputError` where one gets none."""
     names = list(dict.fromkeys(options.methods))
-    needs = {name: methods_.load(name).NEEDS for name in names}
+    needs = {name: load(name).NEEDS for name in names}
     for option, value in (("--samples", options.samples), ("--worst", options.worst)):
         if value < 0:
             raise InputError(f"{option} {value}: is a number from 0 on")
@@ -103,7 +102,7 @@ def _plan(files: Sequence[Subject], options: ExplainOptions) -> list[tuple[Subje
     for subject in files:
         able = [name for name in names if subject.network is not None or needs[name] == "scores"]
         if not able:
-            others = ", ".join(each for each in methods_.methods() if methods_.load(each, here=False).NEEDS == "scores")
+            others = ", ".join(each for each in methods() if load(each, here=False).NEEDS == "scores")
             raise InputError(
                 f"{subject.file.name}: {names[0]} needs gradients, which a deployed file does not give; "
                 f"explain the model it was made from, or use one of {others}"
@@ -120,7 +119,7 @@ def _study(session: Session, subject: Subject, options: ExplainOptions) -> Study
 
 def _explained(session: Session, subject: Subject, study: Study, method: str, options: ExplainOptions) -> Explained:
     """Make one file's maps, or find them; what is made is on disk when this returns."""
-    plugin, file, results = methods_.load(method), subject.file, session.options.results
+    plugin, file, results = load(method), subject.file, session.options.results
     label = f"explain {file.name} by {method} on {file.target}"
     settings = _settings(subject, study, plugin, options)
     evaluation = subject.data.read("test").sha256
