@@ -356,3 +356,8 @@ def test_infidelity_is_captums() -> None:
     perfect = saliency.infidelity(np.array([[1.0, 2.0]]), np.array([[True, False], [True, True]]), np.array([[0.5, 1.5]]))
     assert perfect == pytest.approx(0.0, abs=1e-12)
     assert saliency.infidelity(map_, hidden, np.zeros((1, 64))) is None
+
+
+def test_things_go_together_while_their_bytes_fit() -> None:
+    assert list(_cells.batches([3, 3, 3, 9, 1, 1], 6)) == [slice(0, 2), slice(2, 3), slice(3, 4), slice(4, 6)]
+    assert list(_cells.batches([], 6)) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,8 +104,13 @@ def _resampled(values: NDArray[Any], count: int) -> NDArray[np.float64]:
     return np.asarray(values[low] * (1 - share) + values[high] * share)
 
 
-def batches(count: int, each_bytes: int, most_bytes: int) -> Iterator[slice]:
-    """Cut so many things into runs of at most so many bytes, one thing at least."""
-    step = max(1, most_bytes // max(1, each_bytes))
-    for first in range(0, count, step):
-        yield slice(first, min(first + step, count))
+def batches(sizes: Sequence[int], most_bytes: int) -> Iterator[slice]:
+    """Cut things of these bytes into runs of at most so many, one thing at least."""
+    first = held = 0
+    for index, size in enumerate(sizes):
+        if index > first and held + size > most_bytes:
+            yield slice(first, index)
+            first, held = index, 0
+        held += size
+    if sizes:
+        yield slice(first, len(sizes))

@@ -72,8 +72,6 @@ def _choose(subject: Subject, options: ExplainOptions) -> Choice:
     left = np.setdiff1d(np.arange(len(pool)), worst)
     drawn = np.sort(np.random.default_rng(options.seed).permutation(left)[: options.samples])
     places = [*drawn, *worst]
-    if not places:
-        raise InputError("--samples 0 --worst 0: leaves nothing to explain; give a number to one of them")
     decided = subject.likely(scores).argmax(axis=1)
     return Choice(
         samples=tuple(int(pool[place]) for place in places),

@@ -15,7 +15,7 @@ from edgebench.errors import GoalMissed, InputError
 from edgebench.explain import _sheet, load, methods
 from edgebench.explain._cells import divided
 from edgebench.explain._choice import choose
-from edgebench.explain._maps import Maps, Study, layer_of, make, plain
+from edgebench.explain._maps import Maps, Study, layer_of, make
 from edgebench.explain._subjects import Subject, subjects
 from edgebench.files import sha256_json
 from edgebench.models.source import SourceOptions
@@ -86,18 +86,27 @@ def explain_sources(
     """Open what `api.explain` was given, and explain it."""
     if not sources:
         raise InputError("explain: give a model or a bundle")
+    _check(options)
     return explain(session, subjects(session, list(sources), target, dataset), options)
+
+
+def _check(options: ExplainOptions) -> None:
+    """Refuse, before anything is opened, what can never be done."""
+    for name in options.methods:
+        load(name)
+    for option, value in (("--samples", options.samples), ("--worst", options.worst)):
+        if value < 0:
+            raise InputError(f"{option} {value}: is a number from 0 on")
+    if not options.samples + options.worst:
+        raise InputError("--samples 0 --worst 0: leaves nothing to explain; give a number to one of them")
+    if options.evaluations is not None and options.evaluations < 16:
+        raise InputError(f"--evaluations {options.evaluations}: so few say nothing; give 16 or more")
 
 
 def _plan(files: Sequence[Subject], options: ExplainOptions) -> list[tuple[Subject, list[str]]]:
     """Say which methods each file gets: deployed ones those without gradients; `InputError` where one gets none."""
     names = list(dict.fromkeys(options.methods))
     needs = {name: load(name).NEEDS for name in names}
-    for option, value in (("--samples", options.samples), ("--worst", options.worst)):
-        if value < 0:
-            raise InputError(f"{option} {value}: is a number from 0 on")
-    if options.evaluations is not None and options.evaluations < 16:
-        raise InputError(f"--evaluations {options.evaluations}: so few say nothing; give 16 or more")
     plan = []
     for subject in files:
         able = [name for name in names if subject.network is not None or needs[name] == "scores"]
@@ -130,9 +139,9 @@ def _explained(session: Session, subject: Subject, study: Study, method: str, op
         arrays = store.arrays(results, known)
         return Explained(known, arrays["maps"], arrays["again"], True)
     started = now()
-    subject, scores = plain(subject, study, f"{label}: scores")
     made = make(subject, study, plugin, settings, label)
-    likely, classes = subject.likely(scores), study.choice.classes
+    found, classes = made.found, study.choice.classes
+    likely = found.subject.likely(found.whole)
     explanation = Explanation(
         key=key,
         file=file,
@@ -146,14 +155,14 @@ def _explained(session: Session, subject: Subject, study: Study, method: str, op
         method=method,
         settings=settings,
         grid=study.cells.grid,
-        seconds_per_image=round(made.seconds_per_image, 6),
-        inferences_per_image=made.inferences,
+        seconds_per_image=round(found.seconds_per_image, 6),
+        inferences_per_image=found.inferences,
         own=made.own,
         curves=made.curves,
         infidelity=made.infidelity,
         started_at=started,
     )
-    return Explained(store.save(results, explanation, made.arrays()), made.maps, made.again, False)
+    return Explained(store.save(results, explanation, made.arrays()), found.maps, found.again, False)
 
 
 def _settings(subject: Subject, study: Study, plugin: Any, options: ExplainOptions) -> dict[str, Any]:
