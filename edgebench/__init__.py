@@ -1,10 +1,10 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
-`noise`, `diagnose`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
+`noise`, `diagnose`, `explain`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
 records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
-What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `QuantizeOptions`,
-`MeasureOptions`, `RunOptions`.
+What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
+`QuantizeOptions`, `MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         compare,
         convert_data,
         diagnose,
+        explain,
         export,
         import_file,
         inspect_data,
@@ -43,10 +44,11 @@ if TYPE_CHECKING:
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
-    from edgebench.run.options import ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
+    from edgebench.run.options import ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 
 __version__ = "0.1.0"
 __all__ = [
+    "ExplainOptions",
     "ExportOptions",
     "FileOptions",
     "MeasureOptions",
@@ -58,6 +60,7 @@ __all__ = [
     "compare",
     "convert_data",
     "diagnose",
+    "explain",
     "export",
     "find",
     "import_file",

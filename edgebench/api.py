@@ -19,11 +19,12 @@ from edgebench.config import code_in, read_dataset, read_devices, read_profile, 
 from edgebench.data import open_dataset, open_images
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
+from edgebench.explain import _gate as gate
 from edgebench.models.source import SourceOptions, open_source
 from edgebench.recipes import Job, input_plan, make_model, role_of, starts_from
 from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_pair
 from edgebench.run.forecast import with_time_left
-from edgebench.run.options import WORK, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
+from edgebench.run.options import WORK, ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.outcome import ExportResult, RunResult
 from edgebench.run.prepare import prepare_profile, tie_bundle
 from edgebench.run.session import Session, measure_all
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from edgebench.device.inspect import Probed
     from edgebench.device.setup import Outcome, Plan
     from edgebench.diagnose.diagnose import Diagnosis
+    from edgebench.explain._work import Result as Explained
     from edgebench.quantize.search import Result as Quantized
     from edgebench.run.compare import Suite
     from edgebench.store.verify import Checked
@@ -139,6 +141,8 @@ def export(
     exporter(format, precision)
     plan = read_values(CalibrationPlan, options.calibration, "calibration")
     wanted = read_values(Goals, {**NO_GOALS, **options.goals}, "goals")
+    if wanted.explanation_correlation is not None:
+        raise InputError("export: explanation_correlation is judged beside fp32 on a device; name it in a profile")
     device = read_target(target, trust=_source(source).trust)
     here = facts.environment() if device.transport == "local" else None
     accepts = fitted(accepted(device, format, precision), here)
@@ -228,9 +232,11 @@ def run(
     plan = None if profile is None else read_profile(profile, options.trust)
     devices = read_devices(target or (("cpu",) if plan is None else plan.targets), options.trust)
     with session:
+        gate.check(plan)
         session.connect(devices)
         if plan is not None:
             prepared = prepare_profile(session, plan, open_images(plan.dataset), devices, only)
+            prepared = gate.held(session, plan, prepared)
         else:
             prepared = prepare_brought(session, bundle, devices, only, dataset)
         return measure_all(session, prepared)
@@ -315,6 +321,29 @@ def diagnose(
     with Session(measure, options, progress) as session:
         subject = tie_bundle(session, Path(bundle), device, dataset)
         return diagnose_.diagnose(session, subject, diagnose_.reference(session, subject, against))
+
+
+def explain(
+    sources: Sequence[str | Path | SourceOptions],
+    *,
+    dataset: str | None = None,
+    target: str | Target = "cpu",
+    options: ExplainOptions = ExplainOptions(),
+    measure: MeasureOptions = MeasureOptions(),
+    run: RunOptions = RunOptions(),
+    progress: Progress = no_progress,
+) -> Explained:
+    """Show what files look at, how far that can be relied on, and how far it is from where the first one looks.
+
+    Bundles and model files run on the target; model folders, checkpoints and architectures, which have gradients, here.
+    Maps that lie below `run.results` are not made again unless `run.repeat`. `GoalMissed`, with the result, where a
+    file's correlate less with the first one's than `options.min_correlation`.
+    """
+    from edgebench.explain._work import explain_sources
+
+    [device] = read_devices([target], run.trust)
+    with Session(measure, run, progress) as session:
+        return explain_sources(session, sources, device, dataset, options)
 
 
 def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list[Checked]:

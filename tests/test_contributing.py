@@ -18,7 +18,7 @@ from test_structure import LEVELS
 
 from edgebench import schema
 from edgebench.schema import Record
-from edgebench.store import records
+from edgebench.store import explanations, records
 
 ROOT = Path(__file__).parent.parent
 GUIDE = ROOT / ".github" / "CONTRIBUTING.md"
@@ -96,7 +96,16 @@ class Done:
 
 def test_each_kind_of_plugin_has_a_section_with_a_file_and_commands_that_show_it() -> None:
     folders, text = dict(FOLDER.findall(GUIDE.read_text())), sections()
-    assert list(folders) == ["A device", "A format", "A runtime", "A power meter", "A recipe", "A data set", "A task"]
+    assert list(folders) == [
+        "A device",
+        "A format",
+        "A runtime",
+        "A power meter",
+        "A recipe",
+        "A data set",
+        "A task",
+        "A way to explain",
+    ]
     for heading in folders:
         assert [verb for verb, _, _ in FILE.findall(text[heading]) if verb.lower() == "add"], heading
         assert commands(text[heading]), heading
@@ -122,7 +131,7 @@ def test_what_the_guide_says_to_add_works_as_it_says(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert len(written) == 10
+    assert len(written) == 11
     check(Done(tmp_path, done.stdout))
 
 
@@ -147,6 +156,8 @@ def check(done: Done) -> None:
     assert stripes["classes"] == ["level", "upright"]
     assert isinstance(stripes["metrics"], dict)
     assert stripes["metrics"]["val_accuracy"] > 0.9
+    [alone] = (done.folder / "results" / "explanations" / "cpu").glob("cnn.onnx.fp32.alone.*.json")
+    assert explanations.read(alone).inferences_per_image == 1 + 1 + 64
     path, two = done.record(model="two")
     measured, labels = records.read_measurement(path, two)
     assert two.accuracy is not None

@@ -15,7 +15,7 @@ FOLDERS = {"edgebench.exporters": "exporters", "edgebench.targets": "targets", "
 LEVELS = """
 cli
 api
-quantize diagnose
+quantize diagnose explain
 run
 bundle report
 store recipes
@@ -36,7 +36,10 @@ ALONE = {
     "targets": {"schema", "errors", "files"},
 }
 """Those that may use less than all that stands below them."""
-HEAVY = {"torch", "tensorflow", "coremltools", "tensorrt", "duckdb", "jinja2", "vl_convert", "lightning", "onnx", "litert_torch"}
+HEAVY = {
+    *("torch", "tensorflow", "coremltools", "tensorrt", "duckdb", "jinja2", "vl_convert", "lightning", "onnx", "litert_torch"),
+    "captum",
+}
 
 
 def sources(folder: str) -> list[Path]:

@@ -85,7 +85,7 @@ def _print_all(tables: Sequence[Table], names: list[str]) -> None:
     from edgebench.report import columns
 
     for table in tables:
-        chosen = columns.chosen(table.headline, names or columns.NARROW)
+        chosen = columns.chosen(table.headline, names or columns.narrow(table))
         rows = [{column.heading: column.fill(row) for column in chosen} for row in table.rows]
         title = f"{columns.title(table)} ({table.mode})"
         console.print_table(title, rows, right=[column.heading for column in chosen if column.number])

@@ -139,14 +139,19 @@ def deploy(
     return Deployed(agent, there[bundle.entry], tuple(path for path, _ in data), tuple(dict.fromkeys([*files, *data])))
 
 
+def set_place(samples: NDArray[Any]) -> tuple[str, str]:
+    """Name the file of an input's samples in a device's cache; returns it with their hash."""
+    kind = "u8" if samples.dtype == np.uint8 else str(samples.dtype)
+    samples = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
+    found = digest(samples) if samples.nbytes > LARGE else hashlib.sha256(np.ascontiguousarray(samples).tobytes()).hexdigest()
+    return f"sets/{found[:16]}.{kind}", found
+
+
 def _push_samples(transport: Transport, samples: NDArray[Any], sent: Sent) -> tuple[str, str]:
     """Push the samples of one input; returns their path on the device, and their hash."""
-    kind = "u8" if samples.dtype == np.uint8 else str(samples.dtype)
+    place, found = set_place(samples)
+    samples = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
     if samples.nbytes > LARGE:
-        samples = samples.astype(samples.dtype.newbyteorder("<"), copy=False)
-        found = digest(samples)
         with as_file(samples) as path:
-            return transport.push(path, f"sets/{found[:16]}.{kind}", sent), found
-    content = np.ascontiguousarray(samples, samples.dtype.newbyteorder("<")).tobytes()
-    found = hashlib.sha256(content).hexdigest()
-    return transport.push(content, f"sets/{found[:16]}.{kind}", sent), found
+            return transport.push(path, place, sent), found
+    return transport.push(np.ascontiguousarray(samples).tobytes(), place, sent), found

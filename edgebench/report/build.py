@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench import __version__
 from edgebench.errors import InputError, RecordError
 from edgebench.files import storage, write_atomic
-from edgebench.report import content
+from edgebench.report import content, explained
 from edgebench.report.content import Page
 from edgebench.report.detail import Splits, gather, pictures
 from edgebench.report.tables import SORTS
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 PICTURES_BYTES = 600_000
 """What the samples' pictures may take of a page, all data sets together."""
+SHEETS_BYTES = 6_000_000
+"""Likewise the pictures of explanations."""
 MOST = 5000
 """Cells that one page may show; it is ten times as large as one of 500 then."""
 DRAWN = ("roc", "confusion")
@@ -66,6 +68,8 @@ class Behind:
     worst: Sequence[int] = ()
     """The samples that it is worst at."""
     drawn: Mapping[str, Any] | None = None
+    sheets: Mapping[str, str] = field(default_factory=dict)
+    """Pictures of explanations by their hashes: PNG in base64."""
     reason: str = ""
 
 
@@ -76,11 +80,11 @@ class Collection:
         """Take the folder that the records' paths begin in."""
         self._results = results
         self._splits = Splits()
-        self._known: dict[tuple[str, str], Behind] = {}
+        self._known: dict[tuple[Any, ...], Behind] = {}
 
     def of(self, entry: Entry) -> Behind:
         """Return what is behind a record; samples that cannot be read are told of."""
-        key = (entry.path, entry.sha256)
+        key = (entry.path, entry.sha256, explained.stamp(self._results, entry))
         if key not in self._known:
             self._known[key] = self._read(entry.path)
         return self._known[key]
@@ -96,7 +100,8 @@ class Collection:
         scores = found.evaluation or {}
         worst = [sample["index"] for sample in scores.get("worst") or ()]
         drawn = {name: scores[name] for name in DRAWN if name in scores}
-        return Behind(content.facts(record), content.written(found.values()), worst, {"evaluation": drawn})
+        sheets = explained.sheets(self._results, record) if found.explanations else {}
+        return Behind(content.facts(record), content.written(found.values()), worst, {"evaluation": drawn}, sheets)
 
     def pictures(self, entries: Sequence[Entry]) -> dict[str, dict[int, str]]:
         """Return pictures of the samples that records are worst at, those that most of them are first."""
@@ -105,7 +110,18 @@ class Collection:
         for entry in entries:
             some.setdefault(entry.evaluation_sha256, entry)
             wanted.setdefault(entry.evaluation_sha256, Counter()).update(self.of(entry).worst)
-        return {split: self._pictured(some[split], order, len(wanted)) for split, order in wanted.items() if order}
+        pictured = {split: self._pictured(some[split], order, len(wanted)) for split, order in wanted.items() if order}
+        return {**pictured, **self._sheets(entries)}
+
+    def _sheets(self, entries: Sequence[Entry]) -> dict[str, dict[int, str]]:
+        """Return the pictures of explanations, the first ones while a page has room for them."""
+        found: dict[str, dict[int, str]] = {}
+        left = SHEETS_BYTES
+        for name, picture in {name: each for entry in entries for name, each in self.of(entry).sheets.items()}.items():
+            left -= len(picture)
+            if left >= 0:
+                found[name] = {0: picture}
+        return found
 
     def _pictured(self, entry: Entry, order: Counter[int], splits: int) -> dict[int, str]:
         images, _ = self._splits.of(records.read_record(self._results / entry.path, whole=False))

@@ -42,6 +42,8 @@ class Column:
     keys: tuple[str, ...]
     """The numbers behind it, as `Row.values` calls them."""
     number: bool = True
+    always: bool = True
+    """Whether it is there where no row has anything in it."""
 
 
 def milliseconds(value: float | None) -> str:
@@ -94,6 +96,7 @@ def _columns(headline: str) -> list[Column]:
         Column("retained", "retained %", lambda row: percent(row.retained), ("retained",)),
         Column("memory", "peak MiB", lambda row: mebibytes(row.entry.peak_bytes), ("peak_bytes", "device_bytes")),
         Column("energy", "energy mJ", _energy, ("energy_joules", "energy_provenance", "energy_reason")),
+        Column("explained", "map ρ (own, other)", _explained, ("explained", "explanation"), always=False),
         Column("verdict", "verdict", lambda row: row.entry.verdict or "", ("verdict",), number=False),
     ]
 
@@ -107,14 +110,22 @@ TRAINING = (
 """What transfer strategies cost; shown where they are asked for, since most models have none of it."""
 
 
-def chosen(headline: str, names: Sequence[str] = ()) -> list[Column]:
-    """Return the columns that are named, in that order; else all but `TRAINING`. `UnknownName` for one that there is not."""
+def chosen(headline: str, names: Sequence[str] = (), explained: bool = False) -> list[Column]:
+    """Return the columns that are named, in that order; else all but `TRAINING`. `UnknownName` for one that there is not.
+
+    explained: whether any row's explanations were compared; else nobody misses their column.
+    """
     usual = {column.name: column for column in _columns(headline)}
     columns = {**usual, **{column.name: column for column in TRAINING}}
     for name in names:
         if name not in columns:
             raise UnknownName("column", name, columns)
-    return [columns[name] for name in names] or list(usual.values())
+    return [columns[name] for name in names] or [each for each in usual.values() if each.always or explained]
+
+
+def narrow(table: Table) -> tuple[str, ...]:
+    """Name the columns that a terminal has room for."""
+    return (*NARROW[:-1], "explained", NARROW[-1]) if table.explained else NARROW
 
 
 def _of_training(row: Row, key: str, form: str) -> str:
@@ -139,6 +150,16 @@ def _reduction(row: Row) -> str:
     if row.reduction_size is None:
         return ""
     return f"{percent(row.reduction_size)} / {percent(row.reduction_parameters)}"
+
+
+def _explained(row: Row) -> str:
+    """Print the correlation of a file's maps with FP32's, and what it is to be held against."""
+    drift = row.drift
+    if drift is None:
+        return ""
+    value, own, other = (_number(drift[f"{kind}_correlation"], ".2f") or "none" for kind in ("found", "own", "other"))
+    against = "" if drift["same_model"] else f", against {drift['reference']}"
+    return f"{value} ({own}, {other}{against})"
 
 
 def _energy(row: Row) -> str:
@@ -228,13 +249,18 @@ BLANKS: tuple[tuple[Callable[[Row, Table], bool], str], ...] = (
         lambda row, _: not row.entry.judged,
         "Accuracy is blank: no data set given; ● marks rows that no other row beats in latency, size and peak memory at once.",
     ),
+    (
+        lambda row, _: row.drift is not None,
+        "Map ρ: median rank correlation of a file's occlusion maps with FP32's, by the device's own scores; in brackets that of "
+        "maps with themselves, and with another image's: it can be no higher than the one, and means nothing near the other.",
+    ),
     (lambda row, _: row.entry.peak_bytes is None, "A blank peak could not be read on that device."),
     (
         lambda row, _: row.rank is None,
         "Rows without a rank have no value to be ranked by, or an energy that may not be: measured in windows under 60 s.",
     ),
 )
-"""What is blank in which row, and why."""
+"""What is blank or needs a word in which row, and why."""
 
 
 def failure(entry: Entry) -> str:

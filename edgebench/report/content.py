@@ -35,7 +35,7 @@ FACETS = {
 """What rows can be filtered by, as `--where` calls it."""
 TOGETHER = 10
 """Records whose evidence is packed together: a quarter smaller than each for itself, and still opened at once."""
-LEFT = ("to_fp32", "to_teacher", "stages_ns")
+LEFT = ("to_fp32", "to_teacher", "stages_ns", "explanation")
 """What the page reads from the record itself."""
 AXES = ("p50", "p99", "size", "memory", "energy")
 """What the metric is drawn against."""
@@ -194,7 +194,7 @@ def _table(number: int, table: Table) -> dict[str, Any]:
         "headline": table.headline if table.judged else "",
         "columns": [
             {"name": each.name, "heading": each.heading, "keys": each.keys, "number": each.number}
-            for each in columns.chosen(table.headline)
+            for each in columns.chosen(table.headline, explained=table.explained)
         ],
     }
 

@@ -21,9 +21,11 @@ from edgebench.analysis import evaluation, metrics, timeline
 from edgebench.analysis.timeline import Lines, Missing
 from edgebench.data import Split, open_offline
 from edgebench.errors import EdgebenchError
+from edgebench.report import explained
 from edgebench.report.record_card import NOT_JUDGED
 from edgebench.schema import DatasetRef, Measurement, Record, Subset
 from edgebench.store import records
+from edgebench.store.layout import results_of
 
 PICTURE_PIXELS = 64
 DAMAGED = (
@@ -59,6 +61,8 @@ class Evidence:
     """What went on while power was read: what ("idle", "samples"), label ("idle", "trial 1"), begin_s, end_s."""
     evaluation: dict[str, Any] | None = None
     """As `evaluation.Evaluation` says: samples, confusion, roc, precision_recall, calibration, worst, notes."""
+    explanations: list[dict[str, Any]] | None = None
+    """As `explained.told` says: method, lines, sheet."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Also under `pictures`, where the evaluation split is not at hand."""
 
@@ -89,6 +93,7 @@ def gather(path: Path, record: Record, split: Split | None, why: str = "") -> Ev
         "power": lambda: timeline.power(record, measurement.power, zero_ns),
         "stretches": lambda: timeline.stretches(measurement, zero_ns),
         "evaluation": lambda: _evaluation(record, measurement, labels, why),
+        "explanations": lambda: explained.told(results_of(path), record),
     }
     found, reasons = {}, {} if split is not None else {"pictures": why or "the evaluation split was not opened"}
     for name, make in parts.items():

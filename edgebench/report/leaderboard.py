@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import RecordError, UnknownName
 from edgebench.files import write_atomic
@@ -17,6 +17,7 @@ from edgebench.report import limits as limits_
 from edgebench.report import tables as making
 from edgebench.report.limits import Choice
 from edgebench.report.tables import Table
+from edgebench.store import explanations
 from edgebench.store import index as indexing
 from edgebench.store.index import Damaged, Index, Where
 from edgebench.store.layout import NOISE, RESULTS
@@ -68,8 +69,20 @@ class Open:
             top = 1
         early = top if sort in indexing.AXES else None  # else a row beyond could beat one that is shown
         selected = self.index.select(by, where, sort, early)
-        made = making.make(selected, sort, by, self._floor(damaged), top)
+        made = making.make(selected, sort, by, self._floor(damaged), top, self._drifts(damaged))
         return Tables(tuple(made), tuple(damaged))
+
+    def _drifts(self, damaged: list[Damaged]) -> making.Drifts:
+        """Look up what explanations of a record's file were found to be; what cannot be read joins the damaged."""
+        unreadable: list[tuple[str, str]] = []
+        known = explanations.drifts(self.results, unreadable)
+        damaged += [Damaged(path, reason) for path, reason in unreadable]
+
+        def drift(entry: Entry) -> Mapping[str, Any] | None:
+            tie = (str(entry.more["bundle"]), entry.target, entry.device, entry.options)
+            return known[tie].values if tie in known else None
+
+        return drift if known else lambda _: None
 
     def _floor(self, damaged: list[Damaged]) -> making.Floor:
         """Look up each device's noise once; what cannot be read joins the damaged."""
@@ -261,4 +274,4 @@ def site(results: Path = RESULTS, *, by: Sequence[str] = BY, where: Where | None
         with open_results(results, progress) as opened:
             return build.written(build.page(opened, collection, None, by, where, progress))
 
-    return Site(Path(results), make, lambda: digests(str(results)))
+    return Site(Path(results), make, lambda: {**digests(str(results)), **explanations.stamps(Path(results))})

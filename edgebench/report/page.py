@@ -22,7 +22,7 @@ from edgebench.store.row import Entry
 WEB = Path(__file__).with_name("web")
 SCRIPTS = (
     *("dom", "format", "state", "choice", "filters", "limits", "tables"),
-    *("charts", "parts", "evaluation", "record", "start"),
+    *("charts", "parts", "evaluation", "explanations", "record", "start"),
 )
 """The page's own program, in this order."""
 GLOBAL = "window.vegaEmbed = vegaEmbed;"
@@ -140,7 +140,7 @@ def _filter(page: Page, name: str, heading: str) -> dict[str, Any]:
 
 
 def _board(page: Page, number: int, table: Table) -> dict[str, Any]:
-    chosen = columns.chosen(table.headline)
+    chosen = columns.chosen(table.headline, explained=table.explained)
     return {
         "id": f"table-{number}",
         "title": columns.title(table),

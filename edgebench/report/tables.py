@@ -26,6 +26,8 @@ class Row:
     retained: float | None
     teacher: str | None
     """The record that it is compared with, by its path."""
+    drift: Mapping[str, Any] | None = None
+    """Of its explanations, as `store.explanations.Found` has it; None: nothing was explained."""
 
     def values(self) -> dict[str, Any]:
         """Return the row as plain JSON values, units in the names."""
@@ -67,6 +69,7 @@ class Row:
             "energy_provenance": entry.energy_provenance,
             "energy_reason": entry.energy_reason,
             "verdict": entry.verdict,
+            **({} if self.drift is None else {"explanation": dict(self.drift), "explained": self.drift["found_correlation"]}),
             "record": entry.path,
             **more.get("trained", {}),
         }
@@ -96,6 +99,11 @@ class Table:
     def environment(self) -> dict[str, Any]:
         """Say where rows were measured; empty where there are none."""
         return dict(self.first.more["environment"]) if self.rows else {}
+
+    @property
+    def explained(self) -> bool:
+        """Return whether explanations of any row were compared."""
+        return any(row.drift is not None for row in self.rows)
 
     @property
     def judged(self) -> bool:
@@ -137,9 +145,18 @@ SORTS: dict[str, Callable[[Entry], float | None]] = {
 """What rows are ranked by; where there is no value the row comes last, without a rank."""
 Floor = Callable[[Entry], float | None]
 """Knows the noise of a record's device."""
+Drifts = Callable[[Entry], Mapping[str, Any] | None]
+"""Knows how far a record's file looks from where FP32 looks."""
 
 
-def make(selected: Selection, sort: str, by: Sequence[str], floor: Floor = lambda _: None, top: int | None = None) -> list[Table]:
+def make(
+    selected: Selection,
+    sort: str,
+    by: Sequence[str],
+    floor: Floor = lambda _: None,
+    top: int | None = None,
+    drifts: Drifts = lambda _: None,
+) -> list[Table]:
     """Group, rank and mark rows that come in order; `top`: only the first ones of each table.
 
     By latency, rows that do not differ from the best of their rank share it.
@@ -151,7 +168,7 @@ def make(selected: Selection, sort: str, by: Sequence[str], floor: Floor = lambd
     for key in sorted(shown, key=lambda key: (not shown[key][0].judged, key)):  # what is judged comes first
         failed = lost.get((*key[: len(by)], shown[key][0].mode), [])
         table = _table(shown[key], beside.get(key, []), failed, sort, by, floor)
-        kept = table.rows if top is None else table.rows[:top]
+        kept = tuple(replace(row, drift=drifts(row.entry)) for row in (table.rows if top is None else table.rows[:top]))
         beyond = selected.left_out.get(key, 0) + len(table.rows) - len(kept)
         made.append(replace(table, rows=kept, beyond=beyond))
     used = {entry.path for table in made for entry in table.failed}

@@ -102,3 +102,28 @@ class QuantizeOptions:
     """Fields of `schema.CalibrationPlan`."""
     calibration_file: Path | None = None
     """A file as it is: its calibration samples, a `.npz` by the inputs' names; without, the training split."""
+
+
+@dataclass(frozen=True)
+class ExplainOptions:
+    """What is explained, and how."""
+
+    methods: Sequence[str] = ("occlusion",)
+    """Names of `edgebench/explain/`; files that are deployed give no gradients, and get those that need none."""
+    samples: int = 16
+    """Of the test split, drawn at random; figures are of these."""
+    worst: int = 8
+    """And so many that the first file is worst at."""
+    seed: int = 0
+    of_class: str = "predicted"
+    """The class that maps are about: as the first file predicts, `true`, a name, or a number from 0."""
+    cells: int = 8
+    """An image is divided into so many rows and columns."""
+    baseline: str = "mean"
+    """What covers a cell: the mean that inputs are normalised with, black, or the blurred image."""
+    evaluations: int | None = None
+    """Covered images that lime and kernel-shap ask for; as each method says unless given."""
+    layer: str | None = None
+    """The layer that grad-cam and grad-cam++ look at; the last one with maps of 4 × 4 cells unless given."""
+    min_correlation: float | None = None
+    """Least rank correlation of each file's maps with the first one's."""

@@ -241,6 +241,14 @@ def forget(session: Session, subject: CellJob) -> None:
         shutil.rmtree(device / deploy.place(subject.bundle), ignore_errors=True)
 
 
+def forget_samples(session: Session, subject: CellJob) -> None:
+    """Remove samples that are not inferred again from this computer's cache, as `forget` does with bundles."""
+    if subject.target.transport == "local":
+        device = session.options.work / "device" / subject.target.name
+        for each in subject.samples():
+            (device / deploy.set_place(each)[0]).unlink(missing_ok=True)
+
+
 def measure_all(session: Session, prepared: Sequence[CellJob | CellOutcome]) -> RunResult:
     """Measure what is not done yet: remote devices side by side, then this computer's, each cell after the other.
 

@@ -88,6 +88,9 @@ class Goals(Frozen):
     threshold: float | None = Field(None, ge=0, le=1, description="least headline metric, as a share of 1")
     max_degradation: float | None = Field(0.01, ge=0, le=1, description="most that the headline metric may lose against torch")
     percent_max_degradation: float | None = Field(None, ge=0, le=100, description="in percent of the torch model's metric")
+    explanation_correlation: float | None = Field(
+        None, ge=0, le=1, description="least rank correlation of a quantized file's maps with those of fp32 on the device"
+    )
     min_mapped: float = Field(
         0.9,
         ge=0,

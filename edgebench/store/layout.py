@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 RESULTS = Path("results")
 """Where commands write and read when no folder is named."""
-RECORDS, NOISE = "records", "noise"
+RECORDS, NOISE, EXPLANATIONS = "records", "noise", "explanations"
 SAMPLES = ".samples.npz"
 
 

@@ -100,7 +100,8 @@ class Entry:
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
         checkpoints), recipe, pruned (of pruned models), trained (what a transfer
-        let learn, and its cost), environment (what of it tables name).
+        let learn, and its cost), environment (what of it tables name), bundle
+        (its sha256).
         """
         found: dict[str, Any] = json.loads(self.details)
         return found
@@ -227,6 +228,7 @@ def _details(record: Record) -> dict[str, Any]:
         "recipe": record.model.lineage.recipe if record.model else None,
         **_pruned(record),
         **_trained(record),
+        "bundle": record.cell.bundle_sha256,
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
 

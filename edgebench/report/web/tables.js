@@ -1,6 +1,6 @@
 /* The leaderboard: rows are hidden by filters, sorted by their headings, and opened. */
 
-const HIGHEST = new Set(["metric", "delta", "auroc", "rate", "reduction", "retained"]);
+const HIGHEST = new Set(["metric", "delta", "auroc", "rate", "reduction", "retained", "explained"]);
 const lines = new Map(all("#leaderboard tr[data-row]").map((line) => [Number(line.dataset.row), line]));
 const links = new Map(all("#leaderboard [data-open]").map((link) => [Number(link.dataset.open), link.getAttribute("href")]));
 const tablesById = new Map(data.tables.map((table) => [table.id, table]));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from edgebench.report import columns
-from edgebench.report.columns import NARROW
+from edgebench.report.columns import narrow
 from edgebench.report.tables import Table
 
 SPECIAL = {
@@ -18,6 +18,7 @@ SPECIAL = {
     "|": r"\textbar{}",
     "●": r"$\bullet$",
     "Δ": r"$\Delta$",
+    "ρ": r"$\rho$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
     "µ": r"$\mu$",
@@ -28,7 +29,7 @@ SPECIAL = {
 
 def render(tables: Sequence[Table], names: Sequence[str] = ()) -> str:
     """Write each table as a `table` with its notes below; failed cells are among the notes."""
-    return "\n".join(_table(table, names or NARROW) for table in tables)
+    return "\n".join(_table(table, names or narrow(table)) for table in tables)
 
 
 def _table(table: Table, names: Sequence[str]) -> str:
