@@ -81,6 +81,8 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     folder = model_folder(recipe, job, root)
     if (folder / "model.json").exists():
         read_model(folder)
+        if getattr(options, "loggers", ()):
+            job.progress(f"{job.name} was made before and is logged nowhere now; its epochs: {folder / 'history.json'}", 0, 0)
         return folder
     for module in TOOLS:
         if importlib.util.find_spec(module) is None:
@@ -141,10 +143,15 @@ def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> B
         raise InputError(f"recipe {recipe}: {explain(error, type_)}") from error
 
 
+def _decides(name: str, value: Any) -> bool:
+    """Return whether an option says anything of what is made."""
+    return name != "loggers" and (name != "threads" or value is not None)
+
+
 def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
     return Lineage(
         recipe=recipe,
-        options={name: value for name, value in options.model_dump().items() if name != "threads" or value is not None},
+        options={name: value for name, value in options.model_dump().items() if _decides(name, value)},
         parents=tuple(read_model(folder).sha256 for folder in job.others.values()),
         dataset=job.dataset.ref,
         splits=job.dataset.hashes(),

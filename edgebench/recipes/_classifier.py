@@ -20,7 +20,6 @@ import torchmetrics
 from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -29,9 +28,10 @@ from edgebench.agent.runtimes import preprocess
 from edgebench.data import Dataset, Split
 from edgebench.data._mapped import release
 from edgebench.errors import InputError
-from edgebench.files import new_folder, sha256_file, storage, write_json
+from edgebench.files import new_folder, sha256_file, storage
 from edgebench.models.normalization import preprocessing
-from edgebench.recipes import Job, describe
+from edgebench.recipes import Job, _history, _loggers, describe
+from edgebench.recipes._augment import Augmentation, augmentation, shifted
 from edgebench.schema import Lineage, Network, Preprocessing, Pruned
 
 if TYPE_CHECKING:
@@ -80,9 +80,10 @@ def learnt(dataset: Dataset, part: str) -> Any:
 class Samples(TorchDataset[tuple[Tensor, Tensor]]):
     """A split, preprocessed batch by batch with the code that the device runs."""
 
-    def __init__(self, split: Split, spec: Preprocessing) -> None:
+    def __init__(self, split: Split, spec: Preprocessing, augmentation: Augmentation | None = None) -> None:
         self.split = split
         self.spec = spec.model_dump()
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -90,7 +91,10 @@ class Samples(TorchDataset[tuple[Tensor, Tensor]]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return images float32 [n, c, h, w] and labels."""
-        images = preprocess.apply(self.split.images[list(indices)], self.spec)
+        pixels = self.split.images[list(indices)]
+        if self.augmentation is not None:
+            pixels = self.augmentation(preprocess.whole(pixels, {**self.spec, "channels": pixels.shape[3]}), indices)
+        images = preprocess.apply(pixels, self.spec)
         release(self.split.images)
         return torch.from_numpy(images), torch.from_numpy(self.split.labels[list(indices)])
 
@@ -117,7 +121,7 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of an augmented batch."""
         images, labels = batch
-        images = augmented(images, self.options.augment)
+        images = shifted(images, self.options.augment)
         loss = self.loss(self.network(images), images, labels)
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
         return loss
@@ -139,7 +143,8 @@ class Classifier(lightning.LightningModule):
             self.best = self.best.new_tensor([*score, float(self.best[2]) + 1])
         self.log(IMPROVEMENTS, self.best[2], logger=False)
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.logger.log_metrics({"epoch": self.current_epoch, "learning_rate": rate})
+        for logger in self.loggers:
+            logger.log_metrics({"epoch": self.current_epoch, "learning_rate": rate}, self.global_step)
 
     def configure_optimizers(self) -> Any:
         """AdamW, with the learning-rate schedule of the options."""
@@ -155,22 +160,6 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def augmented(images: Tensor, kind: str) -> Tensor:
-    """Shift, turn and scale a little (`affine`), also mirror (`flip`), or leave as is (`none`)."""
-    if kind == "none":
-        return images
-    count = len(images)
-    angle = (torch.rand(count) - 0.5) * math.radians(30)
-    scale = 1 + (torch.rand(count) - 0.5) * 0.2
-    mirror = 1 - 2 * (torch.rand(count) < 0.5).float() if kind == "flip" else torch.ones(count)
-    matrix = torch.zeros(count, 2, 3)
-    matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * scale * mirror, -angle.sin()
-    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * mirror, angle.cos() * scale
-    matrix[:, :, 2] = (torch.rand(count, 2) - 0.5) * 0.2
-    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False).to(images.device)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
-
-
 def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None) -> None:
     """Train and write `folder`: model.json, checkpoint.pt, history.json."""
     spec = spec or preprocessing(job.dataset, job.input, options.pretrained)
@@ -183,12 +172,13 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
 
 def training_folder(folder: Path) -> Path:
     """Name the folder in which a model is trained; its files go on where an interrupted training stopped."""
-    return folder.parent / f".training-{folder.name}"
+    return folder.parent / f"{_loggers.BEGUN}{folder.name}"
 
 
 @contextmanager
 def quietly(options: Training, training: Path) -> Iterator[None]:
     """Train without the libraries' advice, with the threads and the seed of the options."""
+    _loggers.check(options.loggers)
     with warnings.catch_warnings(), storage(training, own=False), threads(options.threads):
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
@@ -219,7 +209,7 @@ def learn(job: Job, options: Training, network: torch.nn.Module, loss: Loss, spe
         {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
     )
     metrics = {metric_name(job): round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
-    return Found(metrics, _history(training))
+    return Found(metrics, _epochs(training))
 
 
 def metric_name(job: Job) -> str:
@@ -287,12 +277,13 @@ def write(
         (staging / "checkpoint.pt").write_bytes(buffer.getvalue())
         model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), found.metrics)
         digest = None if ranges is None else models.write_ranges(staging, ranges)
-        models.write_model(staging, model.model_copy(update={"pruned": pruned, "ranges": digest}))
-        write_json(staging / "history.json", found.history)
+        curves = _history.curves(found.history, learnt(job.dataset, "VALIDATION"), found.metrics.get("best_epoch", -1))
+        models.write_model(staging, model.model_copy(update={"pruned": pruned, "ranges": digest, "curves": curves}))
+        _history.write(staging, found.history)
     shutil.rmtree(training_folder(folder))
 
 
-def _history(training: Path) -> list[dict[str, float]]:
+def _epochs(training: Path) -> list[dict[str, float]]:
     """Read what was logged of each epoch; where a training went on, its later values count."""
     epochs: dict[int, dict[str, float]] = {}
     for path in sorted(training.glob("*/metrics.csv"), key=lambda path: int(path.parent.name.removeprefix("version_"))):
@@ -332,17 +323,20 @@ def _train(classifier: Classifier, job: Job, spec: Preprocessing, training: Path
     patience = [EarlyStopping(patience=options.patience, **improved)] if options.patience else []
     best = ModelCheckpoint(filename=Path(BEST).stem, save_weights_only=True, **improved, **saved)
     last = ModelCheckpoint(filename=Path(RESUME).stem, **saved)
+    others = _loggers.opened(options.loggers, training, options.model_dump())
     trainer = lightning.Trainer(
         max_epochs=options.epochs,
         accelerator="auto",
         devices=1,
-        logger=CSVLogger(training, name=""),
+        logger=[CSVLogger(training, name=""), *others],
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
         callbacks=[LambdaCallback(on_train_batch_end=report), *patience, best, last],
     )
-    train, val = (Samples(job.dataset.read(name), spec) for name in ("train", "val"))
+    seen = job.dataset.read("train")
+    change = augmentation(options.augment, options.seed, lambda: int(trainer.current_epoch), seen.images)
+    train, val = Samples(seen, spec, change), Samples(job.dataset.read("val"), spec)
     ragged = len(train) % options.batch_size == 1  # batch norm cannot learn from one sample
     loaders = (
         DataLoader(train, options.batch_size, shuffle=True, collate_fn=as_is, drop_last=ragged),
@@ -354,3 +348,5 @@ def _train(classifier: Classifier, job: Job, spec: Preprocessing, training: Path
         trainer.fit(classifier, *loaders, ckpt_path=str(stopped) if stopped.exists() else None, weights_only=True)
     except SystemExit as error:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from error
+    finally:
+        _loggers.close(others)

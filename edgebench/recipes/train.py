@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from edgebench.data import Dataset
 from edgebench.recipes import Job, Work
@@ -23,9 +23,15 @@ class Training(Frozen):
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
     patience: int | None = Field(None, ge=1, description="epochs without a better validation metric before it stops")
     class_weights: Literal["none", "balanced"] = "none"
-    augment: Literal["none", "affine", "flip"] = "affine"
+    augment: Literal["none", "affine", "flip", "light", "medical"] = Field("affine", description="drawn for each image")
     seed: int = 0
     threads: int | None = Field(None, ge=1, description="null: as torch decides; 1 is faster for small networks on busy cores")
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field((), description="where epochs are written as they go")
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _with_commas(cls, given: Any) -> Any:
+        return [part for part in given.split(",") if part] if isinstance(given, str) else given
 
 
 class Options(Training):

@@ -95,8 +95,8 @@ class Collection:
         found = gather(self._results / path, record, *self._splits.of(record))
         scores = found.evaluation or {}
         worst = [sample["index"] for sample in scores.get("worst") or ()]
-        drawn = {name: scores[name] for name in DRAWN if name in scores}
-        return Behind(content.facts(record), content.written(found.values()), worst, {"evaluation": drawn})
+        drawn = {"evaluation": {name: scores[name] for name in DRAWN if name in scores}, "training": found.training}
+        return Behind(content.facts(record), content.written(found.values()), worst, drawn)
 
     def pictures(self, entries: Sequence[Entry]) -> dict[str, dict[int, str]]:
         """Return pictures of the samples that records are worst at, those that most of them are first."""
