@@ -20,8 +20,9 @@ from edgebench.data import open_dataset, open_images
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.models.source import SourceOptions, open_source
-from edgebench.recipes import Job, input_plan, make_model, role_of
+from edgebench.recipes import Job, input_plan, make_model, role_of, starts_from
 from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_pair
+from edgebench.run.forecast import with_time_left
 from edgebench.run.options import WORK, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.outcome import ExportResult, RunResult
 from edgebench.run.prepare import prepare_profile, tie_bundle
@@ -84,9 +85,10 @@ def train(
 
     `SourceOptions` instead of a name say how the model is called, what it takes, and
     whether exported programs of others (a teacher) are trusted; `options` are the recipe's.
-    `teacher`, `parent`: model folders, for the recipes that want one.
+    `teacher`, `parent`: model folders, for the recipes that want one; `transfer` takes a checkpoint file as a parent too.
     """
     given = _source(architecture)
+    parent, options = starts_from(recipe, parent, options or {})
     data = open_images(read_dataset(dataset))
     job = Job(
         name=given.name or given.text.replace(":", "-"),
@@ -94,9 +96,9 @@ def train(
         role=given.role or role_of(recipe),
         dataset=data,
         input=input_plan(data, given.size, given.channels, parent),
-        options=dict(options or {}),
+        options=options,
         teacher=teacher,
-        progress=progress,
+        progress=with_time_left(progress),
         trust=given.trust,
         parent=parent,
     )

@@ -45,7 +45,7 @@ def turned(degrees: int, height: int, width: int, margin: int) -> list[Any]:
 def clahe(image: torch.Tensor) -> torch.Tensor:
     colour = image.permute(1, 2, 0).numpy()
     found = equalize_adapthist(colour if len(image) == 3 else colour[:, :, 0], kernel_size=[10, 8], clip_limit=0.01)
-    return torch.from_numpy(np.floor(255 * found.reshape(colour.shape) + 0.5).astype(np.uint8)).permute(2, 0, 1)
+    return torch.from_numpy(np.floor(255 * found.reshape(colour.shape) + 0.5).astype(np.uint8)).permute(2, 0, 1).contiguous()
 
 
 def by_torchvision(name: str) -> v2.Compose:
@@ -69,7 +69,7 @@ def test_each_image_is_changed_as_torchvision_changes_it_alone(photographs: Imag
     whole = by_torchvision(name)
     for image, index, changed in zip(images, indices, found, strict=True):
         torch.manual_seed(_augment.number(11, epoch, index))
-        wanted = whole(torch.from_numpy(image).permute(2, 0, 1))
+        wanted = whole(torch.from_numpy(image).permute(2, 0, 1).contiguous())
         assert np.array_equal(changed, wanted.permute(1, 2, 0).numpy())
 
 

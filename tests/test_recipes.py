@@ -156,7 +156,7 @@ def test_recipes_refuse_what_does_not_fit(here: Path) -> None:
 def test_running_statistics_follow_within_an_epoch(momentum: float, steps: int, wanted: float) -> None:
     import torch
 
-    from edgebench.recipes._classifier import quicken
+    from edgebench.recipes._trainer import quicken
 
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2, momentum=momentum))
     quicken(network, steps)

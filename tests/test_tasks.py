@@ -21,7 +21,7 @@ from edgebench.analysis.evaluation import evaluate
 from edgebench.config import read_dataset
 from edgebench.data import Dataset, Split, open_dataset
 from edgebench.errors import DataError, InputError, UnknownName
-from edgebench.recipes import _classifier
+from edgebench.recipes import _classifier, train
 from edgebench.schema import DatasetRef
 
 Array = NDArray[Any]
@@ -179,7 +179,7 @@ def test_what_a_task_has_no_part_for_is_left_out(own: Any) -> None:
     assert (metrics.hits("bare", labels, scores), metrics.near_ties("bare", scores, scores)) == (None, None)
     data = Dataset(DatasetRef(name="digits"), "bare", ("a", "b", "c"), lambda _: Split(np.zeros((2, 8, 8, 1), np.uint8), labels))
     with pytest.raises(InputError, match="the task bare has no loss"):
-        _classifier.label_loss(data, "none")
+        _classifier.label_loss(data, train.Training())
 
 
 def test_tasks_that_are_like_each_other_are_refused(own: Any) -> None:

@@ -21,9 +21,9 @@ NOTE = "Intervals (95 %) count samples. How much the seed alone changes, --vary 
 def command(
     architecture: Annotated[str, typer.Argument(help="A torchvision classifier's name, or package.module:factory.")],
     dataset: Annotated[str, typer.Option(help="digits, medmnist:NAME, or image-folder:PATH; options as ,key=value.")] = "digits",
-    recipe: Annotated[str, typer.Option(help="train, distill, prune or qat.")] = "train",
+    recipe: Annotated[str, typer.Option(help="train, transfer, distill, prune or qat.")] = "train",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher, for distill.")] = None,
-    parent: Annotated[Path | None, typer.Option(help="Model folder to prune or to train for INT8, for prune and qat.")] = None,
+    parent: Annotated[Path | None, typer.Option(help="Model folder to begin with; for transfer also a checkpoint file.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,
     size: Annotated[int | None, typer.Option(help="Input height and width in pixels.", min=1)] = None,
     channels: Annotated[int | None, typer.Option(help="Input channels, 1 or 3.", min=1, max=3)] = None,
@@ -31,21 +31,25 @@ def command(
     vary: Annotated[
         str | None, typer.Option(help="Train with each value of one option and compare, for instance augment=none,medical.")
     ] = None,
+    precision_train: Annotated[str | None, typer.Option(help="What is computed in training: bf16, 16 or 32.")] = None,
+    devices: Annotated[int | None, typer.Option(help="Processes that share each batch: one a GPU, or on the CPU.", min=1)] = None,
+    strategy: Annotated[str | None, typer.Option(help="How devices share a training: ddp.")] = None,
     trust: options.Trust = False,
     work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Train, distil or prune a model, or train it for INT8; writes a model folder with its lineage."""
+    """Train, transfer, distil or prune a model, or train it for INT8; writes a model folder with its lineage."""
     from edgebench import api
     from edgebench.models.source import SourceOptions
-    from edgebench.recipes import check_recipe
+    from edgebench.recipes import check_recipe, is_first, starts_from
 
-    given = options.assigned(option, "epochs=30")
+    trainer = {"precision_train": precision_train, "devices": devices, "parallel": strategy}
+    given = options.assigned(option, "epochs=30") | {key: value for key, value in trainer.items() if value is not None}
     source = SourceOptions(architecture, name=name, size=size, channels=channels, trust=trust)
     key, values = ("", []) if vary is None else _varied(vary, given)
-    others = [kind for kind, folder in (("teacher", teacher), ("parent", parent)) if folder is not None]
     for value in values:  # what does not fit is refused before the first of them is trained
-        check_recipe(recipe, name or "model", {**given, key: value}, others)
+        begun, wanted = starts_from(recipe, parent, {**given, key: value})
+        check_recipe(recipe, name or "model", wanted, [kind for kind, at in (("teacher", teacher), ("parent", begun)) if at])
     with console.progress() as progress:
 
         def make(changes: dict[str, Any]) -> Path:
@@ -61,6 +65,8 @@ def command(
             )
 
         found = _compare(key, values, make, dataset, trust) if values else make({})
+    if not is_first():  # of the processes that torchrun started, one speaks
+        return
     if isinstance(found, Path):
         _print_one(found, json)
     else:

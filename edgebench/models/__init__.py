@@ -157,7 +157,7 @@ def load_model(folder: Path, trust: bool = False) -> Network:
 
 def load_network(model: Model, weights: Any, where: str) -> Network:
     """Put weights into the network that a model names; counts multiply-accumulates too."""
-    from edgebench.models import checkpoint, outputs, shapes
+    from edgebench.models import checkpoint, heads, outputs, shapes
 
     source, output = source_digest(model.architecture) or "", model.lineage.options.get(OUTPUT)
     if model.architecture == PROGRAM:
@@ -170,6 +170,8 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
     else:
         spec = model.preprocessing
         module = build(model.architecture, len(model.classes) or None, spec.channels, spec.height, output=output)
+        if model.new_head is not None:
+            heads.replace(module, model.new_head, Network(model, module, None).example()[0], len(model.classes))
         if model.pruned is not None:
             shapes.fit(module, weights, model.pruned.heads, where)
         checkpoint.fill(module, weights, where)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from torch import nn
 
 from edgebench.architectures import SMALL
 from edgebench.data._torchvision import load_torchvision
-from edgebench.errors import InputError
+from edgebench.errors import InputError, ModelWarning
 from edgebench.models.outputs import ONLY, Pick
 
 BELOW = 64
@@ -158,7 +159,7 @@ def _replace(network: nn.Module, path: str, layer: nn.Module) -> None:
 
 
 def _pretrain(tv: Any, name: str, network: nn.Module, first: str) -> None:
-    """Fill in torchvision's published weights; layers of another shape keep their random ones."""
+    """Fill in torchvision's published weights; layers of another shape keep their random ones, a stem's with a warning."""
     try:
         weights = tv.models.get_model_weights(name).DEFAULT.get_state_dict(progress=False, check_hash=True)
     except (OSError, RuntimeError, ValueError) as error:
@@ -169,5 +170,9 @@ def _pretrain(tv: Any, name: str, network: nn.Module, first: str) -> None:
     stem = f"{first}.weight"
     if own[stem].shape[1] == 1:
         weights[stem] = weights[stem].sum(dim=1, keepdim=True)
+    other = [key for key in own if key in weights and own[key].ndim == 4 and own[key].shape != weights[key].shape]
+    if other:
+        what = f"{other[0]} has another shape than in the published weights, and begins at random"
+        warnings.warn(f"{name}: {what}; {name}:stock has torchvision's own stem", ModelWarning, stacklevel=2)
     fitting = {key: value for key, value in weights.items() if key in own and own[key].shape == value.shape}
     network.load_state_dict(fitting, strict=False)

@@ -18,10 +18,20 @@ from edgebench.config import explain
 from edgebench.data import Dataset
 from edgebench.data._warnings import of_data
 from edgebench.errors import InputError, MissingExtra
-from edgebench.files import sha256_json
+from edgebench.files import sha256_file, sha256_json
 from edgebench.models import read_model, source_digest
 from edgebench.models.normalization import TOOLS, tool_versions
+from edgebench.recipes import _processes
+from edgebench.recipes._processes import is_first as is_first
 from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role, image_input
+
+NONE: tuple[str, ...] = ()
+LATER = "later"
+"""Marks an option (`Annotated[int, LATER]`) that came after models had been made: a lineage and a folder's name hold it only
+where it differs from its default, so that those models keep their names."""
+
+BESIDE = "loggers"
+"""An option that says nothing of what is made."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ def work_of(recipe: str, job: Job) -> Work | None:
     plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not hasattr(plugin, "work"):
         return None
-    found: Work = plugin.work(check_recipe(recipe, job.name, job.options, _parents(plugin)), job.dataset)
+    found: Work = plugin.work(_options(plugin.Options, recipe, job.options), job.dataset)
     return found
 
 
@@ -87,6 +97,12 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     for module in TOOLS:
         if importlib.util.find_spec(module) is None:
             raise MissingExtra(f"the recipe {recipe}", "torch", module)
+    devices = getattr(options, "devices", 1)
+    _processes.check(job.name, devices)
+    if devices > 1 and not _processes.started():
+        _processes.start(recipe, job, root, devices)
+        read_model(folder)
+        return folder
     from edgebench.data._torchvision import load_torchvision
 
     load_torchvision()  # before Lightning does it
@@ -115,13 +131,18 @@ def check_recipe(recipe: str, name: str, options: Mapping[str, Any], given: Coll
     plugin = plugins.load("edgebench.recipes", recipe, "recipe")
     if not re.fullmatch(NAME, name):
         raise InputError(f"the name {name!r}: up to 64 letters, digits, dots, dashes and underscores, a letter or digit first")
-    wanted = _parents(plugin)
-    for kind in (each for each in ("teacher", "parent") if (each in wanted) != (each in given)):
+    wanted, possible = _parents(plugin), (*_parents(plugin), *plugins.declared(plugin, "MAY_HAVE", NONE))
+    for kind in (each for each in ("teacher", "parent") if each in wanted and each not in given):
+        raise InputError(f"{name}: the recipe {recipe} wants a {kind}")
+    for kind in (each for each in ("teacher", "parent") if each in given and each not in possible):
         loaded = {each: plugins.load("edgebench.recipes", each, "recipe") for each in plugins.names("edgebench.recipes")}
-        others = [each for each, other in loaded.items() if kind in _parents(other)]
-        goes = f"a {kind} goes with the recipe {' or '.join(others)}, not with {recipe}"
-        raise InputError(f"{name}: {goes if kind in given else f'the recipe {recipe} wants a {kind}'}")
-    return _options(plugin.Options, recipe, options)
+        takes = {each: (*_parents(other), *plugins.declared(other, "MAY_HAVE", NONE)) for each, other in loaded.items()}
+        others = [each for each in takes if kind in takes[each]]
+        raise InputError(f"{name}: a {kind} goes with the recipe {' or '.join(others)}, not with {recipe}")
+    found = _options(plugin.Options, recipe, options)
+    if hasattr(plugin, "check"):
+        plugin.check(name, found, given)
+    return found
 
 
 def role_of(recipe: str) -> Role:
@@ -130,10 +151,17 @@ def role_of(recipe: str) -> Role:
     return role
 
 
+def starts_from(recipe: str, parent: Path | None, options: Mapping[str, Any]) -> tuple[Path | None, dict[str, Any]]:
+    """Let a checkpoint file that is given as the parent be the option `weights` of a recipe that has one; returns both."""
+    fields = plugins.load("edgebench.recipes", recipe, "recipe").Options.model_fields
+    if parent is None or not parent.is_file() or "weights" not in fields or "weights" in options:
+        return parent, dict(options)
+    return None, {**options, "weights": str(parent)}
+
+
 def _parents(plugin: Any) -> tuple[str, ...]:
     """Return which other models a recipe wants: `teacher`, `parent`."""
-    found: tuple[str, ...] = getattr(plugin, "PARENTS", ())
-    return found
+    return plugins.declared(plugin, "PARENTS", NONE)
 
 
 def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> BaseModel:
@@ -143,21 +171,28 @@ def _options(type_: type[BaseModel], recipe: str, given: Mapping[str, Any]) -> B
         raise InputError(f"recipe {recipe}: {explain(error, type_)}") from error
 
 
-def _decides(name: str, value: Any) -> bool:
-    """Return whether an option says anything of what is made."""
-    return name != "loggers" and (name != "threads" or value is not None)
-
-
 def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
+    fields = type(options).model_fields
+    files = getattr(plugins.load("edgebench.recipes", recipe, "recipe"), "files", lambda _: ())(options)
     return Lineage(
         recipe=recipe,
-        options={name: value for name, value in options.model_dump().items() if _decides(name, value)},
-        parents=tuple(read_model(folder).sha256 for folder in job.others.values()),
+        options={
+            name: value
+            for name, value in options.model_dump().items()
+            if name != BESIDE and (LATER not in fields[name].metadata or value != fields[name].default)
+        },
+        parents=(*(read_model(folder).sha256 for folder in job.others.values()), *map(_digest, files)),
         dataset=job.dataset.ref,
         splits=job.dataset.hashes(),
         seed=options.model_dump().get("seed", 0),
         tools=tool_versions(TOOLS),
     )
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; a profile's path is relative to where edgebench runs")
+    return sha256_file(path)
 
 
 def describe(job: Job, module: Any, spec: Preprocessing, lineage: Lineage, sha256: str, metrics: dict[str, float]) -> Model:

@@ -102,7 +102,7 @@ def number(seed: int, epoch: int, index: int, again: int = 0) -> int:
 
 def _alone(change: Callable[[Tensor], Tensor], image: Images, seed: int) -> Images:
     torch.default_generator.manual_seed(seed)
-    changed = change(torch.from_numpy(np.array(image.transpose(2, 0, 1))))
+    changed = change(torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C")))
     return changed.numpy().transpose(1, 2, 0)
 
 

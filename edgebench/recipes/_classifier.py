@@ -1,4 +1,4 @@
-"""The training loop that the recipes share, on Lightning and torchmetrics."""
+"""What the recipes train and write: the network with its loss and metric, and its model folder; `_trainer` runs it."""
 
 from __future__ import annotations
 
@@ -17,64 +17,29 @@ from typing import TYPE_CHECKING, Any
 import lightning
 import torch
 import torchmetrics
-from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
-from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from edgebench import models, tasks
+from edgebench import models
 from edgebench.agent.runtimes import preprocess
 from edgebench.data import Dataset, Split
 from edgebench.data._mapped import release
 from edgebench.errors import InputError
 from edgebench.files import new_folder, sha256_file, storage
 from edgebench.models.normalization import preprocessing
-from edgebench.recipes import Job, _history, _loggers, describe
+from edgebench.recipes import Job, _groups, _history, _loggers, _losses, _processes, _trainer, describe
 from edgebench.recipes._augment import Augmentation, augmentation, shifted
-from edgebench.schema import Lineage, Network, Preprocessing, Pruned
+from edgebench.recipes._groups import Group, whole
+from edgebench.recipes._losses import Loss, label_loss, learnt, soft_and_hard
+from edgebench.recipes._trainer import BEST, IMPROVEMENTS, as_is
+from edgebench.schema import Lineage, Network, NewHead, Preprocessing, Pruned
 
 if TYPE_CHECKING:
     from edgebench.recipes.train import Options, Training
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+__all__ = ["label_loss", "soft_and_hard"]  # of the losses, what recipes take from here
 Ranges = dict[str, tuple[float, float]]
-RESUME, BEST = "resume.ckpt", "best.ckpt"
-IMPROVEMENTS = "improvements"
-
-
-def label_loss(dataset: Dataset, weighting: str) -> Loss:
-    """Make the loss on labels (logits, images, labels → scalar), with balanced class weights if asked for."""
-    made = learnt(dataset, "loss")(dataset.read("train").labels, len(dataset.classes), weighting == "balanced")
-
-    def loss(logits: Tensor, images: Tensor, truth: Tensor) -> Tensor:
-        found: Tensor = made(logits, truth)
-        return found
-
-    return loss
-
-
-def soft_and_hard(dataset: Dataset, teacher: torch.nn.Module, temperature: float, alpha: float, hard: Loss) -> Loss:
-    """Make the loss of distillation: so much of what the teacher says at a temperature, the rest of what the labels do."""
-    soft = learnt(dataset, "soft_loss")
-
-    def loss(logits: Tensor, images: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():
-            target = teacher.to(images.device)(images)
-        missed: Tensor = soft(logits, target, temperature)
-        return alpha * missed + (1 - alpha) * hard(logits, images, labels)
-
-    return loss
-
-
-def learnt(dataset: Dataset, part: str) -> Any:
-    """Return what the data set's task has for recipes under a name; `InputError` where it has nothing."""
-    found = tasks.part(dataset.task, part)
-    if found is None:
-        raise InputError(
-            f"{dataset.ref}: the task {dataset.task} has no {part}, and nothing is learnt without; choose another task"
-        )
-    return found
 
 
 class Samples(TorchDataset[tuple[Tensor, Tensor]]):
@@ -99,39 +64,45 @@ class Samples(TorchDataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(images), torch.from_numpy(self.split.labels[list(indices)])
 
 
-def as_is(batch: Any) -> Any:
-    """Leave a batch as `__getitems__` made it."""
-    return batch
-
-
 class Classifier(lightning.LightningModule):
     """A network, its loss, and the metric that picks its checkpoint."""
 
     best: Tensor
     """The best epoch's metric and negated loss, and how many epochs were better than all before."""
 
-    def __init__(self, network: torch.nn.Module, loss: Loss, dataset: Dataset, options: Training) -> None:
+    def __init__(
+        self, network: torch.nn.Module, loss: Loss, dataset: Dataset, options: Training, groups: Sequence[Group] = ()
+    ) -> None:
         super().__init__()
         self.network = network
         self.loss = loss
         self.options = options
+        self.groups = tuple(groups) or whole(network)
         self.metric: torchmetrics.Metric = learnt(dataset, "validation")(len(dataset.classes))
         self.register_buffer("best", torch.tensor([-math.inf, -math.inf, 0]))
 
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        """Return the loss of an augmented batch."""
+        """Return the loss of an augmented batch, computed in float32 whatever the network is trained in."""
         images, labels = batch
-        images = shifted(images, self.options.augment)
-        loss = self.loss(self.network(images), images, labels)
-        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        images, others, share = shifted(images, self.options.augment), None, 1.0
+        if self.options.mixup:
+            images, others, share = _losses.mixed(images, self.options.mixup)
+        logits = self.network(images)
+        with exactly(images):
+            loss = self.loss(logits.float(), images, labels)
+            if others is not None:
+                loss = share * loss + (1 - share) * self.loss(logits.float(), images, labels[others])
+        self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=self.options.devices > 1)
         return loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """Gather the validation metric and loss."""
+        """Gather the validation metric and loss, of the network in float32, as it is kept."""
         images, labels = batch
-        logits = self.network(images)
-        self.metric.update(logits, labels)
-        self.log("val_loss", self.loss(logits, images, labels), batch_size=len(labels))
+        with exactly(images):
+            logits = self.network(images)
+            self.metric.update(logits, labels)
+            loss = self.loss(logits, images, labels)
+        self.log("val_loss", loss, batch_size=len(labels), sync_dist=self.options.devices > 1)
 
     def on_validation_epoch_end(self) -> None:
         """Log the metric of the epoch, and how many epochs so far had a better one (then a lower loss) than all before."""
@@ -147,17 +118,13 @@ class Classifier(lightning.LightningModule):
             logger.log_metrics({"epoch": self.current_epoch, "learning_rate": rate}, self.global_step)
 
     def configure_optimizers(self) -> Any:
-        """AdamW, with the learning-rate schedule of the options."""
-        settings, peak = self.options, self.options.learning_rate
-        optimizer = torch.optim.AdamW(self.network.parameters(), lr=peak, weight_decay=settings.weight_decay)
-        steps = int(self.trainer.estimated_stepping_batches)
-        if settings.schedule == "constant":
-            return optimizer
-        if settings.schedule == "one-cycle":
-            schedule: Any = torch.optim.lr_scheduler.OneCycleLR(optimizer, peak, total_steps=steps + 1)
-        else:
-            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        """AdamW over the groups, with the learning-rate schedule of the options."""
+        return _groups.optimizer(self.groups, self.options, int(self.trainer.estimated_stepping_batches))
+
+
+def exactly(images: Tensor) -> torch.autocast:
+    """Compute in the precision of the weights, where the training around it computes in a lower one."""
+    return torch.autocast(images.device.type, enabled=False)
 
 
 def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None) -> None:
@@ -198,18 +165,31 @@ class Found:
 
     metrics: dict[str, float]
     history: list[dict[str, float]]
+    seconds: float = 0.0
 
 
-def learn(job: Job, options: Training, network: torch.nn.Module, loss: Loss, spec: Preprocessing, training: Path) -> Found:
-    """Train a network, and leave it with the weights of its best epoch."""
-    _train(Classifier(network, loss, job.dataset, options), job, spec, training)
+def learn(
+    job: Job,
+    options: Training,
+    network: torch.nn.Module,
+    loss: Loss,
+    spec: Preprocessing,
+    training: Path,
+    groups: Sequence[Group] = (),
+) -> Found:
+    """Train a network, all of it or its groups as they say, and leave it with the weights of its best epoch."""
+    classifier = Classifier(network, loss, job.dataset, options, groups)
+    learned = job.dataset.read("train")
+    change = augmentation(options.augment, options.seed, lambda: classifier.current_epoch, learned.images)
+    train, val = Samples(learned, spec, change), Samples(job.dataset.read("val"), spec)
+    seconds = _trainer.run(classifier, job, train, val, training)
     best = torch.load(training / BEST, weights_only=True)
     state = best["state_dict"]
     network.cpu().load_state_dict(
         {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
     )
     metrics = {metric_name(job): round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
-    return Found(metrics, _epochs(training))
+    return Found(metrics, _epochs(training), seconds)
 
 
 def metric_name(job: Job) -> str:
@@ -240,7 +220,7 @@ def gradients(job: Job, loss: Loss, spec: Preprocessing, size: int, batches: int
     return backward
 
 
-def parent_of(job: Job) -> Network:
+def parent_of(job: Job, same_classes: bool = True) -> Network:
     """Load the parent that a model is to be made of; `InputError` where it has another architecture, input or classes."""
     assert job.parent is not None
     network, wanted = models.load_model(job.parent, job.trust), job.input
@@ -255,7 +235,7 @@ def parent_of(job: Job) -> Network:
             f"{job.name}: its parent sees {seen.height} × {seen.width} × {seen.channels}, "
             f"and {wanted.size} × {wanted.size} × {wanted.channels} is wanted; leave size and channels as the parent has them"
         )
-    if model.classes != job.dataset.classes:
+    if same_classes and model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its parent knows other classes than {job.dataset.ref}; use the parent's data set")
     return network
 
@@ -269,8 +249,17 @@ def write(
     found: Found,
     pruned: Pruned | None = None,
     ranges: Ranges | None = None,
+    new_head: NewHead | None = None,
 ) -> None:
-    """Write a model folder, and remove what an interrupted training would have needed."""
+    """Write a model folder, and remove what an interrupted training would have needed; of several processes the first does.
+
+    What is made of a parent keeps the head that the parent has.
+    """
+    if not _processes.is_first():
+        _trainer.together()
+        return
+    if new_head is None and job.parent is not None:
+        new_head = models.read_model(job.parent).new_head
     with new_folder(folder, "model.json") as staging:
         buffer = io.BytesIO()
         torch.save({key: value.cpu() for key, value in network.state_dict().items()}, buffer)
@@ -278,9 +267,11 @@ def write(
         model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), found.metrics)
         digest = None if ranges is None else models.write_ranges(staging, ranges)
         curves = _history.curves(found.history, learnt(job.dataset, "VALIDATION"), found.metrics.get("best_epoch", -1))
-        models.write_model(staging, model.model_copy(update={"pruned": pruned, "ranges": digest, "curves": curves}))
+        update = {"pruned": pruned, "ranges": digest, "new_head": new_head, "curves": curves}
+        models.write_model(staging, model.model_copy(update=update))
         _history.write(staging, found.history)
     shutil.rmtree(training_folder(folder))
+    _trainer.together()
 
 
 def _epochs(training: Path) -> list[dict[str, float]]:
@@ -302,51 +293,3 @@ def threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def quicken(network: torch.nn.Module, steps: int) -> None:
-    """Let batch norms' running statistics follow within an epoch: MobileNetV3's momentum of 0.01 wants thousands of steps."""
-    for module in network.modules():
-        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
-            module.momentum = max(module.momentum, min(0.1, 2 / steps))
-
-
-def _train(classifier: Classifier, job: Job, spec: Preprocessing, training: Path) -> None:
-    """Run Lightning's trainer, from where an interrupted one stopped."""
-    options = classifier.options
-
-    def report(trainer: Any, *_: Any) -> None:
-        job.progress(f"train {job.name}", float(trainer.global_step), float(trainer.estimated_stepping_batches))
-
-    improved: dict[str, Any] = {"monitor": IMPROVEMENTS, "mode": "max"}
-    saved: dict[str, Any] = {"dirpath": training, "enable_version_counter": False}
-    patience = [EarlyStopping(patience=options.patience, **improved)] if options.patience else []
-    best = ModelCheckpoint(filename=Path(BEST).stem, save_weights_only=True, **improved, **saved)
-    last = ModelCheckpoint(filename=Path(RESUME).stem, **saved)
-    others = _loggers.opened(options.loggers, training, options.model_dump())
-    trainer = lightning.Trainer(
-        max_epochs=options.epochs,
-        accelerator="auto",
-        devices=1,
-        logger=[CSVLogger(training, name=""), *others],
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        callbacks=[LambdaCallback(on_train_batch_end=report), *patience, best, last],
-    )
-    seen = job.dataset.read("train")
-    change = augmentation(options.augment, options.seed, lambda: int(trainer.current_epoch), seen.images)
-    train, val = Samples(seen, spec, change), Samples(job.dataset.read("val"), spec)
-    ragged = len(train) % options.batch_size == 1  # batch norm cannot learn from one sample
-    loaders = (
-        DataLoader(train, options.batch_size, shuffle=True, collate_fn=as_is, drop_last=ragged),
-        DataLoader(val, 256, collate_fn=as_is),
-    )
-    quicken(classifier, len(loaders[0]))
-    stopped = training / RESUME
-    try:
-        trainer.fit(classifier, *loaders, ckpt_path=str(stopped) if stopped.exists() else None, weights_only=True)
-    except SystemExit as error:  # Lightning's answer to Ctrl-C
-        raise KeyboardInterrupt from error
-    finally:
-        _loggers.close(others)

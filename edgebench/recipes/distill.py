@@ -51,6 +51,6 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
         )
     if network.model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its teacher knows other classes than {job.dataset.ref}; distil on the teacher's data set")
-    hard = _classifier.label_loss(job.dataset, options.class_weights)
+    hard = _classifier.label_loss(job.dataset, options)
     loss = _classifier.soft_and_hard(job.dataset, network.module, options.temperature, options.alpha, hard)
     _classifier.fit(job, options, lineage, folder, loss, seen)

@@ -92,7 +92,7 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
     parent = _classifier.parent_of(job)
     spec, training = parent.model.preprocessing, _classifier.training_folder(folder)
     network, [example] = copy.deepcopy(parent.module), parent.example()
-    hard = loss = _classifier.label_loss(job.dataset, options.class_weights)
+    hard = loss = _classifier.label_loss(job.dataset, options)
     if options.alpha:
         loss = _classifier.soft_and_hard(job.dataset, parent.module, options.temperature, options.alpha, hard)
     with _classifier.quietly(options, training):
@@ -169,7 +169,7 @@ def _control(job: Job, options: Options, parent: Network, pruner: Any, network: 
     made = _pruning.from_scratch(network)
     pruner.hold(made)
     due = options.model_copy(update={"epochs": epochs, "learning_rate": before.get("learning_rate", options.learning_rate)})
-    loss = _classifier.label_loss(job.dataset, options.class_weights)
+    loss = _classifier.label_loss(job.dataset, options)
     found = _classifier.learn(job, due, made, loss, parent.model.preprocessing, training / "control")
     name = _classifier.metric_name(job)
     return {f"control_{name}": found.metrics[name], "control_epochs": float(epochs)}

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from edgebench.data import Dataset
 from edgebench.recipes import Job, Work, train
@@ -36,6 +36,12 @@ class Options(train.Training):
     samples: int = Field(256, ge=1, description="of the training split, from which ranges begin")
     control: bool = Field(True, description="train in float for as long, then quantize, and show that metric")
 
+    @model_validator(mode="after")
+    def _in_one_process(self) -> Options:
+        if self.devices > 1 or self.precision_train != 32:
+            raise ValueError("ranges are learned by one process, in float32; leave devices and precision_train out")
+        return self
+
 
 def work(options: Options, dataset: Dataset) -> Work:
     """Count what all epochs take, the control's too."""
@@ -49,7 +55,7 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
 
     parent = _classifier.parent_of(job)
     spec, training, [example] = parent.model.preprocessing, _classifier.training_folder(folder), parent.example()
-    loss, name = _classifier.label_loss(job.dataset, options.class_weights), _classifier.metric_name(job)
+    loss, name = _classifier.label_loss(job.dataset, options), _classifier.metric_name(job)
     network = copy.deepcopy(parent.module)
     with _classifier.quietly(options, training):
         metrics = {f"parent_{name}": _classifier.judge(job, parent.module, spec)}

@@ -98,13 +98,28 @@ def _columns(headline: str) -> list[Column]:
     ]
 
 
+TRAINING = (
+    Column("freeze", "freeze", lambda row: _of_training(row, "freeze", ""), ("freeze",), number=False),
+    Column("trainable", "trainable", lambda row: _of_training(row, "trainable_parameters", ".0f"), ("trainable_parameters",)),
+    Column("epochs", "epochs to best", lambda row: _of_training(row, "epochs_to_best", ".0f"), ("epochs_to_best",)),
+    Column("seconds", "training s", lambda row: _of_training(row, "seconds", ".1f"), ("seconds",)),
+)
+"""What transfer strategies cost; shown where they are asked for, since most models have none of it."""
+
+
 def chosen(headline: str, names: Sequence[str] = ()) -> list[Column]:
-    """Return the columns that are named, in that order; all where none is. `UnknownName` for one that there is not."""
-    columns = {column.name: column for column in _columns(headline)}
+    """Return the columns that are named, in that order; else all but `TRAINING`. `UnknownName` for one that there is not."""
+    usual = {column.name: column for column in _columns(headline)}
+    columns = {**usual, **{column.name: column for column in TRAINING}}
     for name in names:
         if name not in columns:
             raise UnknownName("column", name, columns)
-    return [columns[name] for name in names] or list(columns.values())
+    return [columns[name] for name in names] or list(usual.values())
+
+
+def _of_training(row: Row, key: str, form: str) -> str:
+    value = row.entry.more.get("trained", {}).get(key)
+    return "" if value is None else format(value, form)
 
 
 def _time(key: str) -> Callable[[Row], str]:

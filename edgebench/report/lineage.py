@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from edgebench.report.tables import Row, Table
 
@@ -84,6 +85,18 @@ def _member(rows: Sequence[Row], depth: int, names: Mapping[str, str]) -> Member
         role=entry.role,
         parameters=entry.parameters,
         reduction=rows[0].reduction_parameters,
-        made=f"{recipe or 'made'} from {', '.join(parents)}" if parents else recipe,
+        made=(f"{recipe or 'made'} from {', '.join(parents)}" if parents else recipe) + _cost(entry.more.get("trained")),
         rows=tuple(sorted(rows, key=lambda row: (row.entry.format != "torch", row.entry.format, row.entry.precision))),
     )
+
+
+def _cost(trained: Mapping[str, Any] | None) -> str:
+    """Say what a transfer let learn, and what that cost."""
+    told = {
+        "freeze": "freeze {}",
+        "trainable_parameters": "{:.0f} parameters trained",
+        "epochs_to_best": "best after {:.0f} epochs",
+        "seconds": "{:.0f} s",
+    }
+    known = {name: value for name, value in (trained or {}).items() if value is not None}
+    return f" ({', '.join(told[name].format(value) for name, value in known.items())})" if known else ""

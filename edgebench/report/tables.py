@@ -68,6 +68,7 @@ class Row:
             "energy_reason": entry.energy_reason,
             "verdict": entry.verdict,
             "record": entry.path,
+            **more.get("trained", {}),
         }
 
 

@@ -45,6 +45,29 @@ def about(seconds: float) -> str:
     return f"about {math.ceil(seconds / 360) / 10:g} h"
 
 
+def with_time_left(progress: Progress, clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Let what watches work see how long it still takes, in brackets behind what is done, once enough of it was watched."""
+    first, latest = (0.0, 0.0), math.inf
+
+    def shown(what: str, done: float, total: float, lane: str = "") -> None:
+        nonlocal first, latest
+        if done < latest:  # another piece of work
+            first = clock(), done
+        latest = done
+        begun, before = first
+        if total and done - before >= HEARD * total:
+            what = _in_brackets(what, (clock() - begun) / (done - before) * (total - done))
+        progress(what, done, total, lane)
+
+    return shown
+
+
+def _in_brackets(what: str, seconds: float) -> str:
+    head, _, rest = what.partition(" (")
+    changing = f"{rest.removesuffix(')')}; " if rest else ""
+    return f"{head} ({changing}{about(seconds)} left)"
+
+
 @dataclass
 class Step:
     """One thing to do: how long it should take, when it began, and how much of it was done when it was heard of."""
@@ -168,6 +191,4 @@ class Forecast:
     def _with_time_left(self, what: str) -> str:
         if not self._steps:
             return what
-        head, _, rest = what.partition(" (")
-        changing = f"{rest.removesuffix(')')}; " if rest else ""
-        return f"{head} ({changing}{about(self.left())} left)"
+        return _in_brackets(what, self.left())

@@ -182,7 +182,16 @@ class Curves(Frozen):
         return self
 
 
-FEW = ("warnings", "pruned", "ranges", "curves")
+class NewHead(Frozen):
+    """What stands in the place of an architecture's own last layers, on the mean of its features."""
+
+    hidden: int | None = Field(None, ge=1, description="width of a layer with ReLU between features and classes; null: none")
+    dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer, in training")
+
+
+HEADS = ("logits", "softmax", "sigmoid")
+"""What scores can be said to be."""
+FEW = ("warnings", "pruned", "ranges", "new_head", "curves")
 """What is left out of a model where there is nothing of it."""
 
 
@@ -203,6 +212,7 @@ class Model(Frozen):
     pruned: Pruned | None = Field(None, description="null: the shapes are the architecture's")
     ranges: str | None = Field(None, description="sha256 of ranges.json, the activations' learned ranges; null: there are none")
     curves: Curves | None = Field(None, description="null: nothing is known of its training")
+    new_head: NewHead | None = Field(None, description="null: the last layers are the architecture's own")
 
     @model_validator(mode="before")
     @classmethod
@@ -234,7 +244,8 @@ class Model(Frozen):
     @property
     def head(self) -> str | None:
         """Return what its scores are, where somebody said it: logits, softmax or sigmoid."""
-        return self.lineage.options.get("head")
+        said = self.lineage.options.get("head")
+        return said if said in HEADS else None  # a recipe's option of that name says which layers there are
 
     def keyed(self) -> dict[str, Any]:
         """Return what keys hold of it; a model of one image as it was written when every model was one."""

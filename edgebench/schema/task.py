@@ -93,8 +93,13 @@ class OptionalTask(Protocol):
     def worst(self, labels: Any, scores: Any) -> Worst:
         """Rate the samples."""
 
-    def loss(self, labels: Any, classes: int, balanced: bool) -> Callable[[Any, Any], Any]:
-        """Make the loss (logits, labels → scalar, all of torch) that recipes learn by; labels: of the training split."""
+    def loss(
+        self, labels: Any, classes: int, balanced: bool, smoothing: float = 0.0, gamma: float = 0.0
+    ) -> Callable[[Any, Any], Any]:
+        """Make the loss (logits, labels → scalar, all of torch) that recipes learn by; labels: of the training split.
+
+        One that takes no `smoothing` (of labels) or no `gamma` (of the focal loss) leaves it out, and the option is refused.
+        """
 
     def soft_loss(self, student: Any, teacher: Any, temperature: float) -> Any:
         """Compute by how much a student's logits miss its teacher's, a scalar of torch."""

@@ -99,7 +99,8 @@ class Entry:
 
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
-        checkpoints), recipe, pruned (of pruned models), environment (what of it tables name).
+        checkpoints), recipe, pruned (of pruned models), trained (what a transfer
+        let learn, and its cost), environment (what of it tables name).
         """
         found: dict[str, Any] = json.loads(self.details)
         return found
@@ -140,7 +141,7 @@ class Selection:
 
 
 FIELDS = {field.name: str(field.type) for field in fields(Entry)}
-REVISION = 3
+REVISION = 4
 """To be raised where `flatten` makes other lines of the same records: indexes of before are then made anew."""
 ENVIRONMENT = ("board", "cpu", "machine", "virtual", "cores", "threads", "os")
 
@@ -225,6 +226,7 @@ def _details(record: Record) -> dict[str, Any]:
         "parents": record.model.lineage.parents if record.model else (),
         "recipe": record.model.lineage.recipe if record.model else None,
         **_pruned(record),
+        **_trained(record),
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
 
@@ -234,6 +236,14 @@ def _pruned(record: Record) -> dict[str, Any]:
     if record.model is None or "strategy" not in record.model.lineage.options:
         return {}
     return {"pruned": {"strategy": record.model.lineage.options["strategy"], "zeros": record.model.metrics.get("zeros")}}
+
+
+def _trained(record: Record) -> dict[str, Any]:
+    """Say what a transfer let learn and what that cost, where the recipe counted it."""
+    if record.model is None or "trainable_parameters" not in record.model.metrics:
+        return {}
+    found = {name: record.model.metrics.get(name) for name in ("trainable_parameters", "epochs_to_best", "seconds")}
+    return {"trained": {"freeze": record.model.lineage.options.get("freeze"), **found}}
 
 
 def _paired(paired: Paired | None) -> dict[str, Any] | None:

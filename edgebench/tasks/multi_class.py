@@ -143,8 +143,15 @@ def worst(labels: Array, scores: Array) -> Worst:
 # ---------------------------------------------------------------- what a recipe trains by
 
 
-def loss(labels: Array, classes: int, balanced: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make the cross-entropy (logits, labels → scalar); balanced: classes weigh by how rare they are among `labels`."""
+def loss(
+    labels: Array, classes: int, balanced: bool, smoothing: float = 0.0, gamma: float = 0.0
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make the cross-entropy (logits, labels → scalar); balanced: classes weigh by how rare they are among `labels`.
+
+    smoothing: share of each label that is dealt out to all classes (C. Szegedy et al., 2016). gamma above 0: the focal loss,
+    −(1 − p)^gamma · log p of the true class's p (T.-Y. Lin et al., "Focal loss for dense object detection", 2017), averaged with
+    the classes' weights, so that gamma 0 would be the cross-entropy.
+    """
     import torch
     from torch.nn import functional
 
@@ -152,9 +159,16 @@ def loss(labels: Array, classes: int, balanced: bool) -> Callable[[Tensor, Tenso
     weights = counts.sum() / (len(counts) * counts) if balanced else None
 
     def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
-        return functional.cross_entropy(logits, truth, weight=None if weights is None else weights.to(logits.device))
+        moved = None if weights is None else weights.to(logits.device)
+        return functional.cross_entropy(logits, truth, weight=moved, label_smoothing=smoothing)
 
-    return cross_entropy
+    def focal(logits: Tensor, truth: Tensor) -> Tensor:
+        log_likely = functional.log_softmax(logits, dim=1).gather(1, truth[:, None])[:, 0]
+        each = -((1 - log_likely.exp()) ** gamma) * log_likely
+        own = torch.ones_like(each) if weights is None else weights.to(logits.device)[truth]
+        return (own * each).sum() / own.sum()
+
+    return focal if gamma else cross_entropy
 
 
 def soft_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -109,8 +109,14 @@ def worst(labels: Array, scores: Array) -> Worst:
 # ---------------------------------------------------------------- what a recipe trains by
 
 
-def loss(labels: Array, classes: int, balanced: bool) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make the binary cross-entropy (logits, labels → scalar); balanced: labels weigh by how rare they are among `labels`."""
+def loss(
+    labels: Array, classes: int, balanced: bool, smoothing: float = 0.0, gamma: float = 0.0
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """Make the binary cross-entropy (logits, labels → scalar); balanced: labels weigh by how rare they are among `labels`.
+
+    smoothing: a label of 1 becomes 1 − smoothing / 2, one of 0 becomes smoothing / 2. gamma above 0: the focal loss of each
+    label, (1 − p)^gamma times its cross-entropy, where p is the probability of what is true (T.-Y. Lin et al., 2017).
+    """
     import torch
     from torch.nn import functional
 
@@ -119,7 +125,13 @@ def loss(labels: Array, classes: int, balanced: bool) -> Callable[[Tensor, Tenso
 
     def cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
         moved = None if weight is None else weight.to(logits.device)
-        return functional.binary_cross_entropy_with_logits(logits, truth.float(), pos_weight=moved)
+        wanted = truth.float() * (1 - smoothing) + smoothing / 2
+        if not gamma:
+            return functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=moved)
+        each = functional.binary_cross_entropy_with_logits(logits, wanted, pos_weight=moved, reduction="none")
+        likely = torch.sigmoid(logits)
+        missed = torch.where(truth > 0, 1 - likely, likely)
+        return (missed**gamma * each).mean()
 
     return cross_entropy
 

@@ -35,7 +35,7 @@ def _lines(tables: Sequence[Table], names: Sequence[str]) -> Iterator[dict[str, 
         keys = [key for column in columns.chosen(table.headline, names) for key in column.keys]
         for row in table.rows:
             values = row.values()
-            yield {**shared, "status": "done", **{key: values[key] for key in keys}, "record": row.entry.path, "reason": ""}
+            yield {**shared, "status": "done", **{key: values.get(key) for key in keys}, "record": row.entry.path, "reason": ""}
         for entry in table.failed:
             known = {key: getattr(entry, key) for key in FAILED if key in keys}
             yield {**shared, "status": "failed", **known, "record": entry.path, "reason": columns.failure(entry)}
