@@ -172,8 +172,8 @@ class Curves(Frozen):
     metric: str = Field(description="which one `val_metric` is")
     epoch: tuple[int, ...] = Field(min_length=1, max_length=100, description="counted from 0")
     loss: tuple[float, ...] = Field(description="of the training split, as it was augmented; the mean over the epoch's batches")
-    val_loss: tuple[float, ...]
-    val_metric: tuple[float, ...]
+    val_loss: tuple[float, ...] = Field(description="of the validation split as it is")
+    val_metric: tuple[float, ...] = Field(description="of the validation split")
 
     @model_validator(mode="after")
     def _are_as_long(self) -> Curves:

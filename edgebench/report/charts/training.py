@@ -45,7 +45,7 @@ def curves() -> Spec:
     return chart(
         "Training and validation loss, and the validation metric, after each epoch; a point marks the epoch that was kept.",
         data={"name": "training"},
-        resolve={"scale": {"color": "independent"}},
+        resolve={"scale": {"color": "independent", "strokeDash": "independent"}},
         vconcat=[losses, {**shared, "layer": [line, kept]}],
     )
 
