@@ -305,7 +305,7 @@ def test_colours_stand_out_from_their_background(dark: bool) -> None:
 def test_every_chart_needs_no_network_and_is_drawn_without_data(name: str) -> None:
     spec = tradeoff.tradeoff(name) if name in tradeoff.AXES else tradeoff.sizes() if name == "sizes" else tradeoff.every()[name]
     assert "url" not in json.dumps(spec).replace(spec["$schema"], "")
-    behind = ["rows", "trials", "series", "conditions", "onset", "power", "stretches"]
+    behind = ["rows", "trials", "series", "conditions", "onset", "power", "stretches", "training"]
     nothing: dict[str, Any] = {name: [] for name in (*behind, "roc", "precision_recall", "confusion", "calibration")}
     root = drawn(spec, **nothing)
     assert not any("NaN" in value for each in root.iter() for key, value in each.items() if key != "aria-label")

@@ -30,7 +30,7 @@ from edgebench.config import read_dataset, read_target
 from edgebench.data import SPLITS, Dataset, _survey, open_dataset, open_images
 from edgebench.errors import DataError, DataWarning, ExportError, InputError, UnknownName
 from edgebench.models import scratch_zoo
-from edgebench.recipes import _volumes
+from edgebench.recipes import _augment, _volumes
 from edgebench.report.detail import pictures
 from edgebench.run.outcome import ExportResult
 from edgebench.schema import InputPlan, ModelPlan, PlannedCell, Preprocessing, Record, image_input
@@ -344,7 +344,7 @@ def test_channels_are_taken_out_as_of_networks_for_images(solid: Path, room: Pat
 def test_augmentation_mirrors_along_each_axis_and_moves_nothing_else_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     volumes = torch.rand(32, 1, 4, 5, 6)
-    assert torch.equal(_volumes.augmented(volumes, "none"), volumes)
+    assert torch.equal(_augment.shifted(volumes, "none"), volumes)
     changed = _volumes.augmented(volumes, "affine")
     assert changed.shape == volumes.shape
     assert not torch.allclose(changed, volumes, atol=0.01)
@@ -357,8 +357,8 @@ def test_augmentation_mirrors_along_each_axis_and_moves_nothing_else_of_itself(m
         [which] = [index for index, each in enumerate(axes) if torch.allclose(before.flip(each), after, atol=1e-5)]
         seen.add(which)
     assert len(seen) > 4
-    with pytest.raises(InputError, match="augment medical is of images; volumes take none, affine, flip"):
-        _volumes.augmented(volumes, "medical")
+    with pytest.raises(InputError, match="augment medical: is for images, and these are volumes; choose none, affine or flip"):
+        _augment.augmentation("medical", 0, lambda: 0, np.zeros((1, 8, 8, 8, 1), np.uint8))
 
 
 # ---------------------------------------------------------------- files

@@ -30,6 +30,9 @@ LATER = "later"
 """Marks an option (`Annotated[int, LATER]`) that came after models had been made: a lineage and a folder's name hold it only
 where it differs from its default, so that those models keep their names."""
 
+BESIDE = "loggers"
+"""An option that says nothing of what is made."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -88,6 +91,8 @@ def make_model(recipe: str, job: Job, root: Path) -> Path:
     folder = model_folder(recipe, job, root)
     if (folder / "model.json").exists():
         read_model(folder)
+        if getattr(options, "loggers", ()):
+            job.progress(f"{job.name} was made before and is logged nowhere now; its epochs: {folder / 'history.json'}", 0, 0)
         return folder
     for module in TOOLS:
         if importlib.util.find_spec(module) is None:
@@ -174,7 +179,7 @@ def _lineage(recipe: str, options: BaseModel, job: Job) -> Lineage:
         options={
             name: value
             for name, value in options.model_dump().items()
-            if LATER not in fields[name].metadata or value != fields[name].default
+            if name != BESIDE and (LATER not in fields[name].metadata or value != fields[name].default)
         },
         parents=(*(read_model(folder).sha256 for folder in job.others.values()), *map(_digest, files)),
         dataset=job.dataset.ref,

@@ -18,7 +18,6 @@ import lightning
 import torch
 import torchmetrics
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
@@ -27,9 +26,10 @@ from edgebench.agent.runtimes import preprocess
 from edgebench.data import Dataset, Split
 from edgebench.data._mapped import release
 from edgebench.errors import InputError
-from edgebench.files import new_folder, sha256_file, storage, write_json
+from edgebench.files import new_folder, sha256_file, storage
 from edgebench.models.normalization import preprocessing, sides
-from edgebench.recipes import Job, _groups, _losses, _processes, _trainer, _volumes, describe
+from edgebench.recipes import Job, _groups, _history, _loggers, _losses, _processes, _trainer, describe
+from edgebench.recipes._augment import Augmentation, augmentation, shifted
 from edgebench.recipes._groups import Group, whole
 from edgebench.recipes._losses import Loss, label_loss, learnt, soft_and_hard
 from edgebench.recipes._trainer import BEST, IMPROVEMENTS, as_is
@@ -47,9 +47,10 @@ JUDGED, JUDGED_BYTES = 256, 64 << 20
 class Samples(TorchDataset[tuple[Tensor, Tensor]]):
     """A split, preprocessed batch by batch with the code that the device runs."""
 
-    def __init__(self, split: Split, spec: Preprocessing) -> None:
+    def __init__(self, split: Split, spec: Preprocessing, augmentation: Augmentation | None = None) -> None:
         self.split = split
         self.spec = spec.model_dump()
+        self.augmentation = augmentation
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -63,7 +64,10 @@ class Samples(TorchDataset[tuple[Tensor, Tensor]]):
 
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return images float32 [n, c, h, w], or volumes [n, c, d, h, w], and labels."""
-        images = preprocess.apply(self.split.images[list(indices)], self.spec)
+        pixels = self.split.images[list(indices)]
+        if self.augmentation is not None:
+            pixels = self.augmentation(preprocess.whole(pixels, {**self.spec, "channels": pixels.shape[3]}), indices)
+        images = preprocess.apply(pixels, self.spec)
         release(self.split.images)
         return torch.from_numpy(images), torch.from_numpy(self.split.labels[list(indices)])
 
@@ -88,7 +92,7 @@ class Classifier(lightning.LightningModule):
     def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
         """Return the loss of an augmented batch, computed in float32 whatever the network is trained in."""
         images, labels = batch
-        images, others, share = augmented(images, self.options.augment), None, 1.0
+        images, others, share = shifted(images, self.options.augment), None, 1.0
         if self.options.mixup:
             images, others, share = _losses.mixed(images, self.options.mixup)
         logits = self.network(images)
@@ -118,7 +122,8 @@ class Classifier(lightning.LightningModule):
             self.best = self.best.new_tensor([*score, float(self.best[2]) + 1])
         self.log(IMPROVEMENTS, self.best[2], logger=False)
         rate = float(self.trainer.optimizers[0].param_groups[0]["lr"])
-        self.logger.log_metrics({"epoch": self.current_epoch, "learning_rate": rate})
+        for logger in self.loggers:
+            logger.log_metrics({"epoch": self.current_epoch, "learning_rate": rate}, self.global_step)
 
     def configure_optimizers(self) -> Any:
         """AdamW over the groups, with the learning-rate schedule of the options."""
@@ -128,24 +133,6 @@ class Classifier(lightning.LightningModule):
 def exactly(images: Tensor) -> torch.autocast:
     """Compute in the precision of the weights, where the training around it computes in a lower one."""
     return torch.autocast(images.device.type, enabled=False)
-
-
-def augmented(images: Tensor, kind: str) -> Tensor:
-    """Shift, turn and scale a little (`affine`), also mirror (`flip`), or leave as is (`none`)."""
-    if images.ndim == 5:
-        return _volumes.augmented(images, kind)
-    if kind == "none":
-        return images
-    count = len(images)
-    angle = (torch.rand(count) - 0.5) * math.radians(30)
-    scale = 1 + (torch.rand(count) - 0.5) * 0.2
-    mirror = 1 - 2 * (torch.rand(count) < 0.5).float() if kind == "flip" else torch.ones(count)
-    matrix = torch.zeros(count, 2, 3)
-    matrix[:, 0, 0], matrix[:, 0, 1] = angle.cos() * scale * mirror, -angle.sin()
-    matrix[:, 1, 0], matrix[:, 1, 1] = angle.sin() * mirror, angle.cos() * scale
-    matrix[:, :, 2] = (torch.rand(count, 2) - 0.5) * 0.2
-    grid = functional.affine_grid(matrix, list(images.shape), align_corners=False).to(images.device)
-    return functional.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, spec: Preprocessing | None = None) -> None:
@@ -161,12 +148,13 @@ def fit(job: Job, options: Options, lineage: Lineage, folder: Path, loss: Loss, 
 
 def training_folder(folder: Path) -> Path:
     """Name the folder in which a model is trained; its files go on where an interrupted training stopped."""
-    return folder.parent / f".training-{folder.name}"
+    return folder.parent / f"{_loggers.BEGUN}{folder.name}"
 
 
 @contextmanager
 def quietly(options: Training, training: Path) -> Iterator[None]:
     """Train without the libraries' advice, with the threads and the seed of the options."""
+    _loggers.check(options.loggers)
     with warnings.catch_warnings(), storage(training, own=False), threads(options.threads):
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
@@ -200,7 +188,9 @@ def learn(
 ) -> Found:
     """Train a network, all of it or its groups as they say, and leave it with the weights of its best epoch."""
     classifier = Classifier(network, loss, job.dataset, options, groups)
-    train, val = (Samples(job.dataset.read(name), spec) for name in ("train", "val"))
+    learned = job.dataset.read("train")
+    change = augmentation(options.augment, options.seed, lambda: classifier.current_epoch, learned.images)
+    train, val = Samples(learned, spec, change), Samples(job.dataset.read("val"), spec)
     seconds = _trainer.run(classifier, job, train, val, training)
     best = torch.load(training / BEST, weights_only=True)
     state = best["state_dict"]
@@ -208,7 +198,7 @@ def learn(
         {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
     )
     metrics = {metric_name(job): round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
-    return Found(metrics, _history(training), seconds)
+    return Found(metrics, _epochs(training), seconds)
 
 
 def metric_name(job: Job) -> str:
@@ -297,14 +287,15 @@ def write(
         (staging / "checkpoint.pt").write_bytes(buffer.getvalue())
         model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), found.metrics)
         digest = None if ranges is None else models.write_ranges(staging, ranges)
-        update = {"pruned": pruned, "ranges": digest, "new_head": new_head}
+        curves = _history.curves(found.history, learnt(job.dataset, "VALIDATION"), found.metrics.get("best_epoch", -1))
+        update = {"pruned": pruned, "ranges": digest, "new_head": new_head, "curves": curves}
         models.write_model(staging, model.model_copy(update=update))
-        write_json(staging / "history.json", found.history)
+        _history.write(staging, found.history)
     shutil.rmtree(training_folder(folder))
     _trainer.together()
 
 
-def _history(training: Path) -> list[dict[str, float]]:
+def _epochs(training: Path) -> list[dict[str, float]]:
     """Read what was logged of each epoch; where a training went on, its later values count."""
     epochs: dict[int, dict[str, float]] = {}
     for path in sorted(training.glob("*/metrics.csv"), key=lambda path: int(path.parent.name.removeprefix("version_"))):

@@ -20,7 +20,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, SequentialSampler
 
 from edgebench.errors import InputError
-from edgebench.recipes import _processes
+from edgebench.recipes import _loggers, _processes
 from edgebench.recipes._groups import Group
 from edgebench.recipes._order import Batches, Order, drawn, evenly
 
@@ -72,7 +72,8 @@ def run(classifier: Classifier, job: Job, train: Samples, val: Samples, training
     rank, world = (_processes.place()[0], options.devices) if options.devices > 1 else (0, 1)
     timer, told = Timer(), [] if rank else [Report(job)]
     callbacks = [*told, Phases(groups, options.seed, rank), timer, *_callbacks(options, training)]
-    trainer = _made(options, training, callbacks, groups)
+    loggers = _loggers.opened(options.loggers, training, options.model_dump())
+    trainer = _made(options, callbacks, groups, [CSVLogger(training, name=""), *loggers])
     loaders = _loaders(options, job.name, train, val, rank, world)
     quicken(classifier, len(loaders[0]))
     for group in groups:
@@ -83,6 +84,7 @@ def run(classifier: Classifier, job: Job, train: Samples, val: Samples, training
     except SystemExit as error:  # Lightning's answer to Ctrl-C
         raise KeyboardInterrupt from error
     finally:
+        _loggers.close(loggers)
         for parameter in classifier.network.parameters():
             parameter.requires_grad_(True)
     together()
@@ -111,7 +113,7 @@ def _callbacks(options: Training, training: Path) -> list[Callback]:
     return [*patience, best, ModelCheckpoint(filename=Path(RESUME).stem, **saved)]
 
 
-def _made(options: Training, training: Path, callbacks: list[Callback], groups: Sequence[Group]) -> lightning.Trainer:
+def _made(options: Training, callbacks: list[Callback], groups: Sequence[Group], loggers: list[Any]) -> lightning.Trainer:
     """Make Lightning's trainer as the options have it."""
     shared: dict[str, Any] = {}
     if options.devices > 1:
@@ -127,7 +129,7 @@ def _made(options: Training, training: Path, callbacks: list[Callback], groups: 
             precision=PRECISIONS[options.precision_train],
             accumulate_grad_batches=options.accumulate,
             gradient_clip_val=options.clip,
-            logger=CSVLogger(training, name=""),
+            logger=loggers,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,

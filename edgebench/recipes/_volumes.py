@@ -8,9 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edgebench.errors import InputError
-
-POLICIES = ("none", "affine", "flip")
 DEGREES, SCALE, SHIFT = 15.0, 0.1, 0.1
 """Slices turn by so many degrees at most, either way; volumes grow or shrink and move by such shares of their size."""
 
@@ -19,12 +16,8 @@ def augmented(volumes: Tensor, kind: str) -> Tensor:
     """Change each volume [n, c, d, h, w] a little, differently.
 
     `affine`: turned in the plane of its slices, scaled, moved along all three axes;
-    `flip`: also mirrored, along each axis for itself; `none`: as it is. `InputError` for a policy of images alone.
+    `flip`: also mirrored, along each axis for itself.
     """
-    if kind not in POLICIES:
-        raise InputError(f"augment {kind} is of images; volumes take {', '.join(POLICIES)}")
-    if kind == "none":
-        return volumes
     matrix = _matrix(len(volumes), mirrored=kind == "flip")
     grid = functional.affine_grid(matrix, list(volumes.shape), align_corners=False).to(volumes.device)
     return functional.grid_sample(volumes, grid, padding_mode="border", align_corners=False)

@@ -23,7 +23,7 @@ class Training(Frozen):
     schedule: Literal["one-cycle", "cosine", "constant"] = "one-cycle"
     patience: int | None = Field(None, ge=1, description="epochs without a better validation metric before it stops")
     class_weights: Literal["none", "balanced"] = "none"
-    augment: Literal["none", "affine", "flip"] = "affine"
+    augment: Literal["none", "affine", "flip", "light", "medical"] = Field("affine", description="drawn for each image")
     seed: int = 0
     threads: Annotated[int | None, LATER] = Field(
         None, ge=1, description="null: as torch decides; 1 is faster for small networks on busy cores"
@@ -42,6 +42,14 @@ class Training(Frozen):
     mixup: Annotated[float, LATER] = Field(0.0, ge=0, description="alpha of the Beta distribution that mixes images; 0: none")
     devices: Annotated[int, LATER] = Field(1, ge=1, description="processes that share each batch, one to a GPU or on the CPU")
     parallel: Annotated[Literal["ddp"], LATER] = Field("ddp", description="how they share it: gradients are averaged each step")
+
+    loggers: tuple[Literal["tensorboard", "mlflow", "wandb"], ...] = Field((), description="where epochs are written as they go")
+
+    @field_validator("loggers", mode="before")
+    @classmethod
+    def _parts(cls, given: Any) -> Any:
+        """Read names with commas between as a list of them."""
+        return [part for part in given.split(",") if part] if isinstance(given, str) else given
 
     @field_validator("precision_train", mode="before")
     @classmethod

@@ -99,9 +99,9 @@ class Collection:
         found = gather(self._results / path, record, *self._splits.of(record))
         scores = found.evaluation or {}
         worst = [sample["index"] for sample in scores.get("worst") or ()]
-        drawn = {name: scores[name] for name in DRAWN if name in scores}
+        drawn = {"evaluation": {name: scores[name] for name in DRAWN if name in scores}, "training": found.training}
         sheets = explained.sheets(self._results, record) if found.explanations else {}
-        return Behind(content.facts(record), content.written(found.values()), worst, {"evaluation": drawn}, sheets)
+        return Behind(content.facts(record), content.written(found.values()), worst, drawn, sheets)
 
     def pictures(self, entries: Sequence[Entry]) -> dict[str, dict[int, str]]:
         """Return pictures of the samples that records are worst at, those that most of them are first."""

@@ -10,7 +10,7 @@ import base64
 import io
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgebench.analysis.timeline import Lines, Missing
 from edgebench.data import Split, open_offline
 from edgebench.errors import EdgebenchError
 from edgebench.report import explained
+from edgebench.report.charts import training
 from edgebench.report.record_card import NOT_JUDGED
 from edgebench.schema import DatasetRef, Measurement, Record, Subset
 from edgebench.store import records
@@ -63,6 +64,8 @@ class Evidence:
     """As `evaluation.Evaluation` says: samples, confusion, roc, precision_recall, calibration, worst, notes."""
     explanations: list[dict[str, Any]] | None = None
     """As `explained.told` says: method, lines, sheet."""
+    training: Lines | None = None
+    """The curves of the model's training, as `charts.training.values` says; from the record alone."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Also under `pictures`, where the evaluation split is not at hand."""
 
@@ -76,6 +79,17 @@ def gather(path: Path, record: Record, split: Split | None, why: str = "") -> Ev
 
     split: the record's evaluation split, else `why` there is none (see `Splits.of`).
     """
+    lines = training.values(record.model)
+    said = {} if lines else {"training": "the record holds no history of its training"}
+    found = _measured(path, record, split, why)
+    return replace(found, training=lines or None, reasons={**_without(found.reasons, "training"), **said})
+
+
+def _without(reasons: Mapping[str, str], name: str) -> dict[str, str]:
+    return {each: reason for each, reason in reasons.items() if each != name}
+
+
+def _measured(path: Path, record: Record, split: Split | None, why: str) -> Evidence:
     if record.samples is None:
         return _nothing("no raw readings were kept")
     try:

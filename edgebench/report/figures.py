@@ -11,8 +11,9 @@ from typing import Any
 
 from edgebench.errors import MissingExtra
 from edgebench.report import columns
-from edgebench.report.charts import evaluation, pruning, tradeoff
+from edgebench.report.charts import evaluation, pruning, tradeoff, training
 from edgebench.report.charts.vega import PAPER, Spec, widened
+from edgebench.report.lineage import SHORT
 from edgebench.report.tables import Row, Table
 
 Evidence = Mapping[str, Mapping[str, Any]]
@@ -21,7 +22,7 @@ WIDTH = 560
 CELL, LEAST, MOST = 30, 200, 620
 """Pixels: a cell of a confusion matrix, and the ends of its width."""
 CURVES = 7
-"""So many rows' ROC curves can be told apart in one figure."""
+"""So many rows' ROC curves, or models' learning curves, can be told apart in one figure."""
 NO_TEXT = {"Cs", "Cn", "Co"}
 """Halves of pairs, and what is not assigned: no file of text should hold them."""
 
@@ -54,7 +55,7 @@ def _described(svg: str, description: str) -> str:
 
 
 def figures(tables: Sequence[Table], evidence: Evidence) -> Iterator[Figure]:
-    """Make for each table the trade-offs, the sizes, what pruning did and the ROC curves, and each row's confusion matrix.
+    """Make for each table the trade-offs, the sizes, what pruning did, learning and ROC curves, and each row's confusion matrix.
 
     Names are made of letters, digits, `.`, `-` and `_`, and are unique whatever the tables are called.
     """
@@ -85,6 +86,10 @@ def _of_table(table: Table, evidence: Evidence) -> Iterator[tuple[str, Spec]]:
     if pruned:
         spec = _titled(pruning.panels(table.headline if table.judged else ""), "Pruning", where)
         yield "pruning", {**spec, "datasets": {"pruned": pruned}}
+    trained = training.labelled(_trainings(table, evidence))
+    if trained:
+        spec = _titled(training.panels(), "Learning curves", where)
+        yield "learning-curves", {**spec, "datasets": {"training": trained}}
     curves = _curves(table, evidence)
     if curves:
         left = f"; {CURVES} rows of {len(table.rows)}, in the table's order" if len(table.rows) > CURVES else ""
@@ -114,6 +119,18 @@ def _curves(table: Table, evidence: Evidence) -> list[dict[str, Any]]:
             label = name if names.count(name) == 1 else f"{name}, {row.entry.runtime}"
             found.append({**line, "curve": label, "average": False})
     return found[:CURVES]
+
+
+def _trainings(table: Table, evidence: Evidence) -> list[tuple[str, list[dict[str, Any]]]]:
+    """Take the curves of each model that has some, once whatever it was exported to, as many as can be told apart."""
+    found: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    for row in table.rows:
+        sha256, lines = row.entry.model_sha256, evidence.get(row.entry.path, {}).get("training")
+        if lines and sha256 is not None:
+            found.setdefault(sha256, (row.entry.model, lines))
+    names = [name for name, _ in found.values()]
+    labels = [name if names.count(name) == 1 else f"{name}, {sha256[:SHORT]}" for sha256, (name, _) in found.items()]
+    return list(zip(labels, (lines for _, lines in found.values()), strict=True))[:CURVES]
 
 
 def _evaluated(row: Row, evidence: Evidence) -> Mapping[str, Any]:

@@ -36,6 +36,7 @@ from edgebench.schema.bundle import (
 from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, Subset, TurnSpec
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
+    Curves,
     DatasetRef,
     Input,
     Lineage,
@@ -110,6 +111,7 @@ __all__ = [
     "CalibrationPlan",
     "Cell",
     "Comparison",
+    "Curves",
     "DatasetRef",
     "Energy",
     "Expected",

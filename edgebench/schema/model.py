@@ -193,6 +193,22 @@ class Pruned(Frozen):
     heads: dict[str, int] = Field({}, description="of each layer of attention, by its path")
 
 
+class Curves(Frozen):
+    """How a training went: its losses and its validation metric after each epoch, after some of them where there were many."""
+
+    metric: str = Field(description="which one `val_metric` is")
+    epoch: tuple[int, ...] = Field(min_length=1, max_length=100, description="counted from 0")
+    loss: tuple[float, ...] = Field(description="of the training split, as it was augmented; the mean over the epoch's batches")
+    val_loss: tuple[float, ...] = Field(description="of the validation split as it is")
+    val_metric: tuple[float, ...] = Field(description="of the validation split")
+
+    @model_validator(mode="after")
+    def _are_as_long(self) -> Curves:
+        if {len(values) for values in (self.loss, self.val_loss, self.val_metric)} != {len(self.epoch)}:
+            raise ValueError("every curve has one value for each epoch")
+        return self
+
+
 class NewHead(Frozen):
     """What stands in the place of an architecture's own last layers, on the mean of its features."""
 
@@ -202,6 +218,8 @@ class NewHead(Frozen):
 
 HEADS = ("logits", "softmax", "sigmoid")
 """What scores can be said to be."""
+FEW = ("warnings", "pruned", "ranges", "new_head", "curves")
+"""What is left out of a model where there is nothing of it."""
 
 
 class Model(Frozen):
@@ -220,6 +238,7 @@ class Model(Frozen):
     warnings: tuple[Warned, ...] = Field((), description="why to look twice at them; left out where there is nothing")
     pruned: Pruned | None = Field(None, description="null: the shapes are the architecture's")
     ranges: str | None = Field(None, description="sha256 of ranges.json, the activations' learned ranges; null: there are none")
+    curves: Curves | None = Field(None, description="null: nothing is known of its training")
     new_head: NewHead | None = Field(None, description="null: the last layers are the architecture's own")
 
     @model_validator(mode="before")
@@ -235,8 +254,7 @@ class Model(Frozen):
     @model_serializer(mode="wrap")
     def _without_what_few_have(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what says nothing: keys of before stay."""
-        few = ("warnings", "pruned", "ranges", "new_head")
-        return {name: value for name, value in handler(self).items() if name not in few or value}
+        return {name: value for name, value in handler(self).items() if name not in FEW or value}
 
     @property
     def image(self) -> Input:
@@ -258,7 +276,7 @@ class Model(Frozen):
 
     def keyed(self) -> dict[str, Any]:
         """Return what keys hold of it; a model of one image as it was written when every model was one."""
-        written = self.model_dump(mode="json", exclude={"warnings"})
+        written = self.model_dump(mode="json", exclude={"warnings", "curves"})
         spec = self.inputs[0].preprocessing
         if spec is not None and self.inputs == (image_input(spec),):
             del written["inputs"]

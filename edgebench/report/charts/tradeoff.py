@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgebench.report.charts import evaluation, latency
+from edgebench.report.charts import evaluation, latency, training
 from edgebench.report.charts.vega import Spec, calculated, hover, names, number, view
 from edgebench.report.charts.vega import theme as theme
 from edgebench.report.charts.vega import widened as widened
@@ -48,6 +48,7 @@ def every() -> dict[str, Spec]:
         "confusion": evaluation.confusion(),
         "confusion_normalised": evaluation.confusion(normalised=True),
         "calibration": evaluation.calibration(),
+        "training": training.curves(),
     }
 
 

@@ -79,6 +79,20 @@ function powerPart(facts, evidence) {
   );
 }
 
+/** Draw how the model was trained; of one that was brought nothing is known, and nothing is said. */
+function trainingPart(evidence) {
+  const lines = evidence.training;
+  if (!lines) return null;
+  const told = lines.filter((line) => line.panel !== "kept");
+  const rows = told[0].epoch.map((epoch, place) => [`${epoch}`, ...told.map((line) => general(line.value[place], 4))]);
+  const headings = ["epoch", ...told.map((line) => `#${line.what}`)];
+  return part(
+    "Training",
+    chart("training", { training: lines }, "Losses and validation metric after each epoch; the point is the epoch that was kept"),
+    folded("as a table", grid("Losses and validation metric by epoch", headings, rows)),
+  );
+}
+
 /** Give charts an empty list for what is missing. */
 function filled(evidence, ...names) {
   return Object.fromEntries(names.map((name) => [name, evidence[name] ?? []]));

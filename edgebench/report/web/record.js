@@ -83,11 +83,8 @@ function partsOf(row, facts, evidence, pictures) {
   const parts = [verdictPart(facts), environmentPart(facts), factsPart(facts)];
   if (!data.rows[row.id]) return parts;
   const measured = [latencyPart(facts, evidence), seriesPart(evidence), powerPart(facts, evidence)];
-  return [figures(row), parts[0], ...measured, ...explained(facts, evidence, pictures), ...parts.slice(1)];
-}
-
-function explained(facts, evidence, pictures) {
-  return [evaluationPart(facts, evidence, pictures), explanationsPart(evidence, pictures)];
+  const judged = [evaluationPart(facts, evidence, pictures), explanationsPart(evidence, pictures), trainingPart(evidence)];
+  return [figures(row), parts[0], ...measured, ...judged, ...parts.slice(1)];
 }
 
 function heading(row) {
