@@ -1,10 +1,10 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `train`, `export`, `import_file`, `run`, `compare`,
-`noise`, `diagnose`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
-records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+`noise`, `diagnose`, `quantize`, `compress`, `sweep`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup`
+and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `QuantizeOptions`,
-`MeasureOptions`, `RunOptions`.
+`CompressOptions`, `MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -23,6 +23,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if TYPE_CHECKING:
     from edgebench.api import (
         compare,
+        compress,
         diagnose,
         export,
         import_file,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         remove_setup,
         run,
         setup,
+        sweep,
         train,
         trust_file,
         tune,
@@ -42,10 +44,11 @@ if TYPE_CHECKING:
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
-    from edgebench.run.options import ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
+    from edgebench.run.options import CompressOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 
 __version__ = "0.1.0"
 __all__ = [
+    "CompressOptions",
     "ExportOptions",
     "FileOptions",
     "MeasureOptions",
@@ -55,6 +58,7 @@ __all__ = [
     "__version__",
     "clean",
     "compare",
+    "compress",
     "diagnose",
     "export",
     "find",
@@ -72,6 +76,7 @@ __all__ = [
     "report",
     "run",
     "setup",
+    "sweep",
     "train",
     "trust_file",
     "tune",
