@@ -25,14 +25,17 @@ class Clock:
     budget: float
     """Seconds."""
     clock: Callable[[], float] = time.monotonic
-    before: float = 0.0
+    began: float | None = None
+    """When this process began, by that clock; now unless given."""
+    before: float = field(init=False)
     """What earlier processes have spent."""
     _began: float = field(init=False)
     _written: float = field(init=False)
 
     def __post_init__(self) -> None:
         """Take up what was spent before; a file that is none counts as nothing spent."""
-        self._began = self._written = self.clock()
+        self._written = self.clock()
+        self._began = self._written if self.began is None else self.began
         try:
             self.before = max(float(json.loads(self.path.read_text())["spent_seconds"]), 0.0)
         except (OSError, ValueError, TypeError, KeyError):

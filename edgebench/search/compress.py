@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +76,7 @@ def compress(
     progress: Progress,
 ) -> Compressed:
     """Do what `api.compress` says."""
+    began = time.monotonic()
     study.require()
     limits = read_limits(options.limits)
     _check(options)
@@ -90,7 +92,7 @@ def compress(
         key = _key(session, made, data, device, space, replace(options, limits=limits))
         out = options.out or OUT / f"{made.model.name}.{device.name}-{key[:8]}"
         with study.open_study(out, key, space) as kept:
-            clock = Clock(out / FILE, options.budget_seconds)
+            clock = Clock(out / FILE, options.budget_seconds, began=began)
             search = Search(session, made, data, device, options, limits, shapes, kept, clock, out)
             session.progress = search.clock.beside(progress)
             return search.run(tuple(notes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -168,20 +168,20 @@ def _order(candidate: Candidate, sort: str) -> tuple[float, ...]:
     return (*found, candidate.tried.number)
 
 
-def _better(best: Entry, other: Entry, sort: str) -> str:
-    """Say what the best has more or less of."""
-    shown = {
+def _better(best: Entry, other: Entry, sort: str, called: str = "this one") -> str:
+    """Say what the best has more or less of than the other, which is called so."""
+    shown: dict[str, Callable[[Any], str]] = {
         "latency": lambda entry: f"p50 {entry.median_ns / 1e6:.3f} ms",
         "metric": lambda entry: f"{entry.headline} {100 * entry.metric:.2f} %",
         "size": lambda entry: f"size {entry.size_bytes / 2**20:.3f} MiB",
         "p99": lambda entry: f"p99 {entry.p99_ns / 1e6:.3f} ms",
         "memory": lambda entry: f"peak memory {entry.peak_bytes / 2**20:.1f} MiB",
         "energy": lambda entry: f"energy {1e3 * entry.joules:.3g} mJ",
-    }[sort]
+    }
     here, there = SORTS[sort](best), SORTS[sort](other)
     if here is None or there is None:
-        return f"{sort} {'not known' if here is None else 'known, which this one has not'}"
-    return f"{shown(best)}, this one {shown(other)}"
+        return f"{sort} {'not known' if here is None else f'known, which {called} has not'}"
+    return f"{shown[sort](best)}, {called} {shown[sort](other)}"
 
 
 # ---------------------------------------------------------------- against one recipe alone
@@ -210,7 +210,7 @@ def _margin(found: Found, best: Candidate, single: Candidate) -> tuple[bool, str
         if ratio["low"] is not None:
             told += f" (95 %: {100 * ratio['low']:.1f} to {100 * ratio['high']:.1f})"
         return latency["word"] == "faster", f"{told}, {latency['word']}"
-    told = _better(best.entry, single.entry, found.sort)
+    told = _better(best.entry, single.entry, found.sort, single.name)
     paired = found.compared and found.compared["accuracy"]
     if found.sort == "metric" and paired:
         low, high = paired["difference"]["low"], paired["difference"]["high"]
@@ -219,4 +219,5 @@ def _margin(found: Found, best: Candidate, single: Candidate) -> tuple[bool, str
         doubt = "" if low > 0 else ": chance could make as much"
         return low > 0, f"{best.name} has {told} (95 %: {100 * low:+.1f} to {100 * high:+.1f} points{doubt})"
     ahead = _order(best, found.sort)[0] < _order(single, found.sort)[0]
-    return ahead, f"{best.name} has {told}"
+    alone = ", by their records alone: they have not run in turn" if found.sort == "latency" else ""
+    return ahead, f"{best.name} has {told}{alone}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
@@ -119,7 +120,8 @@ def processes(jobs: int) -> Iterator[Executor]:
 
 
 def _begin(threads: int) -> None:
-    """Set a new process up: libraries read the number of threads when they are imported."""
+    """Set a new process up: libraries read the number of threads when they are imported, and Ctrl-C is its parent's to hear."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(name, str(threads))
     parent = multiprocessing.parent_process()
