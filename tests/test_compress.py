@@ -302,7 +302,7 @@ def test_the_command_line_prints_what_was_found_and_ends_with_1_where_nothing_ke
     assert "Pareto set: beaten by nothing in metric, latency and size" in out
     assert "not tried: size 0.29 MiB counted, 0.19 MiB is the most" in out
     assert "No single recipe keeps to all limits; base-p0.5" in out
-    assert "trial 0 (export onnx fp32): as it is, onnx fp32" in err
+    assert "trial 0, export onnx fp32: as it is, onnx fp32" in err
     code, out, err = cli(*arguments, "--max-size", "1kB", "--json")
     assert (code, "nothing keeps to these limits" in err) == (1, True)
     shown = json.loads(out)
@@ -402,7 +402,7 @@ def test_a_sweep_trains_in_processes_and_does_only_what_is_missing(here: Path, c
         ["half-ratio-0.25", "0.25"],
         ["half-ratio-0.5", "0.5"],
     ]
-    assert "train 3 models (1 at once)" in err
+    assert "train 3 models side by side" in err
     code, out, err = cli(*arguments, "--over", "half.learning_rate=1e-3,2e-3", "--only", "format=onnx", "--json")
     cells = json.loads(out)["cells"]
     assert (code, len(cells)) == (0, 5)

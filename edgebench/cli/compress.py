@@ -82,6 +82,8 @@ def command(
             run=folders.options(device),
             progress=progress,
         )
+    for note in found.notes:
+        console.complain(note)
     if json:
         console.print_json(_values(found))
     else:

@@ -195,8 +195,6 @@ class Search:
 
     def run(self, notes: tuple[str, ...]) -> Compressed:
         """Try until the time is over or nothing is left, compare the best with the best single recipe, and write all down."""
-        for note in notes:
-            self.session.progress(note, 0, 0)
         self._take_up()
         try:
             complete = self._tried()
@@ -227,7 +225,7 @@ class Search:
             begun = self.study.ask()
             if begun is None:
                 return "everything was tried"
-            label = f" ({begun.label})" if begun.label else ""
+            label = f", {begun.label}" if begun.label else ""
             self.session.progress(f"trial {begun.number}{label}: {begun.choice.told()}", 0, 0)
             result = trials.run(begun.choice, begun.number, begun.label)
             self._close(begun, result)

@@ -76,7 +76,7 @@ def make_all(tasks: Sequence[Task], executor: Executor, progress: Progress = no_
                 found[task.model] = unmade
             else:
                 running[executor.submit(make, task)] = task
-        progress(f"train {len(tasks)} models ({len(running)} at once)", len(found), len(tasks))
+        progress(f"train {len(tasks)} models side by side", len(found), len(tasks))
         done, _ = wait(running, return_when=FIRST_COMPLETED) if running else (set(), set())
         for future in done:
             task = running.pop(future)
