@@ -195,6 +195,7 @@ class Search:
 
     def run(self, notes: tuple[str, ...]) -> Compressed:
         """Try until the time is over or nothing is left, compare the best with the best single recipe, and write all down."""
+        self.clock.tick(now=True)
         self._take_up()
         try:
             complete = self._tried()
