@@ -1,10 +1,10 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
-`noise`, `diagnose`, `explain`, `quantize`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on
-records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup`
+and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
-`QuantizeOptions`, `MeasureOptions`, `RunOptions`.
+`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -23,6 +23,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 if TYPE_CHECKING:
     from edgebench.api import (
         compare,
+        compress,
         convert_data,
         diagnose,
         explain,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         remove_setup,
         run,
         setup,
+        sweep,
         train,
         trust_file,
         tune,
@@ -44,10 +46,18 @@ if TYPE_CHECKING:
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
-    from edgebench.run.options import ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
+    from edgebench.run.options import (
+        CompressOptions,
+        ExplainOptions,
+        ExportOptions,
+        MeasureOptions,
+        QuantizeOptions,
+        RunOptions,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "CompressOptions",
     "ExplainOptions",
     "ExportOptions",
     "FileOptions",
@@ -58,6 +68,7 @@ __all__ = [
     "__version__",
     "clean",
     "compare",
+    "compress",
     "convert_data",
     "diagnose",
     "explain",
@@ -77,6 +88,7 @@ __all__ = [
     "report",
     "run",
     "setup",
+    "sweep",
     "train",
     "trust_file",
     "tune",

@@ -25,6 +25,7 @@ from edgebench.recipes import Job, input_plan, make_model, role_of, starts_from
 from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_pair
 from edgebench.run.forecast import with_time_left
 from edgebench.run.options import WORK, ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
+from edgebench.run.options import CompressOptions as CompressOptions
 from edgebench.run.outcome import ExportResult, RunResult
 from edgebench.run.prepare import prepare_profile, tie_bundle
 from edgebench.run.session import Session, measure_all
@@ -38,6 +39,8 @@ from edgebench.schema import (
     Target,
     no_progress,
 )
+from edgebench.search.verbs import compress as compress
+from edgebench.search.verbs import sweep as sweep
 from edgebench.store import noise as noise_
 from edgebench.store import records
 from edgebench.store.layout import RESULTS

@@ -15,6 +15,7 @@ FOLDERS = {"edgebench.exporters": "exporters", "edgebench.targets": "targets", "
 LEVELS = """
 cli
 api
+search
 quantize diagnose explain
 run
 bundle report

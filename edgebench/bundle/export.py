@@ -216,6 +216,18 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
     return write_manifest(staging, bundle.model_copy(update=update))
 
 
+def exported_size(order: Order) -> int:
+    """Export into a folder that goes again, and return the bytes of what the runtime would load; nothing is judged."""
+    plugin, network = exporter(order.format, order.precision), order.network()
+    request = request_of(order, network)
+    plugin.preflight(request)
+    inputs, _ = calibration_of(order)
+    with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:
+        made = plugin.export(dataclasses.replace(request, calibration=inputs), Path(folder))
+        draft = _draft(order, "", network, made, plugin.tools())
+        return draft.model_copy(update={"files": list_files(Path(folder))}).size_bytes
+
+
 @dataclass(frozen=True)
 class Judged:
     """A file beside the torch network, on the same samples."""

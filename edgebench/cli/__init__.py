@@ -20,6 +20,7 @@ import typer
 from edgebench import __version__
 from edgebench.cli import (
     compare,
+    compress,
     console,
     data,
     diagnose,
@@ -37,6 +38,7 @@ from edgebench.cli import (
     report,
     results,
     run,
+    sweep,
     targets,
     train,
     trust,
@@ -62,7 +64,9 @@ for command in (
     export,
     import_,
     quantize,
+    compress,
     run,
+    sweep,
     compare,
     diagnose,
     explain,

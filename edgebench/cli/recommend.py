@@ -8,23 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgebench.cli import console, options
+from edgebench.cli.limits import LimitGroup
 
 if TYPE_CHECKING:
     from edgebench.report.limits import Choice
 
 
+@options.grouped
 def command(
+    limits: LimitGroup,
     results: options.ResultsFolder = Path("results"),
-    max_p50: Annotated[str | None, typer.Option(help="Median latency, for instance 20ms.")] = None,
-    max_p90: Annotated[str | None, typer.Option(help="Nine of ten inferences are as fast.")] = None,
-    max_p99: Annotated[str | None, typer.Option(help="99 of 100 inferences are as fast.")] = None,
-    max_size: Annotated[str | None, typer.Option(help="Of the bundle's files: 5MB, 4MiB.")] = None,
-    max_memory: Annotated[str | None, typer.Option(help="Peak memory of the process.")] = None,
-    max_energy: Annotated[str | None, typer.Option(help="Of one inference: 3mJ.")] = None,
-    min_metric: Annotated[
-        str | None, typer.Option("--min-metric", "--min-accuracy", help="The task's headline metric: 0.85 or 85%.")
-    ] = None,
-    min_rate: Annotated[str | None, typer.Option(help="Inferences per second.")] = None,
     sort: Annotated[str, typer.Option(help="What is best: metric, latency, p99, size, memory or energy.")] = "metric",
     by: options.By = "dataset,target",
     where: options.Where = None,
@@ -34,21 +27,9 @@ def command(
 
     Exit code 1 where nothing does.
     """
-    from edgebench.report import leaderboard as verbs
     from edgebench.report.limits import choose
 
-    given = {
-        "max_p50": max_p50,
-        "max_p90": max_p90,
-        "max_p99": max_p99,
-        "max_size": max_size,
-        "max_memory": max_memory,
-        "max_energy": max_energy,
-        "min_metric": min_metric,
-        "min_rate": min_rate,
-    }
-    limits = {name: text for name, text in given.items() if text is not None}
-    read = verbs.read_limits(limits)
+    read = limits.read()
     made = options.tables(results, sort=sort, by=by, where=where)
     found = choose(made.tables, read)
     if json:

@@ -103,8 +103,13 @@ def open_source(source: SourceOptions, data: Dataset | None) -> tuple[Model, Cal
 
 
 def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
-    """Name the model folder that `import_checkpoint` would return; makes nothing."""
+    """Name the model folder that `import_checkpoint` would return, which is the given one where it is a model folder.
+
+    Makes nothing.
+    """
     path = Path(source.text)
+    if (path / "model.json").is_file():
+        return _own_folder(source, path, data)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such checkpoint; the profile's path is relative to where edgebench runs")
     stated = [
@@ -125,6 +130,18 @@ def checkpoint_folder(source: SourceOptions, data: Dataset, root: Path) -> Path:
     return root / f"{source.name}-{sha256_json([sha256_file(path), stated])[:12]}"
 
 
+def _own_folder(source: SourceOptions, folder: Path, data: Dataset) -> Path:
+    """Check that a model folder is what is said of it; `InputError` where it has another name or other classes."""
+    model = models.read_model(folder)
+    if model.name != source.name:
+        raise InputError(f"{folder}: holds a model called {model.name}, not {source.name}; call it by its name")
+    if data.classes != model.classes:
+        raise InputError(
+            f"{folder}: knows {len(model.classes)} classes, {data.ref} has {len(data.classes)}; use its own data set"
+        )
+    return folder
+
+
 def import_checkpoint(source: SourceOptions, data: Dataset, root: Path) -> Path:
     """Make a model folder of a user's checkpoint; returns the one made before if the file is the same.
 
@@ -134,6 +151,8 @@ def import_checkpoint(source: SourceOptions, data: Dataset, root: Path) -> Path:
     import torch
 
     folder, path = checkpoint_folder(source, data, root), Path(source.text)
+    if folder == path:
+        return folder
     if check_program(path, source.trust) is None and is_program(path):
         remember(sha256_file(path))
     if (folder / "model.json").exists():

@@ -23,7 +23,7 @@ from edgebench.models import read_model, source_digest
 from edgebench.models.normalization import TOOLS, tool_versions
 from edgebench.recipes import _processes
 from edgebench.recipes._processes import is_first as is_first
-from edgebench.schema import NAME, InputPlan, Lineage, Model, Preprocessing, Progress, Role, image_input
+from edgebench.schema import NAME, InputPlan, Lineage, Model, Network, Preprocessing, Progress, Role, image_input
 
 NONE: tuple[str, ...] = ()
 LATER = "later"
@@ -79,6 +79,17 @@ def work_of(recipe: str, job: Job) -> Work | None:
         return None
     found: Work = plugin.work(_options(plugin.Options, recipe, job.options), job.dataset)
     return found
+
+
+def shape_of(recipe: str, options: Mapping[str, Any], network: Network) -> Any:
+    """Return the module that a recipe makes of a network, untrained: what its file and its arithmetic will be like.
+
+    A recipe whose file has no `shaped(options, network)` leaves shapes as they are. `InputError` where it cannot make one.
+    """
+    plugin = plugins.load("edgebench.recipes", recipe, "recipe")
+    if not hasattr(plugin, "shaped"):
+        return network.module
+    return plugin.shaped(_options(plugin.Options, recipe, options), network)
 
 
 def make_model(recipe: str, job: Job, root: Path) -> Path:

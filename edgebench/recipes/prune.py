@@ -82,10 +82,31 @@ def _control_epochs(options: Options, before: Mapping[str, Any]) -> int:
     return options.control_epochs or options.epochs + int(before.get("epochs", 0))
 
 
-def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
-    """Prune and train in turn, train the control, and write the model folder."""
+def shaped(options: Options, network: Network) -> Any:
+    """Prune a copy of a network and train nothing.
+
+    Where layers are not compared with each other, its shape is that of the trained one: it depends on no weight.
+    """
+    _require()
+    from edgebench.recipes import _pruning
+
+    module, [example] = copy.deepcopy(network.module), network.example()
+    alone = options.model_copy(update={"criterion": "l1"} if options.criterion == "taylor" else {})
+    pruner = _pruning.pruner(module, example, alone, lambda _: None, lambda each: _macs(network, each))
+    for _ in range(options.times):
+        pruner.step()
+    pruner.finish()
+    return module
+
+
+def _require() -> None:
     if importlib.util.find_spec("torch_pruning") is None:
         raise MissingExtra("the recipe prune", "prune", "torch_pruning")
+
+
+def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
+    """Prune and train in turn, train the control, and write the model folder."""
+    _require()
     from edgebench.models import shapes
     from edgebench.recipes import _classifier, _pruning
 

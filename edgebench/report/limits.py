@@ -13,6 +13,7 @@ from edgebench.report.columns import mebibytes, milliseconds, percent
 from edgebench.report.tables import Row, Table
 
 TIMES = {"s": 1e9, "ms": 1e6, "us": 1e3, "µs": 1e3, "ns": 1.0}
+SPANS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 SIZES = {"B": 1.0, "kB": 1e3, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 ENERGIES = {"J": 1.0, "mJ": 1e-3, "uJ": 1e-6, "µJ": 1e-6}
 SHARES = {"": 1.0, "%": 0.01}
@@ -71,11 +72,16 @@ class Choice:
 def quantity(name: str, text: str) -> float:
     """Read `20ms`, `5 MB` or `85%` in nanoseconds, bytes, joules or shares of 1; `InputError` where it is none."""
     units = KINDS[name].units
+    example = {id(TIMES): "20ms", id(SIZES): "5MB", id(ENERGIES): "3mJ", id(SHARES): "0.85 or 85%"}.get(id(units), "100")
+    return amount(f"--{name.replace('_', '-')}", text, units, example)
+
+
+def amount(option: str, text: str, units: Mapping[str, float], example: str) -> float:
+    """Read a number with one of these units, which are factors of the one returned; `InputError` where it is none."""
     found = QUANTITY.fullmatch(text.strip())
     value = float(found[1]) * units.get(found[2], math.inf) if found is not None else math.inf
     if not math.isfinite(value):
-        example = {id(TIMES): "20ms", id(SIZES): "5MB", id(ENERGIES): "3mJ", id(SHARES): "0.85 or 85%"}.get(id(units), "100")
-        raise InputError(f"--{name.replace('_', '-')} {text}: not understood; write it like {example}")
+        raise InputError(f"{option} {text}: not understood; write it like {example}")
     return value
 
 

@@ -188,10 +188,10 @@ def _table(entries: list[Entry], beside: list[Entry], failed: list[Entry], sort:
     value = SORTS[sort]
     teachers = _teachers(beside)
     references = {(entry.model, entry.model_sha256): entry for entry in beside if entry.format == "torch"}
-    front = _front(entries)
+    unbeaten = front(entries)
     ranks = _ranks(entries, floor) if sort == "latency" else _places([value(entry) for entry in entries])
     rows = [
-        _row(entry, rank, entry.path in front, references.get((entry.model, entry.model_sha256)), _teacher(entry, teachers))
+        _row(entry, rank, entry.path in unbeaten, references.get((entry.model, entry.model_sha256)), _teacher(entry, teachers))
         for entry, rank in zip(entries, ranks, strict=True)
     ]
     return Table(
@@ -289,19 +289,19 @@ def _saved(own: int | None, teachers: int | None) -> float | None:
     return 1 - own / teachers if own is not None and teachers else None
 
 
-def _front(entries: Iterable[Entry]) -> set[str]:
+def front(entries: Iterable[Entry]) -> set[str]:
     """Name the rows that no other is as good as in metric, latency and size, and better than in one of them.
 
     Where nothing is judged, memory takes the metric's place.
     """
     known = sorted((axes, entry.path) for entry in entries if (axes := _axes(entry)) is not None)
     best: list[tuple[float, ...]] = []
-    front = set()
+    found = set()
     for axes, path in known:
         if not any(_dominates(other, axes) for other in best):
             best.append(axes)
-            front.add(path)
-    return front
+            found.add(path)
+    return found
 
 
 def _dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:

@@ -127,3 +127,30 @@ class ExplainOptions:
     """The layer that grad-cam and grad-cam++ look at; the last one with maps of 4 × 4 cells unless given."""
     min_correlation: float | None = None
     """Least rank correlation of each file's maps with the first one's."""
+
+
+@dataclass(frozen=True)
+class CompressOptions:
+    """What a search for the best way to compress a model must keep to, what it may choose, and how long it takes."""
+
+    limits: Mapping[str, str | float] = field(default_factory=dict)
+    """Names of `report.limits.KINDS`; text as `20ms`, numbers in nanoseconds, bytes, joules and shares of 1."""
+    sort: str | None = None
+    """What is best of all that keeps to the limits: a name of `report.tables.SORTS`.
+
+    Unless given: latency, or the metric where no least one is among the limits.
+    """
+    budget_seconds: float = 3600.0
+    """Start nothing new after so long, all the processes that worked on the search together."""
+    students: Sequence[str] | None = None
+    """Architectures that may be distilled; a few small ones unless given."""
+    ratios: Sequence[float] | None = None
+    """Shares of channels that may be taken out; from a quarter to seven eighths unless given."""
+    formats: Sequence[str] = ()
+    """Only these; all that the target runs and that can be written here unless given."""
+    mixed_minutes: float = 3.0
+    """How long the nodes of one network that should stay in floating point are searched; 0: no mixtures."""
+    recipes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Options of train, distill, prune and qat."""
+    out: Path | None = None
+    """The folder of the search; named by what is searched, below `compressed`, unless given."""

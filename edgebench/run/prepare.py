@@ -24,7 +24,7 @@ from edgebench.errors import (
     TransportError,
     UntrustedFile,
 )
-from edgebench.models import load_model, read_model
+from edgebench.models import checkpoint_path, load_model, read_model
 from edgebench.models.normalization import check_kind
 from edgebench.models.source import SourceOptions, checkpoint_folder, import_checkpoint
 from edgebench.recipes import Job, check_recipe, make_model, model_folder, work_of
@@ -68,8 +68,9 @@ class Maker:
     def check(self, plan: ModelPlan) -> None:
         """Refuse a plan that could never be carried out, and those of its teacher and parent."""
         if plan.checkpoint is not None:
-            checkpoint_folder(self._source(plan), self.data, self.session.options.work)
-            check_program(Path(plan.checkpoint), self.session.options.trust)
+            folder = checkpoint_folder(self._source(plan), self.data, self.session.options.work)
+            given = Path(plan.checkpoint)
+            check_program(checkpoint_path(given, read_model(given)) if folder == given else given, self.session.options.trust)
         else:
             check_recipe(str(plan.recipe), plan.name, plan.options, plan.others)
         for other in plan.others.values():

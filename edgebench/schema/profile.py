@@ -30,10 +30,10 @@ class ModelPlan(Frozen):
     name: str = Field(pattern=NAME)
     architecture: str
     role: Role = "baseline"
-    recipe: str | None = Field(None, description="null where `checkpoint` names a file")
+    recipe: str | None = Field(None, description="null where `checkpoint` names a file or a folder")
     teacher: str | None = Field(None, description="name of a model in the same profile")
     parent: str | None = Field(None, description="likewise, of the model that is pruned or trained for INT8")
-    checkpoint: str | None = None
+    checkpoint: str | None = Field(None, description="a file, or a model folder, whose name the model has then")
     weights: Literal["ema", "raw"] | None = Field(None, description="which, where a checkpoint holds averaged ones too")
     head: Literal["logits", "softmax", "sigmoid"] | None = Field(None, description="what a checkpoint's network returns")
     options: dict[str, Any] = Field({}, description="the recipe's own options")
