@@ -99,7 +99,8 @@ class Entry:
 
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
-        checkpoints), recipe, pruned (of pruned models), environment (what of it tables name).
+        checkpoints), recipe, pruned (of pruned models), macs, interval (of an accuracy),
+        validation and controls (metrics on the validation split), environment (what of it tables name).
         """
         found: dict[str, Any] = json.loads(self.details)
         return found
@@ -140,7 +141,7 @@ class Selection:
 
 
 FIELDS = {field.name: str(field.type) for field in fields(Entry)}
-REVISION = 3
+REVISION = 4
 """To be raised where `flatten` makes other lines of the same records: indexes of before are then made anew."""
 ENVIRONMENT = ("board", "cpu", "machine", "virtual", "cores", "threads", "os")
 
@@ -225,6 +226,9 @@ def _details(record: Record) -> dict[str, Any]:
         "parents": record.model.lineage.parents if record.model else (),
         "recipe": record.model.lineage.recipe if record.model else None,
         **_pruned(record),
+        "macs": record.macs,
+        "interval": _interval(record),
+        **_controls(record),
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
 
@@ -234,6 +238,31 @@ def _pruned(record: Record) -> dict[str, Any]:
     if record.model is None or "strategy" not in record.model.lineage.options:
         return {}
     return {"pruned": {"strategy": record.model.lineage.options["strategy"], "zeros": record.model.metrics.get("zeros")}}
+
+
+def _interval(record: Record) -> tuple[float, float] | None:
+    """Return the 95 % interval of a headline that is a share of the samples decided rightly, by their number."""
+    accuracy = record.accuracy
+    if accuracy is None or accuracy.headline != "accuracy" or not accuracy.samples:
+        return None
+    from edgebench.analysis.stats import share_interval
+
+    found = share_interval(accuracy.metrics["accuracy"], accuracy.samples)
+    assert found.low is not None and found.high is not None
+    return found.low, found.high
+
+
+def _controls(record: Record) -> dict[str, Any]:
+    """Return what a recipe's network, and its controls, came to on the validation split.
+
+    `control`: trained otherwise, as the recipe says; `ptq`: its parent, quantized without training.
+    """
+    metrics = {} if record.model is None else record.model.metrics
+    own = [name for name in metrics if name.startswith("val_") and f"parent_{name}" in metrics]
+    if not own:
+        return {"validation": None, "controls": {}}
+    found = {kind: metrics[f"{kind}_{own[0]}"] for kind in ("parent", "ptq", "control") if f"{kind}_{own[0]}" in metrics}
+    return {"validation": metrics[own[0]], "controls": found}
 
 
 def _paired(paired: Paired | None) -> dict[str, Any] | None:
