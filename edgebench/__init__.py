@@ -1,8 +1,8 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
-`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup`
-and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `verify`, `trust_file`, on devices `probe`, `setup`,
+`remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.

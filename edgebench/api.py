@@ -22,13 +22,14 @@ from edgebench.errors import InputError
 from edgebench.explain import _gate as gate
 from edgebench.models.source import SourceOptions, open_source
 from edgebench.recipes import Job, input_plan, make_model, role_of, starts_from
-from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_pair
+from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_all
 from edgebench.run.forecast import with_time_left
 from edgebench.run.options import WORK, ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.options import CompressOptions as CompressOptions
 from edgebench.run.outcome import ExportResult, RunResult
 from edgebench.run.prepare import prepare_profile, tie_bundle
 from edgebench.run.session import Session, measure_all
+from edgebench.run.timing import NetworkTimer
 from edgebench.schema import (
     CalibrationPlan,
     Goals,
@@ -103,19 +104,21 @@ def train(
     given = _source(architecture)
     parent, options = starts_from(recipe, parent, options or {})
     data = open_images(read_dataset(dataset))
-    job = Job(
-        name=given.name or given.text.replace(":", "-"),
-        architecture=given.text,
-        role=given.role or role_of(recipe),
-        dataset=data,
-        input=input_plan(data, given.size, given.channels, parent),
-        options=options,
-        teacher=teacher,
-        progress=with_time_left(progress),
-        trust=given.trust,
-        parent=parent,
-    )
-    return make_model(recipe, job, Path(work) / "models")
+    with Session(MeasureOptions(), RunOptions(work=Path(work), trust=given.trust), progress) as session:
+        job = Job(
+            name=given.name or given.text.replace(":", "-"),
+            architecture=given.text,
+            role=given.role or role_of(recipe),
+            dataset=data,
+            input=input_plan(data, given.size, given.channels, parent),
+            options=options,
+            teacher=teacher,
+            progress=with_time_left(progress),
+            trust=given.trust,
+            parent=parent,
+            timer=NetworkTimer(session, data),
+        )
+        return make_model(recipe, job, Path(work) / "models")
 
 
 def _source(given: str | Path | SourceOptions) -> SourceOptions:
@@ -251,28 +254,29 @@ def run(
 def compare(
     first: Path,
     second: Path,
-    *,
+    *more: Path,
     target: str | Target = "cpu",
     dataset: str | None = None,
     measure: MeasureOptions = STANDARD,
     options: RunOptions = RunOptions(),
     progress: Progress = no_progress,
 ) -> Suite:
-    """Compare two bundles or model files by running them in turn, or records or folders of them as they are.
+    """Compare bundles or model files with the first by running them in turn, or two records or folders of them as they are.
 
-    Ratios are second over first.
+    Ratios are over the first.
     """
     from edgebench.run import compare as compare_
 
-    sides = [Path(side) for side in (first, second)]
+    sides = [Path(side) for side in (first, second, *more)]
     run = [is_runnable(side) for side in sides]
     if any(run):
         if not all(run):
-            raise InputError(f"{sides[run.index(False)]}: no bundle; compare two bundles, or two records")
+            raise InputError(f"{sides[run.index(False)]}: no bundle; compare two bundles or more, or two records")
         [device] = read_devices([target], options.trust)
         with Session(measure, options, progress) as session:
-            one, other = tie_pair(session, sides, device, dataset)
-            return compare_.run_pair(session, one, other)
+            return compare_.run_turns(session, tie_all(session, sides, device, dataset))
+    if more:
+        raise InputError(f"{sides[2]}: records are compared two at a time; compare each with the first")
     return compare_.compare_records(*(records.record_paths(side) for side in sides))
 
 

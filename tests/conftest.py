@@ -184,6 +184,16 @@ def half(trained: Path) -> Path:
         return verbs.train("cnn", recipe="prune", parent=trained, name="half", options=options, work=folder)
 
 
+@pytest.fixture(scope="session")
+def rounded(half: Path) -> Path:
+    """Train that for INT8, once for all workers."""
+    folder = half.parents[1]
+    options = {"epochs": 2, "learning_rate": 0.002, "augment": "none", "threads": 1}
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return verbs.train("cnn", recipe="qat", parent=half, name="rounded", options=options, work=folder)
+
+
 SmallDisk = Callable[[str], Path]
 
 

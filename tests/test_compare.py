@@ -88,6 +88,15 @@ def test_a_bundle_is_faster_than_a_slower_one(
     assert "the target's noise: not measured" in out
 
 
+def test_each_further_bundle_is_compared_with_the_first_in_one_run(here: Path, brief: None, tiny_bundles: Bundles) -> None:
+    given = [tiny_bundles["onnx", "fp32"], tiny_bundles["onnx", "int8"], tiny_bundles["torch", "fp32"]]
+    suite = verbs.compare(*given, mode="quick", pairs=2, target="sleeper.yaml", scenario={"threads": 1})
+    names = [(pair.first.name, pair.second.name) for pair in suite.pairs]
+    assert names == [("tiny.onnx.fp32", "tiny.onnx.int8"), ("tiny.onnx.fp32", "tiny.torch.fp32")]
+    assert [pair.latency.pairs for pair in suite.pairs] == [2, 2]
+    assert [pair.accuracy is not None and pair.accuracy.samples for pair in suite.pairs] == [360, 360]
+
+
 def test_noise_is_measured_and_used_from_then_on(here: Path, brief: None, tiny_bundles: Bundles, cli: Cli) -> None:
     folder = tiny_bundles["onnx", "fp32"]
     meter = "command:" + str(here / "nothing")
@@ -194,6 +203,12 @@ def test_folders_are_matched_cell_by_cell_and_summarised(tmp_path: Path, cli: Cl
     assert code == 0
     assert "Geometric mean of 2 ratios: 1.000" in out
     assert "only on one side: gone" in out
+
+
+def test_records_are_compared_two_at_a_time(tmp_path: Path) -> None:
+    one, two, three = saved(tmp_path, record(1000), record(1100, model="b"), record(900, model="c"))
+    with pytest.raises(InputError, match="two at a time"):
+        verbs.compare(one, two, three)
 
 
 def test_folders_without_a_common_cell_are_refused(tmp_path: Path) -> None:

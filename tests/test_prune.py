@@ -15,7 +15,7 @@ from test_page import made_from
 from torch import nn
 
 from edgebench import models
-from edgebench.config import read_dataset, read_profile
+from edgebench.config import read_dataset, read_profile, read_target
 from edgebench.data import open_images
 from edgebench.errors import CheckpointError, InputError, ProfileError
 from edgebench.models import shapes
@@ -25,6 +25,7 @@ from edgebench.report import figures
 from edgebench.report.charts import pruning
 from edgebench.report.tables import Row, Table
 from edgebench.run.options import MeasureOptions, RunOptions
+from edgebench.run.plan import slots
 from edgebench.run.prepare import Maker
 from edgebench.run.session import Session
 from edgebench.schema import Record, no_progress
@@ -240,6 +241,9 @@ def test_what_does_not_fit_is_refused_in_one_line(trained: Path, here: Path) -> 
         ("cnn", {"options": {"structure": "2:4", "ratio": 0.8}}, "structure 2:4 has the ratio 0.5"),
         ("cnn", {"options": {"structure": "unstructured", "macs": 0.5}}, "takes none out"),
         ("cnn", {"options": {**FAST, "macs": 0.001}}, "give a larger share"),
+        ("cnn", {"options": {"latency": 0.5, "macs": 0.5}}, "macs and latency each choose the ratio"),
+        ("cnn", {"options": {"structure": "unstructured", "p50_ms": 1}}, "p50_ms: structure unstructured takes none out"),
+        ("cnn", {"options": {**FAST, "latency": 0.5, "target": "nowhere"}}, "nowhere"),
     ]
     for architecture, changes, reason in cases:
         with pytest.raises(InputError, match=reason):
@@ -274,6 +278,14 @@ def test_a_profiles_parent_is_made_first(here: Path) -> None:
     folder = maker.folder("pruned")
     assert models.read_model(folder).lineage.parents == (models.read_model(maker.folder("base")).sha256,)
     assert maker.existing("pruned") == folder
+
+
+def test_a_model_of_a_profile_may_have_variants_of_its_own(here: Path) -> None:
+    own = "options: {epochs: 1, threads: 1}, variants: [{format: tflite, precisions: [int8]}]}"
+    (here / "small.yaml").write_text(PROFILE.format(parent="base").replace("options: {epochs: 1, threads: 1}}", own))
+    profile = read_profile("small.yaml")
+    found = [(slot.model.name, slot.format, slot.precision) for slot in slots(profile, [read_target("cpu")], None)]
+    assert found == [("base", "tflite", "int8"), ("pruned", "onnx", "fp32")]
 
 
 # ---------------------------------------------------------------- the figure

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import coral
 import numpy as np
 import pytest
+import test_edgetpu_run
+import test_tensorrt_run
 import torch
 import verbs
 from numpy.typing import NDArray
+from tensorrt_board import Board, compiled
 from torch import nn
 
 from edgebench import models
 from edgebench.agent.runtimes import preprocess
+from edgebench.analysis.metrics import scores_of
 from edgebench.config import read_dataset
 from edgebench.data import open_images
+from edgebench.device.job import Pass
 from edgebench.errors import CheckpointError, ExportError, InputError
 from edgebench.exporters import onnx as onnx_exporter
 from edgebench.exporters import tensorrt, tflite
+from edgebench.exporters._edgetpu.graph import read as read_graph
 from edgebench.exporters._shared import calibration, learned
 from edgebench.models.source import SourceOptions, open_source
 from edgebench.recipes import Work, qat
@@ -37,14 +45,6 @@ def trained_for_int8(parent: Path, **options: Any) -> Path:
     return verbs.train("cnn", recipe="qat", parent=parent, name="rounded", options=given)
 
 
-@pytest.fixture(scope="session")
-def rounded(half: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train the pruned network for INT8."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("rounded"))
-        return trained_for_int8(half, epochs=2).absolute()
-
-
 def images() -> Array:
     return open_images(read_dataset("digits")).read("test").images
 
@@ -57,7 +57,13 @@ def fake_quantized(folder: Path, inputs: Array, symmetric: bool = False) -> tupl
     with torch.no_grad():
         scores = made.eval()(torch.from_numpy(inputs)).numpy()
     low, high = list(network.ranges.values())[-1]
-    return scores, (high - low) / 255
+    return scores, (high - low) / (254 if symmetric else 255)
+
+
+def agree(found: Array, wanted: Array, step: float) -> None:
+    """Require the decisions of the network that was trained, and its scores within a quantum on average."""
+    assert np.mean(found.argmax(1) == wanted.argmax(1)) >= 0.99
+    assert np.abs(found - wanted).mean() <= step
 
 
 def scales(path: Path) -> dict[str, float]:
@@ -71,9 +77,9 @@ def scales(path: Path) -> dict[str, float]:
     return {node.input[0]: float(values[node.input[1]]) for node in found}
 
 
-def share(found: Mapping[str, float], wanted: Array) -> float:
+def share(found: Mapping[str, float], wanted: Array | Sequence[float]) -> float:
     """Return how many of the scales are learned ones."""
-    return float(np.mean([np.abs(wanted - scale).min() < 1e-4 * scale for scale in found.values()]))
+    return float(np.mean([np.abs(np.asarray(wanted) - scale).min() < 1e-4 * scale for scale in found.values()]))
 
 
 def unfused(path: Path, inputs: Array) -> Array:
@@ -130,8 +136,7 @@ def test_an_onnx_file_has_the_learned_ranges_and_decides_as_the_network_that_was
     found, (wanted, step) = unfused(made.folder / "model.onnx", inputs), fake_quantized(rounded, inputs)
     ranges = np.array(list(models.load_model(rounded).ranges.values()))
     assert share(scales(made.folder / "model.onnx"), (ranges[:, 1] - ranges[:, 0]) / 255) >= 0.95
-    assert np.mean(found.argmax(1) == wanted.argmax(1)) >= 0.99
-    assert np.abs(found - wanted).mean() <= step
+    agree(found, wanted, step)
 
 
 def test_a_tflite_file_has_them_too_and_so_has_the_edge_tpus(rounded: Path, here: Path) -> None:
@@ -150,7 +155,14 @@ def test_a_tflite_file_has_them_too_and_so_has_the_edge_tpus(rounded: Path, here
         kept = [each for each in runner.get_tensor_details() if each["dtype"] == np.int8 and each["quantization"][1] != 0]
         assert share({each["name"]: float(each["quantization"][0]) for each in kept}, steps) >= 0.95
         assert len(kept) >= 9  # not the weights, whose zero points are 0
-    runner = Interpreter(str(made.folder / "model.tflite"))
+    agree(interpreted(made.folder / "model.tflite", inputs), *fake_quantized(rounded, inputs))
+
+
+def interpreted(path: Path, inputs: Array) -> Array:
+    """Return a TFLite file's scores of images [n, c, h, w], by the interpreter itself."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    runner = Interpreter(str(path))
     runner.allocate_tensors()
     [taken], [given] = runner.get_input_details(), runner.get_output_details()
     found = []
@@ -161,30 +173,85 @@ def test_a_tflite_file_has_them_too_and_so_has_the_edge_tpus(rounded: Path, here
         runner.invoke()
         scale, zero = given["quantization"]
         found.append(scale * (runner.get_tensor(given["index"]).astype(np.float32) - zero))
+    return np.concatenate(found)
+
+
+def test_a_file_for_the_edge_tpu_decides_likewise_also_behind_its_compiler_and_a_stick(
+    rounded: Path, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are doubles; what computes is the interpreter."""
+    coral.compiler_on_path(here, monkeypatch)
+    given = {"format": "edgetpu", "precision": "int8", "target": "coral-usb", "dataset": "digits"}
+    made = verbs.export(str(rounded), **given, out=here / "out")
+    inputs = preprocess.apply(images(), made.bundle.model.preprocessing.model_dump())
+    ranges = np.array(list(models.load_model(rounded).ranges.values()))
+    graph, behind = (read_graph((made.folder / name).read_bytes()) for name in ("model.tflite", "model_edgetpu.tflite"))
+    tensors = {tensor.name: tensor for operator in graph.operators for tensor in operator.outputs if tensor is not None}
+    steps = (ranges[:, 1] - ranges[:, 0]) / 255
+    assert share({name: tensor.scales[0] for name, tensor in tensors.items()}, steps) >= 0.95
+    assert [each.scales for each in (*behind.inputs, *behind.outputs)] == [
+        each.scales for each in (*graph.inputs, *graph.outputs)
+    ]
     wanted, step = fake_quantized(rounded, inputs)
-    scores = np.concatenate(found)
-    assert np.mean(scores.argmax(1) == wanted.argmax(1)) >= 0.99
-    assert np.abs(scores - wanted).mean() <= step
+    agree(interpreted(made.folder / "model.tflite", inputs), wanted, step)
+    (here / "desk.yaml").write_text(test_edgetpu_run.HERE)
+    monkeypatch.setenv("PYTHONPATH", str(coral.modules(here / "site")))
+    monkeypatch.setenv("LD_LIBRARY_PATH", str(coral.library(here / "lib")))
+    monkeypatch.setenv("EDGETPU_DOUBLE_STICKS", "1")
+    monkeypatch.setattr(test_edgetpu_run, "IMAGES", len(inputs))
+    run = test_edgetpu_run.measured(made.folder)
+    assert run.predictions is not None, run.failure
+    agree(scores_of(run.predictions.values, run.predictions.columns), wanted, step)
 
 
-def test_tensorrt_gets_symmetric_ranges_in_both_of_its_forms(half: Path, here: Path) -> None:
-    folder = trained_for_int8(half, symmetric=True, control=False)
+@pytest.fixture(scope="module")
+def symmetric(half: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train the pruned network for TensorRT."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("symmetric"))
+        return trained_for_int8(half, symmetric=True, control=False).absolute()
+
+
+def test_tensorrt_gets_symmetric_ranges_in_both_of_its_forms(symmetric: Path, here: Path) -> None:
+    folder = symmetric
     network = models.load_model(folder)
     samples = [preprocess.apply(images()[:4], network.model.preprocessing.model_dump())]
     assert all(low == -high for low, high in network.ranges.values())
     steps = np.array([high / 127 for _, high in network.ranges.values()])
+    computed: list[Callable[[Array], Array]] = []
     for explicit in (True, False):
         request = ExportRequest(network, "int8", tensorrt.Limits(version="8.2", explicit=explicit), samples)
         made = here / str(explicit)
         made.mkdir()
-        tensorrt.export(request, made)
+        evaluate = tensorrt.export(request, made).evaluate
+        computed.append(evaluate or functools.partial(unfused, made / "model.onnx"))
     found = scales(here / "True" / "model.onnx")
     assert len(found) >= 7
     assert share(found, steps) == 1
     lines = (here / "False" / "calibration.cache").read_text().splitlines()[1:]
     cached = {name: np.frombuffer(bytes.fromhex(value), ">f4").item() for name, value in (line.split(": ") for line in lines)}
     assert sum(bool(np.abs(steps - each).min() < 1e-4 * each) for each in cached.values()) >= 9
+    inputs = preprocess.apply(images(), network.model.preprocessing.model_dump())
+    wanted, step = fake_quantized(folder, inputs, symmetric=True)
+    for each in computed:
+        agree(each(inputs), wanted, step)
     assert "control_val_accuracy" not in network.model.metrics
+
+
+def test_an_engine_of_it_decides_likewise(
+    symmetric: Path, here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board is a double; what computes is ONNX Runtime, operator by operator."""
+    board = Board(here, compiled(tmp_path_factory.getbasetemp()), monkeypatch)
+    board.has("8.6")
+    target = test_tensorrt_run.write_target(here, "8.6")
+    given = {"format": "tensorrt", "precision": "int8", "target": str(target), "dataset": "digits"}
+    made = verbs.export(str(symmetric), **given, out=here / "out")
+    monkeypatch.setattr(test_tensorrt_run, "IMAGES", 360)
+    found = test_tensorrt_run.predicted(test_tensorrt_run.measured(made.folder, target, [Pass("finish"), Pass("accuracy")]))
+    inputs = preprocess.apply(images(), made.bundle.model.preprocessing.model_dump())
+    agree(found, *fake_quantized(symmetric, inputs, symmetric=True))
+    assert board.mistakes() == ""
 
 
 @pytest.fixture(scope="module")

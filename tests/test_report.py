@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from factory import make_cell, make_record, make_tables
+from factory import make_cell, make_record, make_tables, make_unjudged
 from markdown_it import MarkdownIt
+from scipy.stats import binomtest
 
 from edgebench.errors import UnknownName
 from edgebench.report import FORMATS, advice, columns, render, tables
 from edgebench.report.writers import csv as csv_tables
 from edgebench.report.writers import latex, markdown
-from edgebench.schema import DatasetRef, Energy, Interval, Reason, Record, Scenario, Verdict
+from edgebench.schema import Accuracy, DatasetRef, Energy, Interval, Reason, Record, Scenario, Verdict
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTILE = [
@@ -272,6 +273,34 @@ def test_energy_ranks_within_one_provenance_and_not_in_short_windows() -> None:
     found = [[(row.entry.model, row.rank) for row in table.rows] for table in make_tables(placed, "energy", ("target",))]
     assert sorted(found) == [[("b", 1), ("a", 2), ("e", None)], [("c", 1)], [("d", None)]]
     assert "Rows without a rank" in markdown.render(make_tables(placed, "energy", ("target",)))
+
+
+def test_a_row_shows_its_interval_its_multiplications_and_the_controls_of_its_recipe() -> None:
+    metrics = {"val_accuracy": 0.97, "parent_val_accuracy": 0.98, "control_val_accuracy": 0.965, "macs": 1.0}
+    made = make_unjudged().model
+    assert made is not None
+    model = made.model_copy(update={"metrics": metrics})
+    given = {"pruned": make_record(cell=make_cell("pruned"), accuracy=0.975, model=model, macs=6_200_000)}
+    given["plain"] = make_record(cell=make_cell("plain"))
+    [table] = make_tables((Path(f"{name}.json"), record) for name, record in given.items())
+    shown = {
+        row.entry.model: {each.name: each.fill(row) for each in columns.chosen("accuracy", ("interval", "macs", "controls"))}
+        for row in table.rows
+    }
+    wilson = binomtest(351, 360).proportion_ci(method="wilson")
+    assert shown["pruned"]["interval"] == f"[{100 * wilson.low:.1f}, {100 * wilson.high:.1f}]"
+    assert shown["pruned"]["macs"] == "6.20"
+    assert shown["pruned"]["controls"] == "97.0 (parent 98.0, control 96.5)"
+    assert (shown["plain"]["macs"], shown["plain"]["controls"]) == ("", "")
+    values = next(row.values() for row in table.rows if row.entry.model == "pruned")
+    assert (values["metric_low"], values["metric_high"]) == pytest.approx((wilson.low, wilson.high), abs=1e-9)
+    assert values["controls"] == {"parent": 0.98, "control": 0.965}
+
+
+def test_a_headline_that_is_no_share_of_samples_has_no_interval() -> None:
+    judged = Accuracy(samples=100, headline="auroc", metrics={"auroc": 0.9, "accuracy": 0.8}, host_agreement=1.0)
+    [table] = make_tables([(Path("a.json"), make_record().model_copy(update={"accuracy": judged}))])
+    assert table.rows[0].entry.more["interval"] is None
 
 
 if __name__ == "__main__":

@@ -41,9 +41,9 @@ def run(*profile: str, **given: Any) -> RunResult:
     return api.run(*profile, measure=measure, options=taken(RunOptions, given), **given)
 
 
-def compare(first: Path, second: Path, **given: Any) -> Suite:
+def compare(first: Path, second: Path, *more: Path, **given: Any) -> Suite:
     given.setdefault("mode", "standard")
-    return api.compare(first, second, measure=taken(MeasureOptions, given), options=taken(RunOptions, given), **given)
+    return api.compare(first, second, *more, measure=taken(MeasureOptions, given), options=taken(RunOptions, given), **given)
 
 
 def noise(*bundle: Path, **given: Any) -> tuple[Path, Noise]:

@@ -49,12 +49,18 @@ def eligible(count: int, q: float) -> bool:
 
 def share_interval(share: float, count: int) -> Interval:
     """Return a share of so many samples with its 95 % interval (E. B. Wilson 1927)."""
-    from scipy.stats import norm
-
-    z = float(norm.ppf(0.975))
+    z = _normal_quantile()
     middle, room = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     whole = 1 + z * z / count
     return Interval(value=share, low=max(0.0, (middle - room) / whole), high=min(1.0, (middle + room) / whole))
+
+
+@cache
+def _normal_quantile() -> float:
+    """Return how many standard deviations hold 95 % of a normal distribution, on both sides of its mean."""
+    from scipy.stats import norm
+
+    return float(norm.ppf(0.975))
 
 
 def interval(values: Sequence[float]) -> Interval:

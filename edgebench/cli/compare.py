@@ -21,6 +21,7 @@ def command(
     device: options.DeviceGroup,
     scenario: options.PaceGroup,
     folders: options.FolderGroup,
+    more: Annotated[list[Path] | None, typer.Argument(help="More bundles or model files, each compared with the first.")] = None,
     mode: Annotated[Literal["quick", "standard", "strict"], typer.Option(help="How long bundles run.")] = "standard",
     pairs: Annotated[int | None, typer.Option(help="Pairs of fresh processes; as the mode has unless given.", min=2)] = None,
     fail_if_slower: Annotated[str | None, typer.Option(help="Exit with 1 where the second is slower by more, as 5%.")] = None,
@@ -31,7 +32,7 @@ def command(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print markdown.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Compare two bundles or model files by running them in turn, or two sets of records.
+    """Compare bundles or model files with the first of them by running all in turn, or two sets of records.
 
     Exit code 1 where --fail-if-slower is missed; with --inconclusive fail also where that cannot be told.
     """
@@ -44,6 +45,7 @@ def command(
         suite = api.compare(
             first,
             second,
+            *(more or ()),
             target=device.read(),
             dataset=dataset,
             measure=measure,

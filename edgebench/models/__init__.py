@@ -186,7 +186,11 @@ def load_model(folder: Path, trust: bool = False) -> Network:
     if names_code(model.architecture):
         check_written(folder / "model.json", f"the network {model.architecture}", trust)
     network = load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
-    return network if model.ranges is None else replace(network, ranges=read_ranges(folder))
+    if model.ranges is None:
+        return network
+    from edgebench.models import graphs
+
+    return replace(network, ranges=read_ranges(folder), graph=graphs.traced(network.module))
 
 
 def load_network(model: Model, weights: Any, where: str) -> Network:

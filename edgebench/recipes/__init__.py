@@ -8,7 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import BaseModel, ValidationError
 
@@ -35,6 +35,32 @@ BESIDE = "loggers"
 
 
 @dataclass(frozen=True)
+class FileKind:
+    """As what file, and on which target, a network is timed."""
+
+    format: str
+    precision: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a network takes beside the one that it is made of, the two in turn."""
+
+    ratio: float
+    """p50 over the other's."""
+    median_ns: float
+    parent_median_ns: float
+
+
+class Timer(Protocol):
+    """Times a network that is not trained yet, as a file on a device: recipes know neither exporters nor devices."""
+
+    def __call__(self, network: Network, parent: Network, kind: FileKind) -> Timing:
+        """Time a network beside its parent; the errors of an export and of a measurement."""
+
+
+@dataclass(frozen=True)
 class Job:
     """What a recipe is to make, and from what."""
 
@@ -51,6 +77,8 @@ class Job:
     """Whether the user vouches for a teacher or a parent that can run code."""
     parent: Path | None = None
     """The model folder that the model is made of."""
+    timer: Timer | None = None
+    """None: nothing can be timed, and a recipe that must refuses its options."""
 
     @property
     def others(self) -> dict[str, Path]:

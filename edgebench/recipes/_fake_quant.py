@@ -4,7 +4,9 @@ Weights have a scale for each output channel, from their largest: it commutes
 with folding a batch norm into its convolution, so that none of that need be
 imitated, as long as the norm's statistics stand still. Activations are rounded
 where a tensor is left after fusion: at the input, behind an activation (not the
-norm or the sum before it), a pooling, a sum, a dense layer.
+norm or the sum before it), a pooling, a sum, a dense layer, and inside activations
+and attention (`models.graphs` writes those out). What hangs beside the
+computation has a range that follows it, and is not rounded.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from edgebench.errors import InputError
+from edgebench.models import graphs
 
 Ranges = dict[str, tuple[float, float]]
 Mode = Literal["float", "observe", "round"]
@@ -28,14 +31,21 @@ WEIGHTED = (*CONVOLUTIONS, nn.Linear)
 RECTIFIERS = {nn.ReLU, nn.ReLU6, nn.Hardtanh, functional.relu, functional.relu6, functional.hardtanh, torch.relu, "relu", "relu_"}
 """Activations that are fused with what they follow."""
 SUMS = {operator.add, operator.iadd, torch.add, "add", "add_"}
+GATES = {nn.Sigmoid, torch.sigmoid, "sigmoid", "sigmoid_"}
+SOFTMAXES = {nn.Softmax, functional.softmax, torch.softmax, "softmax"}
+FIXED = {**dict.fromkeys(GATES, (0.0, 255 / 256)), **dict.fromkeys(SOFTMAXES, (0.0, 1.0))}
+"""Ranges that are not learned: those that TFLite's LOGISTIC has, and ONNX Runtime's quantizer gives to Softmax."""
 POOLS = {nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, functional.max_pool2d, torch.max_pool2d}
 MOVES = {
     *POOLS,
     *(nn.Identity, nn.Flatten, nn.Dropout, nn.Dropout1d, nn.Dropout2d, functional.dropout),
     *(torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze, torch.unsqueeze, operator.getitem),
-    *("flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "contiguous", "chunk", "split"),
+    *("flatten", "view", "reshape", "permute", "transpose", "squeeze", "unsqueeze", "contiguous", "expand"),
+    *(torch.chunk, torch.split, torch.unbind, "chunk", "split", "unbind", graphs.split_heads, graphs.join_heads),
 }
 """What makes no values of its own, and keeps the scale of what it is given."""
+MOVES_BY_NAME = {"stochastic_depth"}
+"""Likewise, of libraries that are not imported for it."""
 MOMENTUM = 0.05
 """Of the ranges, a step."""
 LEAST = 1e-9
@@ -57,38 +67,47 @@ class RoundedWeight(nn.Module):
 
 
 class Rounded(nn.Module):
-    """Rounds an activation to 8 bits, within a range that follows it for so many training steps, and then stays."""
+    """Rounds an activation to 8 bits, within a range that follows it for so many training steps, and then stays.
+
+    limits: a range that is known, and stays. rounds: else the range is all that is wanted.
+    """
 
     mode: Mode = "float"
     low: Tensor
     high: Tensor
     steps: Tensor
 
-    def __init__(self, symmetric: bool) -> None:
+    def __init__(self, symmetric: bool, limits: tuple[float, float] | None = None, rounds: bool = True) -> None:
         super().__init__()
-        self.symmetric = symmetric
-        self.register_buffer("low", torch.tensor(0.0))
-        self.register_buffer("high", torch.tensor(0.0))
+        self.symmetric, self.known, self.rounds = symmetric, limits is not None, rounds
+        low, high = limits or (0.0, 0.0)
+        self.register_buffer("low", torch.tensor(low))
+        self.register_buffer("high", torch.tensor(high))
         self.register_buffer("steps", torch.tensor(0))
 
     def forward(self, values: Tensor) -> Tensor:
         """Return values that int8 can hold."""
         if self.mode == "float":
             return values
-        if self.mode == "observe":
-            self.low = torch.minimum(self.low, values.detach().min())
-            self.high = torch.maximum(self.high, values.detach().max())
+        if not self.known:
+            self._follow(values.detach())
+        if self.mode == "observe" or not self.rounds:
             return values
-        if self.training and self.steps > 0:
-            self.steps = self.steps - 1
-            self.low = self.low + MOMENTUM * (values.detach().min().clamp(max=0) - self.low)
-            self.high = self.high + MOMENTUM * (values.detach().max().clamp(min=0) - self.high)
         if self.symmetric:
             scale = (torch.maximum(-self.low, self.high) / 127).clamp(min=LEAST)
             return torch.fake_quantize_per_tensor_affine(values, scale, torch.zeros_like(scale, dtype=torch.int32), -127, 127)
         scale = ((self.high - self.low) / 255).clamp(min=LEAST)
         zero = (-128 - self.low / scale).round().clamp(-128, 127).to(torch.int32)
         return torch.fake_quantize_per_tensor_affine(values, scale, zero, -128, 127)
+
+    def _follow(self, values: Tensor) -> None:
+        """Take the range of what is seen, or go some of the way to it."""
+        if self.mode == "observe":
+            self.low, self.high = torch.minimum(self.low, values.min()), torch.maximum(self.high, values.max())
+        elif self.training and self.steps > 0:
+            self.steps = self.steps - 1
+            self.low = self.low + MOMENTUM * (values.min().clamp(max=0) - self.low)
+            self.high = self.high + MOMENTUM * (values.max().clamp(min=0) - self.high)
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -103,15 +122,16 @@ class FakeQuantized(nn.Module):
     def __init__(self, module: nn.Module, example: Tensor, symmetric: bool) -> None:
         super().__init__()
         try:
-            graph = fx.symbolic_trace(module)
+            graph = graphs.traced(module)
         except Exception as error:  # it is a user's own code
             first = next(iter(str(error).splitlines()), "")
             what = f"torch.fx cannot follow it ({type(error).__name__}: {first}), and no ranges can be learned"
             raise InputError(f"{type(module).__name__}: {what}; choose another architecture") from error
         self._places = places(graph, example)
-        for name in dict.fromkeys(self._places.values()):
-            graph.add_submodule(f"rounded.{name}", Rounded(symmetric))
+        modules = dict(graph.named_modules())
         for node in [node for node in graph.graph.nodes if self._places.get(node.name) == node.name]:
+            limits = FIXED.get(graphs.kind_of(node, modules))
+            graph.add_submodule(f"rounded.{node.name}", Rounded(symmetric, limits, graphs.BESIDE not in node.meta))
             with graph.graph.inserting_after(node):
                 made = graph.graph.call_module(f"rounded.{node.name}", (node,))
             node.replace_all_uses_with(made, delete_user_cb=lambda user, made=made: user is not made)
@@ -177,12 +197,15 @@ class FakeQuantized(nn.Module):
 def places(graph: fx.GraphModule, example: Tensor) -> dict[str, str]:
     """Find which nodes' values are tensors of an INT8 file, and after which node each one's are rounded: itself, mostly."""
     real: set[str] = set()
+    several: set[str] = set()
 
     class Keeper(fx.Interpreter):
         def run_node(self, n: fx.Node) -> Any:
             found = super().run_node(n)
             if isinstance(found, Tensor) and found.is_floating_point():
                 real.add(n.name)
+            elif isinstance(found, tuple | list):
+                several.add(n.name)
             return found
 
     with torch.no_grad():
@@ -190,26 +213,26 @@ def places(graph: fx.GraphModule, example: Tensor) -> dict[str, str]:
     modules = dict(graph.named_modules())
     found: dict[str, str] = {}
     for node in graph.graph.nodes:
-        if node.name not in real or node.op in ("output", "get_attr"):
+        if node.name not in real | several or node.op in ("output", "get_attr"):
             continue
-        if _kind(node, modules) in MOVES:
+        if _moves(graphs.kind_of(node, modules)):
             before = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
             if before is not None and before.name in found:
                 found[node.name] = found[before.name]
-        elif not _fused(node, modules):
+        elif node.name in real and not _fused(node, modules):
             found[node.name] = node.name
-    return found
+    return {name: place for name, place in found.items() if name in real}
 
 
-def _kind(node: fx.Node, modules: Mapping[str, nn.Module]) -> Any:
-    return type(modules[str(node.target)]) if node.op == "call_module" else node.target
+def _moves(kind: Any) -> bool:
+    return kind in MOVES or getattr(kind, "__name__", "") in MOVES_BY_NAME
 
 
-def _fused(node: fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+def _fused(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     """Return whether a node's values are gone once the one that follows is fused with it."""
     if len(node.users) != 1:
         return False
-    own, after = _kind(node, modules), _kind(next(iter(node.users)), modules)
+    own, after = graphs.kind_of(node, modules), graphs.kind_of(next(iter(node.users)), modules)
     layer = own if isinstance(own, type) else object
     if isinstance(after, type) and issubclass(after, _BatchNorm):
         return issubclass(layer, CONVOLUTIONS)

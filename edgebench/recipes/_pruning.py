@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import uuid
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -15,6 +17,8 @@ from torch.nn.utils import parametrize
 
 from edgebench.errors import InputError
 from edgebench.models.outputs import FAILURES
+from edgebench.recipes import FileKind, Timer, Timing
+from edgebench.schema import Network
 
 if TYPE_CHECKING:
     from edgebench.recipes.prune import Options
@@ -30,6 +34,8 @@ MOST = 0.95
 """Of the channels, where so much is enough for a share of the multiply-accumulates."""
 TRIALS = 7
 """Of ratios, each halving what is left open, until a network has its multiply-accumulates."""
+TIMED_TRIALS = 5
+"""Likewise, until it is fast enough: each is exported and measured, and channels are rounded anyway."""
 
 
 def schedule(ratio: float, steps: int) -> list[float]:
@@ -144,11 +150,7 @@ class Channels:
         bound, low, high = next(self._bounds), 0.0, MOST
 
         def fits(ratio: float) -> bool:
-            tried = copy.deepcopy(self._module)
-            for own, other in zip(tried.parameters(), self._module.parameters(), strict=True):
-                own.grad = other.grad
-            self._take_out(self._made(tried, ratio, 1))
-            return self._count(tried) <= bound
+            return self._count(self.tried(ratio)) <= bound
 
         if not fits(high):
             what = f"cannot be pruned to {self._options.macs:g} of its MACs with round_to {self._options.round_to}"
@@ -158,11 +160,50 @@ class Channels:
             low, high = (low, middle) if fits(middle) else (middle, high)
         return high
 
+    def tried(self, ratio: float) -> nn.Module:
+        """Return a copy with so many channels less."""
+        tried = copy.deepcopy(self._module)
+        for own, other in zip(tried.parameters(), self._module.parameters(), strict=True):
+            own.grad = other.grad
+        self._take_out(self._made(tried, ratio, 1))
+        return tried
+
     def finish(self) -> None:
         """Leave the weights as they are: they are plain."""
 
     def hold(self, module: nn.Module) -> None:
         """Leave another network as it is: it has the same shapes."""
+
+
+def fast_enough(parent: Network, options: Options, backward: Backward, timer: Timer) -> tuple[float, Timing]:
+    """Find the least ratio, to a few hundredths, whose network is as fast as the options want, timing untrained copies.
+
+    What a network takes is in its shape, and so is found before it is trained. `InputError` where none is fast enough.
+    """
+    if options.criterion == "taylor":
+        backward(parent.module)
+    [example], kind = parent.example(), FileKind(options.format, options.precision, options.target)
+    pruner = Channels(parent.module, example, options, backward, lambda _: 0)
+
+    def timed(ratio: float) -> Timing:
+        module = pruner.tried(ratio).eval()
+        model = parent.model.model_copy(update={"sha256": f"untrained {uuid.uuid4().hex}"})  # what is traced is kept by this hash
+        return timer(replace(parent, model=model, module=module, macs=None), parent, kind)
+
+    low, high = 0.0, MOST
+    found = timed(high)
+    if not options.allows(found):
+        took = f"{found.median_ns / 1e6:.3g} ms, {found.ratio:.2f} of its p50"
+        raise InputError(f"the network cannot be pruned to be so fast: with {MOST:.0%} of its channels gone it takes {took}")
+    for _ in range(TIMED_TRIALS):
+        middle = (low + high) / 2
+        timing = timed(middle)
+        if options.allows(timing):
+            high, found = middle, timing
+        else:
+            low = middle
+    parent.module.zero_grad(set_to_none=True)
+    return high, found
 
 
 class Kept(nn.Module):

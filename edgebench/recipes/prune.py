@@ -13,17 +13,19 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from edgebench import models
 from edgebench.data import Dataset
 from edgebench.errors import InputError, MissingExtra
-from edgebench.recipes import Job, Work, train
+from edgebench.files import write_json
+from edgebench.recipes import Job, Timing, Work, train
 from edgebench.schema import Lineage, Network, Pruned
 
 PARENTS = ("parent",)
@@ -31,6 +33,8 @@ PARENTS = ("parent",)
 ROLE = "pruned"
 BATCHES = 8
 """Of the training split, whose gradients the Taylor criterion adds up."""
+TIMED = "timed.json"
+"""What a latency target came to, beside what an interrupted training goes on from: timed again, it could come out otherwise."""
 
 
 class Options(train.Training):
@@ -42,6 +46,11 @@ class Options(train.Training):
     )
     ratio: float = Field(0.5, ge=0, lt=1, description="share of channels (or weights) taken out; MACs fall with its square")
     macs: float | None = Field(None, gt=0, lt=1, description="share of the parent's MACs that may remain; chooses the ratio")
+    latency: float | None = Field(None, gt=0, lt=1, description="share of the parent's p50 that may remain; chooses the ratio")
+    p50_ms: float | None = Field(None, gt=0, description="likewise, in milliseconds, with one thread")
+    format: str = Field("onnx", description="latency, p50_ms: of the file that is timed")
+    precision: str = Field("fp32", description="likewise")
+    target: str = Field("cpu", description="likewise: where; a target of the profile, or one that needs no address")
     strategy: Literal["one-shot", "iterative"] = "one-shot"
     steps: int = Field(5, ge=2, description="of iterative pruning, on a cubic schedule")
     criterion: Literal["l1", "l2", "taylor", "random"] = "l1"
@@ -56,11 +65,31 @@ class Options(train.Training):
     def _go_together(self) -> Options:
         if self.times > self.epochs:
             raise ValueError(f"{self.times} steps want an epoch each, {self.epochs} are given")
-        if self.structure != "channels" and self.macs is not None:
-            raise ValueError(f"macs: structure {self.structure} takes none out; give a ratio")
+        wanted = [name for name in ("macs", "latency", "p50_ms") if getattr(self, name) is not None]
+        if self.structure != "channels" and wanted:
+            raise ValueError(f"{wanted[0]}: structure {self.structure} takes none out; give a ratio")
+        if len(wanted) > 1:
+            raise ValueError(f"{' and '.join(wanted)} each choose the ratio; give one of them")
         if self.structure == "2:4" and (self.strategy, self.ratio) != ("one-shot", 0.5):
             raise ValueError("structure 2:4 has the ratio 0.5, in one shot")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_says_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what belongs to a target of latency where there is none: keys of before stay."""
+        idle = () if self.timed else ("latency", "p50_ms", "format", "precision", "target")
+        return {name: value for name, value in handler(self).items() if name not in idle}
+
+    @property
+    def timed(self) -> bool:
+        """Return whether the ratio is the least that is fast enough."""
+        return self.latency is not None or self.p50_ms is not None
+
+    def allows(self, timing: Timing) -> bool:
+        """Return whether a network is fast enough."""
+        if self.p50_ms is not None:
+            return timing.median_ns <= 1e6 * self.p50_ms
+        return self.latency is not None and timing.ratio <= self.latency
 
     @property
     def times(self) -> int:
@@ -118,6 +147,7 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
         loss = _classifier.soft_and_hard(job.dataset, parent.module, options.temperature, options.alpha, hard)
     with _classifier.quietly(options, training):
         backward = _classifier.gradients(job, hard, spec, options.batch_size, BATCHES)
+        options, timed = _fast_enough(job, options, parent, backward, training)
         pruner = _pruning.pruner(network, example, options, backward, lambda module: _macs(parent, module))
         for step, epochs in enumerate(dealt(options.epochs, options.times), start=1):
             pruner.step()
@@ -134,9 +164,30 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
         "parent_macs": float(_macs(parent, parent.module)),
         "parent_parameters": float(parent.model.parameters),
         **_share(options, parent, network),
+        **timed,
     }
     found = replace(found, metrics={**found.metrics, **judged, **control, **counted})
     _classifier.write(job, network, spec, lineage, folder, found, Pruned(heads=shapes.heads(network)))
+
+
+def _fast_enough(job: Job, options: Options, parent: Network, backward: Any, training: Path) -> tuple[Options, dict[str, float]]:
+    """Find the least ratio whose network is fast enough before it is trained; returns it in the options, and what was timed."""
+    if not options.timed:
+        return options, {}
+    from edgebench.recipes import _pruning
+
+    path = training / TIMED
+    if path.is_file():
+        kept: dict[str, float] = json.loads(path.read_text())
+    else:
+        if job.timer is None:
+            raise InputError(f"{job.name}: nothing here can time a network; give macs or ratio in place of latency and p50_ms")
+        found, timing = _pruning.fast_enough(parent, options, backward, job.timer)
+        kept = {"ratio": found, "p50_ms": timing.median_ns / 1e6, "parent_p50_ms": timing.parent_median_ns / 1e6}
+        kept["p50_share"] = timing.ratio
+        write_json(path, kept)
+    ratio = kept.pop("ratio")
+    return options.model_copy(update={"ratio": ratio}), {name: round(value, 6) for name, value in kept.items()}
 
 
 def dealt(epochs: int, steps: int) -> list[int]:

@@ -84,6 +84,7 @@ def _columns(headline: str) -> list[Column]:
         Column("precision", "precision", lambda row: row.entry.precision, ("precision",), number=False),
         Column("runtime", "runtime", lambda row: row.entry.runtime, ("runtime",), number=False),
         Column("metric", f"{headline} %", lambda row: percent(row.entry.metric), ("metric", "metric_value")),
+        Column("interval", "95 % interval", _interval, ("metric_low", "metric_high")),
         Column("delta", "Δ points", _delta, ("metric_delta", "to_fp32")),
         Column("auroc", "AUROC", lambda row: _number(row.entry.auroc, ".4f"), ("auroc",)),
         Column("p50", "p50 ms", _time("median_ns"), ("median_ns", "median_low_ns", "median_high_ns")),
@@ -92,10 +93,12 @@ def _columns(headline: str) -> list[Column]:
         Column("rate", "per second", lambda row: _number(row.entry.per_second, ".0f"), ("per_second",)),
         Column("size", "size MiB", lambda row: mebibytes(row.entry.size_bytes), ("size_bytes",)),
         Column("parameters", "parameters M", lambda row: _number((row.entry.parameters or 0) / 1e6, ".2f"), ("parameters",)),
+        Column("macs", "MACs M", lambda row: _number((row.entry.more["macs"] or 0) / 1e6 or None, ".2f"), ("macs",)),
         Column("reduction", "reduction % (size / parameters)", _reduction, ("reduction_size", "reduction_parameters")),
         Column("retained", "retained %", lambda row: percent(row.retained), ("retained",)),
         Column("memory", "peak MiB", lambda row: mebibytes(row.entry.peak_bytes), ("peak_bytes", "device_bytes")),
         Column("energy", "energy mJ", _energy, ("energy_joules", "energy_provenance", "energy_reason")),
+        Column("controls", "validation % (controls)", _controls, ("validation", "controls")),
         Column("explained", "map ρ (own, other)", _explained, ("explained", "explanation"), always=False),
         Column("verdict", "verdict", lambda row: row.entry.verdict or "", ("verdict",), number=False),
     ]
@@ -144,6 +147,18 @@ def _delta(row: Row) -> str:
         return percent(row.metric_delta, sign=True)
     value, low, high = (percent(paired["difference"][name], sign=True) for name in ("value", "low", "high"))
     return f"{value} [{low}, {high}]"
+
+
+def _interval(row: Row) -> str:
+    found = row.entry.more["interval"]
+    return f"[{percent(found[0])}, {percent(found[1])}]" if found else ""
+
+
+def _controls(row: Row) -> str:
+    """Print what a recipe's network has on the validation split, and what its controls have there."""
+    found = row.entry.more["controls"]
+    beside = ", ".join(f"{kind} {percent(value)}" for kind, value in found.items())
+    return f"{percent(row.entry.more['validation'])} ({beside})" if found else ""
 
 
 def _reduction(row: Row) -> str:

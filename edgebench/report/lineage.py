@@ -23,6 +23,10 @@ class Member:
     parameters: int | None
     reduction: float | None
     """Share of the teacher's parameters that it does without."""
+    macs: int | None
+    """Multiply-accumulates of one inference."""
+    controls: Mapping[str, float]
+    """Metrics on the validation split, its own (`validation`) first; empty where its recipe has no controls."""
     made: str
     """How, and from what: `distill from resnet18`."""
     rows: tuple[Row, ...]
@@ -85,6 +89,8 @@ def _member(rows: Sequence[Row], depth: int, names: Mapping[str, str]) -> Member
         role=entry.role,
         parameters=entry.parameters,
         reduction=rows[0].reduction_parameters,
+        macs=entry.more["macs"],
+        controls={"validation": entry.more["validation"], **entry.more["controls"]} if entry.more["controls"] else {},
         made=(f"{recipe or 'made'} from {', '.join(parents)}" if parents else recipe) + _cost(entry.more.get("trained")),
         rows=tuple(sorted(rows, key=lambda row: (row.entry.format != "torch", row.entry.format, row.entry.precision))),
     )

@@ -182,11 +182,13 @@ def _family(page: Page, number: int, table: Table) -> dict[str, Any]:
 def _member(page: Page, member: lineage.Member, chosen: Sequence[Column]) -> dict[str, Any]:
     parameters = f"{member.parameters / 1e6:.2f} M parameters" if member.parameters else ""
     fewer = f"{columns.percent(member.reduction)} % fewer than the teacher" if member.reduction else ""
+    macs = f"{member.macs / 1e6:.2f} M MACs" if member.macs else ""
+    controls = [f"{kind} {columns.percent(value)} %" for kind, value in member.controls.items()]
     return {
         "depth": member.depth,
         "name": member.name,
         "role": member.role,
-        "facts": ", ".join(each for each in (member.made, parameters, fewer) if each),
+        "facts": ", ".join(each for each in (member.made, parameters, fewer, macs, *controls) if each),
         "rows": [
             {**_line(page, row, chosen), "format": row.entry.format, "precision": row.entry.precision} for row in member.rows
         ],

@@ -83,8 +83,8 @@ def tie(session: Session, source: Path | FileOptions, target: Target, dataset: s
     return subject_of(session, made.folder, made.bundle, target, data, Scenario())
 
 
-def tie_pair(session: Session, sides: Sequence[Path], target: Target, dataset: str | None) -> list[CellJob]:
-    """Tie two of them; files of one name are told apart."""
+def tie_all(session: Session, sides: Sequence[Path], target: Target, dataset: str | None) -> list[CellJob]:
+    """Tie several of them; files of one name are told apart."""
     options = [options_of(side) for side in sides]
     files = import_.told_apart([each for each in options if each is not None])
     named = [side if each is None else files.pop(0) for side, each in zip(sides, options, strict=True)]

@@ -1,4 +1,4 @@
-"""Compare two bundles that run in turn on one device, or two sets of records: which is faster, and is that more than noise."""
+"""Compare bundles that run in turn on one device, or two sets of records: which is faster, and is that more than noise."""
 
 from __future__ import annotations
 
@@ -81,21 +81,26 @@ class Suite:
 # ---------------------------------------------------------------- by running
 
 
-def run_pair(session: Session, first: CellJob, second: CellJob) -> Suite:
-    """Measure two bundles in turn on one device, and compare them. `MeasureError` where one fails."""
+def run_turns(session: Session, cells: Sequence[CellJob]) -> Suite:
+    """Measure bundles in turn on one device, and compare each with the first. `MeasureError` where one fails."""
+    first, others = cells[0], cells[1:]
     scenario = first.cell.scenario
     if scenario.kind in ("offline", "server"):
         raise InputError(f"compare runs single-stream, multi-stream and paced; compare records of the scenario {scenario.kind}")
     [batch] = batches(scenario, first.bundle.dynamic_batch)
-    once = [Pass("accuracy", cell=cell) for cell, subject in enumerate((first, second)) if subject.judged]
-    label = f"compare {first.bundle.name} with {second.bundle.name} on {first.cell.target}"
+    once = [Pass("accuracy", cell=cell) for cell, subject in enumerate(cells) if subject.judged]
+    label = f"compare {first.bundle.name} with {', '.join(each.bundle.name for each in others)} on {first.cell.target}"
     plan = Plan(session.turns, session.spec.trials, batch)
-    taken = take_turns(session, [first, second], plan, label, once)
-    one, other = taken.measurements
+    taken = take_turns(session, cells, plan, label, once)
     spec = session.spec if taken.why_by_trial else replace(session.spec, min_samples=session.turns.turns)
-    sides = [_measured(subject, found, spec, session) for subject, found in ((first, one), (second, other))]
-    latency = taken.compare(0, 1, noise_floor(session.options.results, first.cell))
-    return Suite((Compared(sides[0], sides[1], latency, _accuracy(first, one, second, other)),))
+    sides = [_measured(cell, found, spec, session) for cell, found in zip(cells, taken.measurements, strict=True)]
+    floor = noise_floor(session.options.results, first.cell)
+
+    def compared(index: int) -> Compared:
+        accuracy = _accuracy(first, taken.measurements[0], cells[index], taken.measurements[index])
+        return Compared(sides[0], sides[index], taken.compare(0, index, floor), accuracy)
+
+    return Suite(tuple(map(compared, range(1, len(cells)))))
 
 
 def _measured(subject: CellJob, measurement: Measurement, spec: ModeSpec, session: Session) -> Side:

@@ -61,7 +61,7 @@ def slots(profile: Profile, targets: Collection[Target], only: str | None) -> li
         PlannedCell(model, variant.format, precision, target)
         for target in targets
         for model in profile.models
-        for variant in profile.variants
+        for variant in model.variants or profile.variants
         for precision in variant.precisions
     ]
     known = {

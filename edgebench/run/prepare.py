@@ -32,6 +32,7 @@ from edgebench.run.forecast import IMPORT_SECONDS, Forecast, export_seconds
 from edgebench.run.outcome import CellOutcome
 from edgebench.run.plan import CellJob, matches, parse_only, slots
 from edgebench.run.session import Session, measure_all, subject_of
+from edgebench.run.timing import NetworkTimer
 from edgebench.schema import Bundle, DatasetRef, ModelPlan, Network, PlannedCell, Profile, Scenario, Target, no_progress
 from edgebench.trust import check_program
 
@@ -45,7 +46,7 @@ def prepare_profile(
     """
     session.subset = profile.evaluation
     wanted = slots(profile, targets, only)
-    maker = Maker(profile, data, session)
+    maker = Maker(profile, data, session, targets)
     for slot in wanted:
         with contextlib.suppress(MissingExtra):  # its cells fail with that reason, the others go on
             exporter(slot.format, slot.precision)
@@ -58,10 +59,11 @@ def prepare_profile(
 class Maker:
     """Makes a profile's models, each once, and what it is made from before it."""
 
-    def __init__(self, profile: Profile, data: Dataset, session: Session) -> None:
+    def __init__(self, profile: Profile, data: Dataset, session: Session, targets: Sequence[Target] = ()) -> None:
         self.profile = profile
         self.data = data
         self.session = session
+        self._timer = NetworkTimer(session, data, targets, profile.calibration)
         self._folders: dict[str, Path] = {}
         self._failures: dict[str, ExportError | DataError] = {}
 
@@ -153,7 +155,7 @@ class Maker:
     def _job(self, plan: ModelPlan, teacher: Path | None = None, parent: Path | None = None) -> Job:
         inputs, session = self.profile.input, self.session
         given = (plan.architecture, plan.role, self.data, inputs, plan.options, teacher)
-        return Job(plan.name, *given, session.progress, session.options.trust, parent)
+        return Job(plan.name, *given, session.progress, session.options.trust, parent, self._timer)
 
 
 def _possible(

@@ -37,6 +37,7 @@ class ModelPlan(Frozen):
     weights: Literal["ema", "raw"] | None = Field(None, description="which, where a checkpoint holds averaged ones too")
     head: Literal["logits", "softmax", "sigmoid"] | None = Field(None, description="what a checkpoint's network returns")
     options: dict[str, Any] = Field({}, description="the recipe's own options")
+    variants: tuple[Variant, ...] | None = Field(None, min_length=1, description="in place of the profile's")
 
     @property
     def others(self) -> dict[str, str]:

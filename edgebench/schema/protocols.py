@@ -26,6 +26,8 @@ class Network:
     """Hash of the user's own source that built it; empty: there is none."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Learned ranges of activations (low, high), by node of its `torch.fx` graph; INT8 files take these."""
+    graph: Any = None
+    """That graph, where there are ranges; None: as `torch.fx` traces it."""
 
     def example(self, batch: int = 1) -> tuple[Any, ...]:
         """Make a torch tensor for each of the model's inputs: zeros for images, else as their values say, by a fixed seed."""

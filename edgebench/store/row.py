@@ -100,8 +100,9 @@ class Entry:
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
         checkpoints), recipe, pruned (of pruned models), trained (what a transfer
-        let learn, and its cost), environment (what of it tables name), bundle
-        (its sha256).
+        let learn, and its cost), macs, interval (of an accuracy), validation and
+        controls (metrics on the validation split), environment (what of it tables
+        name), bundle (its sha256).
         """
         found: dict[str, Any] = json.loads(self.details)
         return found
@@ -228,6 +229,9 @@ def _details(record: Record) -> dict[str, Any]:
         "recipe": record.model.lineage.recipe if record.model else None,
         **_pruned(record),
         **_trained(record),
+        "macs": record.macs,
+        "interval": _interval(record),
+        **_controls(record),
         "bundle": record.cell.bundle_sha256,
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
@@ -246,6 +250,31 @@ def _trained(record: Record) -> dict[str, Any]:
         return {}
     found = {name: record.model.metrics.get(name) for name in ("trainable_parameters", "epochs_to_best", "seconds")}
     return {"trained": {"freeze": record.model.lineage.options.get("freeze"), **found}}
+
+
+def _interval(record: Record) -> tuple[float, float] | None:
+    """Return the 95 % interval of a headline that is a share of the samples decided rightly, by their number."""
+    accuracy = record.accuracy
+    if accuracy is None or accuracy.headline != "accuracy" or not accuracy.samples:
+        return None
+    from edgebench.analysis.stats import share_interval
+
+    found = share_interval(accuracy.metrics["accuracy"], accuracy.samples)
+    assert found.low is not None and found.high is not None
+    return found.low, found.high
+
+
+def _controls(record: Record) -> dict[str, Any]:
+    """Return what a recipe's network, and its controls, came to on the validation split.
+
+    `control`: trained otherwise, as the recipe says; `ptq`: its parent, quantized without training.
+    """
+    metrics = {} if record.model is None else record.model.metrics
+    own = [name for name in metrics if name.startswith("val_") and f"parent_{name}" in metrics]
+    if not own:
+        return {"validation": None, "controls": {}}
+    found = {kind: metrics[f"{kind}_{own[0]}"] for kind in ("parent", "ptq", "control") if f"{kind}_{own[0]}" in metrics}
+    return {"validation": metrics[own[0]], "controls": found}
 
 
 def _paired(paired: Paired | None) -> dict[str, Any] | None:

@@ -49,11 +49,12 @@ def points(request: ExportRequest[Limits]) -> list[Point]:
             return found
 
     shapes = [each.shape for each in network.model.inputs]
+    graph = torch.fx.symbolic_trace(network.module) if network.graph is None else network.graph
     first = [
         torch.from_numpy(np.asarray(array[0]).reshape(shape)) for array, shape in zip(request.calibration, shapes, strict=True)
     ]
     with torch.no_grad():
-        Keeper(torch.fx.symbolic_trace(network.module)).run(*first)
+        Keeper(graph).run(*first)
     missing = sorted(set(ranges) - set(kept))
     if missing:
         raise ExportError(f"{network.model.name}: has no {missing[0]}, whose range was learned; train it again with --recipe qat")

@@ -1,7 +1,7 @@
 """ONNX Runtime on a device with a clock of its own, on which each node costs what its target says, more or less in INT8.
 
 Options of the target: `base_ms`; `int8_ms`, by node, what it costs more in INT8; `packed_ms`, what unpacking weights costs;
-`spoils`, a node whose INT8 kernel is wrong.
+`mebibyte_ms`, what each MiB of the file costs; `spoils`, a node whose INT8 kernel is wrong.
 """
 
 import os
@@ -14,7 +14,7 @@ __all__ = ["DISTRIBUTIONS", "MODULES", "OPTIONS", "Runtime"]
 SAMPLES = 20
 
 
-OPTIONS = ("base_ms", "int8_ms", "packed_ms", "spoils")
+OPTIONS = ("base_ms", "int8_ms", "packed_ms", "mebibyte_ms", "spoils")
 
 
 class Runtime(Base):
@@ -22,7 +22,7 @@ class Runtime(Base):
 
     def __init__(self, job):
         super().__init__({**job, "options": {"optimization": "none"}})  # the same arithmetic on every processor
-        self._prices = {"base_ms": 3.0, "int8_ms": {}, "packed_ms": 0.0, "spoils": "", **job["options"]}
+        self._prices = {"base_ms": 3.0, "int8_ms": {}, "packed_ms": 0.0, "mebibyte_ms": 0.0, "spoils": "", **job["options"]}
 
     def load(self, path, threads):
         super().load(path, threads)
@@ -32,6 +32,7 @@ class Runtime(Base):
         quantized = {node["name"] for node in nodes if [makers.get(name) for name in node["inputs"][:2]] == pairs}
         milliseconds = self._prices["base_ms"] + sum(self._prices["int8_ms"].get(name, 0.0) for name in quantized)
         milliseconds += self._prices["packed_ms"] * ("Cast" in makers.values())
+        milliseconds += self._prices["mebibyte_ms"] * os.path.getsize(path) / 2**20
         self._ns = int(1e6 * milliseconds)
         self._sign = -1 if self._prices["spoils"] in quantized else 1
 

@@ -171,4 +171,5 @@ def session_of(content):
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # fused INT8 kernels may saturate
     return onnxruntime.InferenceSession(bytes(content), options, providers=["CPUExecutionProvider"])
