@@ -15,7 +15,7 @@ FOLDERS = {"edgebench.exporters": "exporters", "edgebench.targets": "targets", "
 LEVELS = """
 cli
 api
-quantize diagnose
+quantize diagnose validate
 run
 bundle report
 store recipes

@@ -40,6 +40,7 @@ from edgebench.cli import (
     train,
     trust,
     tune,
+    validate,
     verify,
 )
 from edgebench.errors import DataWarning, EdgebenchError, ExportError, MeasureError, ModelWarning, StorageWarning, TransportError
@@ -68,6 +69,7 @@ for command in (
     leaderboard,
     recommend,
     report,
+    validate,
     verify,
     noise,
     tune,

@@ -58,7 +58,7 @@ class Evidence:
     stretches: Lines | None = None
     """What went on while power was read: what ("idle", "samples"), label ("idle", "trial 1"), begin_s, end_s."""
     evaluation: dict[str, Any] | None = None
-    """As `evaluation.Evaluation` says: samples, confusion, roc, precision_recall, calibration, worst, notes."""
+    """As `evaluation.Evaluation` says: samples, confusion, roc, precision_recall, calibration, worst, statistics, notes."""
     reasons: Mapping[str, str] = field(default_factory=dict)
     """Also under `pictures`, where the evaluation split is not at hand."""
 
