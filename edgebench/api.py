@@ -319,7 +319,7 @@ def validate(
     """Judge bundles and records as a clinic would: operating points, calibration, groups of patients, readers with and without.
 
     Thresholds and temperatures are chosen on validation data, figures are of test data; the first is what others are compared
-    with. `Validation.values` has every number, `Validation.write` makes the page.
+    with. `Validation.values()` has every number, `Validation.write` makes the page.
     """
     from edgebench.validate.options import ValidateOptions
     from edgebench.validate.validate import validate

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import clinic
 import numpy as np
 import pytest
+from clinic import PERSONAL, write
 from factory import make_cell, make_measurement, make_record
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,19 +37,10 @@ from edgebench.validate.targets import log_odds, targets
 Array = NDArray[Any]
 Cli = Callable[..., tuple[int, str, str]]
 COMMITTED = Path(__file__).parent.parent / "results" / "records" / "cpu"
-PERSONAL = ("Mustermann", "PID-", "Dr. No", "1975-12-31")
 
 
 def committed(name: str) -> Path:
     (path,) = COMMITTED.glob(f"{name}.standard.*.json")
-    return path
-
-
-def write(path: Path, columns: str, rows: Iterable[Iterable[object]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(columns.split(","))
-        writer.writerows(rows)
     return path
 
 
@@ -58,21 +50,8 @@ def digits() -> Dataset:
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory, digits: Dataset) -> tuple[Path, Path]:
-    """Write who the digits' patients are, and what three readers said of sixty of them; with personal words in both."""
-    folder, draw = tmp_path_factory.mktemp("tables"), np.random.default_rng(0)
-    rows = [
-        (index, f"PID-{index // 2}", "fm"[(index // 2) % 2], 20 + (index // 2) % 60, "Erika Mustermann", "1975-12-31")
-        for index in range(360)
-    ]
-    groups = write(folder / "groups.csv", "index,patient,sex,age,name,born", rows)
-    labels, said = digits.read("test").labels, []
-    for index in range(60):
-        for reader in ("Dr. No", "Dr. Yes", "Dr. Maybe"):
-            for aid, right in (("no", 0.6), ("yes", 0.9)):
-                decision = labels[index] if draw.random() < right else draw.integers(0, 10)
-                said.append((index, reader, aid, decision, round(float(labels[index] == 3) + draw.normal(0, 1 - right), 3)))
-    return groups, write(folder / "readers.csv", "index,reader,aid,decision,rating", said)
+def tables(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return clinic.tables(tmp_path_factory.mktemp("tables"))
 
 
 # ---------------------------------------------------------------- records
@@ -161,7 +140,7 @@ def raw(folder: Path, images: Array) -> Array:
 
 
 def test_bundles_are_run_here_and_thresholds_are_those_of_the_validation_split(pair: list[Path], digits: Dataset) -> None:
-    found = edgebench.validate(pair, dataset="digits", options=ValidateOptions(positive=("3",))).values
+    found = edgebench.validate(pair, dataset="digits", options=ValidateOptions(positive=("3",))).values()
     assert [each["where"] for each in found["files"]] == ["scores by this computer's runtime (onnxruntime)"] * 2
     val, test = digits.read("val"), digits.read("test")
     for folder in pair:
@@ -209,7 +188,7 @@ def test_a_record_of_a_bundle_at_hand_has_its_operating_points(pair: list[Path],
     (tmp_path / "work").mkdir()
     (tmp_path / "bundles").rename(tmp_path / "work" / "bundles")
     options = ValidateOptions(positive=("3",), work=tmp_path / "work")
-    found = edgebench.validate([tmp_path / "results"], options=options).values
+    found = edgebench.validate([tmp_path / "results"], options=options).values()
     [file] = found["files"]
     assert f"scores of the record {saved.key[:10]}, computed on cpu" in file["where"]
     assert file["validation"] == "scores by this computer's runtime (onnxruntime)"

@@ -16,6 +16,8 @@ from edgebench.schema import Interval
 
 COLDEST, HOTTEST = 0.01, 100.0
 """Temperatures beyond are no finite ones."""
+CERTAIN = 1e-9
+"""A mean negative log-likelihood below is 0 for all that can be told."""
 SIMULATED = 1000
 
 
@@ -62,7 +64,7 @@ def fit(task: str, labels: NDArray[Any], logits: Floats) -> Fitted | None:
     found = minimize_scalar(
         lambda each: loss(task, labels, logits, math.exp(each)), bounds=ends, method="bounded", options={"xatol": 1e-6}
     )
-    if min(abs(found.x - end) for end in ends) < 1e-3:
+    if min(abs(found.x - end) for end in ends) < 1e-3 or found.fun < CERTAIN:
         return None
     return Fitted(float(math.exp(found.x)), loss(task, labels, logits), float(found.fun))
 

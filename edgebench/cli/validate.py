@@ -76,9 +76,9 @@ def command(
         if out is not None:
             found.write(out)
     if json:
-        console.print_json(found.values)
+        console.print_json(found.values())
     else:
-        _print(found.values)
+        _print(found.values())
         console.say(f"{out}: everything, with what each number means")
 
 

@@ -56,7 +56,7 @@ Draw = Callable[[str, Spec], Picture]
 
 
 def render(found: Found, version: str = "") -> str:
-    """Write the page of what `Validation.values` says; `MissingExtra` where what draws it is not installed."""
+    """Write the page of what a validation found; `MissingExtra` where what draws it is not installed."""
     from edgebench.report import page
 
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import tasks
+from edgebench.analysis.evaluation import distinct
 from edgebench.analysis.heads import head_of, logits
 from edgebench.analysis.resampling import Floats
 from edgebench.bundle.manifest import MANIFEST, read_bundle
@@ -101,14 +102,15 @@ def sources(paths: Sequence[str | Path], options: ValidateOptions) -> list[Sourc
     if not found:
         raise InputError(f"{paths[0]}: holds no record with scores; run `edgebench run` with a data set, or give a bundle")
     names = [each.name for each in found]
-    return [_told_apart(each, names) for each in found]
+    found = [_told_apart(each, names) for each in found]
+    return [replace(each, name=name) for each, name in zip(found, distinct([each.name for each in found]), strict=True)]
 
 
 def _told_apart(source: Source, names: Sequence[str]) -> Source:
     if names.count(source.name) == 1:
         return source
     end = source.path.name if source.record is None else f"{source.record.cell.target} {source.record.key[:6]}"
-    return Source(**{**vars(source), "name": f"{source.name} ({end})"})
+    return replace(source, name=f"{source.name} ({end})")
 
 
 def _named(path: Path, text: str, options: ValidateOptions) -> Iterator[Source]:
@@ -136,7 +138,7 @@ def _of_record(path: Path, record: Record, options: ValidateOptions) -> Source:
     folder = _bundle_of(record, (options.work / "bundles", BUNDLES))
     name = f"{cell.model}.{cell.format}.{cell.precision}"
     reason = "" if folder else f"its bundle is neither in {options.work / 'bundles'} nor in {BUNDLES}"
-    return Source(path, record.model, folder, folder and read_bundle(folder), record, name, reason)
+    return Source(path, record.model, folder, None if folder is None else read_bundle(folder), record, name, reason)
 
 
 def _bundle_of(record: Record, places: Sequence[Path]) -> Path | None:
@@ -159,17 +161,18 @@ def judged(named: Sequence[Source], dataset: str | None) -> Judged:
     ref = read_dataset(dataset) if dataset else named[0].dataset
     if ref is None:
         raise InputError(f"{named[0].path}: does not say what it is judged on; give --dataset")
-    data, subset = open_images(ref), named[0].subset
+    measured = [each for each in named if each.record is not None]
+    data, subset = open_images(ref), measured[0].subset if measured else None
     for each in named:
         _check(each, data, ref)
         if each.record is not None and each.subset != subset:
-            raise InputError(f"{each.path}: is of other samples than {named[0].path}; measure both on the same (--samples)")
+            raise InputError(f"{each.path}: is of other samples than {measured[0].path}; measure both on the same (--samples)")
     kinds = {each.model.task for each in named}
     if len(kinds) > 1:
         raise InputError(f"{named[0].path}: is of the task {named[0].model.task}, others are not; give files of one task")
     some = data if subset is None else data.sampled(subset.samples, subset.seed)
     test = some.read("test")
-    for each in named:
+    for each in measured:
         if each.record is not None and each.record.cell.evaluation_sha256 != test.sha256:
             raise InputError(f"{each.path}: was measured on other samples than the test split of {ref} here; their hashes differ")
     indices = np.arange(len(test), dtype=np.intp) if some.indices is None else some.indices
@@ -226,6 +229,8 @@ def _validation(source: Source, data: Judged, options: ValidateOptions, progress
         return None, source.nobundle
     try:
         val = data.whole.read("val")
+        if not len(val):
+            return None, "the validation split is empty"
         every = np.arange(len(val), dtype=np.intp)
         found = run(source.folder, source.bundle, data.whole, "val", every, options.trust, progress)
     except EdgebenchError as error:

@@ -26,15 +26,19 @@ MOST_FILES = 12
 
 @dataclass(frozen=True)
 class Validation:
-    """What was found; `values` is what JSON and the page are made of."""
+    """What was found: what JSON and the page are made of."""
 
-    values: dict[str, Any]
+    found: Mapping[str, Any]
+
+    def values(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        return dict(self.found)
 
     def write(self, out: Path) -> None:
         """Write it as a page that opens from disk and runs nothing; `MissingExtra` where what draws is not installed."""
         from edgebench.report import validation
 
-        write_atomic(out, validation.render(self.values, __version__).encode())
+        write_atomic(out, validation.render(self.found, __version__).encode())
 
 
 def validate(named: Sequence[str | Path], dataset: str | None, options: ValidateOptions, progress: Progress) -> Validation:
