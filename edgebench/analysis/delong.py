@@ -72,8 +72,10 @@ def covariance(truth: Bools, found: Components, units: Units | None = None) -> F
 
 
 def _scatter(one: Floats, other: Floats, count: int) -> Floats:
-    """Sum products over rows, times count / (count − 1)."""
-    return np.asarray(one.T @ other * (count / (count - 1) if count > 1 else math.inf))
+    """Sum products over rows, times count / (count − 1); of one row nothing is known."""
+    if count < 2:
+        return np.full((one.shape[1], other.shape[1]), np.inf)
+    return np.asarray(one.T @ other * (count / (count - 1)))
 
 
 def area(truth: Bools, scores: Floats, units: Units | None = None) -> Interval | None:
@@ -139,10 +141,10 @@ def compare(truth: Bools, first: Floats, second: Floats, units: Units | None = N
         return None
     found = components(truth, [first, second])
     spread = covariance(truth, found, units)
-    value, variance = float(found.areas[1] - found.areas[0]), float(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1])
-    if not math.isfinite(variance) or variance < 1e-15:
-        same = abs(value) < 1e-12
-        return Difference(Interval(value=value), 1.0 if same else None)
+    value = float(found.areas[1] - found.areas[0])
+    variance = float(spread[0, 0] + spread[1, 1] - 2 * spread[0, 1]) if np.isfinite(spread).all() else math.inf
+    if not 1e-15 < variance < math.inf:
+        return Difference(Interval(value=value), 1.0 if abs(value) < 1e-12 else None)
     error = math.sqrt(variance)
     ends = (max(-1.0, value - Z * error), min(1.0, value + Z * error))
     return Difference(Interval(value=value, low=ends[0], high=ends[1]), float(2 * norm.sf(abs(value) / error)))
