@@ -46,9 +46,10 @@ def test_thresholds_are_those_of_scikit_learns_roc_curve(ties: bool) -> None:
     false, true, thresholds = sklearn.roc_curve(truth, scores, drop_intermediate=False)
     for wanted in (0.5, 0.8, 0.95, 1.0):
         assert operating.at_sensitivity(truth, scores, wanted) == thresholds[np.argmax(true >= wanted)]
-        reached = thresholds[np.flatnonzero(1 - false >= wanted)[-1]]
-        assert operating.at_specificity(truth, scores, wanted) == min(reached, np.nextafter(scores[~truth].max(), np.inf))
+        assert operating.at_specificity(truth, scores, wanted) == thresholds[np.flatnonzero(1 - false >= wanted)[-1]]
     assert operating.youden(truth, scores) == thresholds[np.argmax(np.round(true - false, 12))]
+    highest = np.where(truth, scores, scores + 9)
+    assert operating.at_specificity(truth, highest, 1.0) == np.nextafter(highest.max(), np.inf)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -304,17 +305,17 @@ def study(readers: int, seed: int, effect: float = 0.4) -> tuple[Array, Array]:
 def dbm_f(truth: Array, ratings: Array) -> tuple[float, float]:
     """Analyse jackknife pseudovalues by three-way analysis of variance (Dorfman, Berbaum, Metz 1992; Hillis et al. 2008).
 
-    Written from its mean squares, with scikit-learn's areas; returns F and the degrees of freedom of its denominator.
+    Written from its mean squares, each area counted pair by pair; returns F and the degrees of freedom of its denominator.
     """
     readers, ways, count = ratings.shape
     pseudo = np.empty((ways, readers, count))
     for way in range(ways):
         for reader in range(readers):
             scores = ratings[reader, way]
-            whole = sklearn.roc_auc_score(truth, scores)
+            whole = _area(scores[truth], scores[~truth])
             for case in range(count):
                 rest = np.arange(count) != case
-                pseudo[way, reader, case] = count * whole - (count - 1) * sklearn.roc_auc_score(truth[rest], scores[rest])
+                pseudo[way, reader, case] = count * whole - (count - 1) * _area(scores[rest & truth], scores[rest & ~truth])
     grand = pseudo.mean()
     t, tr, tc, trc = (pseudo.mean(axis=axes, keepdims=True) for axes in ((1, 2), (2,), (1,), ()))
     r, c, rc = (pseudo.mean(axis=axes, keepdims=True) for axes in ((0, 2), (0, 1), (0,)))

@@ -371,7 +371,7 @@ def test_a_wrong_reading_is_refused(folder: Dataset, tmp_path: Path, columns: st
         (("--bands", "age=1,2"), "--bands age: is no column of --by"),
         (("--positive", "eleven"), "--positive eleven: is no class; classes: 0, 1, 2"),
         (("--keep-temperature",), "resnet18.torch.fp32: no temperature to keep"),
-        (("--dataset", "digits:task=ordinal"), "is multi-class of 10 classes"),
+        (("--dataset", "digits,task=ordinal"), "is multi-class of 10 classes, digits,task=ordinal is ordinal of 10"),
     ],
 )
 def test_what_makes_no_sense_is_refused(cli: Cli, tmp_path: Path, given: tuple[str, ...], said: str) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.analysis import delong
 from edgebench.analysis.resampling import Floats, Units, numbered, totals
 from edgebench.analysis.shares import Bools
 
@@ -82,7 +81,7 @@ def areas(
     scores: Floats,
     groups: NDArray[np.int64],
     units: Units | None,
-    permutations: int | None = None,
+    permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Tested | None:
     """Test whether the area under the ROC curve differs between groups; None where fewer than two have both kinds of sample.
@@ -100,41 +99,48 @@ def areas(
     mine = np.zeros(int(held.max()) + 1, np.int64)
     mine[held] = groups
     strata = totals(truth.astype(np.float64), held)[:, 0] > 0
-    ranks = numbered(scores)
-    seen, each = _spread(truth, ranks, groups)
-    random, reached, permutations = np.random.default_rng(seed), 0, permutations or _affordable(len(truth))
-    for _ in range(permutations):
-        dealt = mine.copy()
+    order = np.argsort(scores, kind="stable")
+    ranked, kinds = scores[order], truth[order]
+    ends = np.searchsorted(ranked, ranked, "left"), np.searchsorted(ranked, ranked, "right")
+    count = len(kept)
+    seen, each = _spread(groups[order][None], kinds, ends, count)
+    random, reached, done = np.random.default_rng(seed), 0, 0
+    while done < permutations:
+        dealt = np.tile(mine, (min(max(1, CELLS // (8 * len(truth))), permutations - done), 1))
         for side in (strata, ~strata):
-            dealt[side] = random.permutation(mine[side])
-        reached += _spread(truth, ranks, dealt[held])[0] >= seen - TIE
-    return Tested(max(each) - min(each), (reached + 1) / (permutations + 1))
-
-
-def _affordable(count: int) -> int:
-    """Return how many permutations take seconds, 500 at least."""
-    return int(min(PERMUTATIONS, max(500, 4_000_000 // count)))
+            dealt[:, side] = random.permuted(dealt[:, side], axis=1)
+        reached += int((_spread(dealt[:, held[order]], kinds, ends, count)[0] >= seen - TIE).sum())
+        done += len(dealt)
+    return Tested(float(np.ptp(each)), (reached + 1) / (permutations + 1))
 
 
 def _both(truth: Bools) -> bool:
     return bool(truth.any() and not truth.all())
 
 
-def _spread(truth: Bools, scores: NDArray[Any], groups: NDArray[np.int64]) -> tuple[float, list[float]]:
-    """Return how far groups' areas are apart, and the areas; a group without both kinds has none."""
-    found, sizes = [], []
-    for group in range(int(groups.max()) + 1):
-        mine = groups == group
-        kinds = truth[mine]
-        if _both(kinds):
-            found.append(float(delong.components(kinds, [scores[mine]]).areas[0]))
-            positive = int(kinds.sum())
-            sizes.append(positive * (len(kinds) - positive) / len(kinds))
-    if not found:
-        return 0.0, [0.0]
-    weights, areas_ = np.array(sizes), np.array(found)
-    centre = float((weights * areas_).sum() / weights.sum())
-    return float((weights * (areas_ - centre) ** 2).sum()), found
+def _spread(
+    dealt: NDArray[np.int64], truth: Bools, ends: tuple[NDArray[np.intp], NDArray[np.intp]], count: int
+) -> tuple[Floats, Floats]:
+    """Return how far groups' areas are apart in each permutation [m], and the areas [m, groups], NaN without both kinds.
+
+    dealt: each sample's group, by rising score [m, n]; ends: where the samples of its score begin and end [n].
+    """
+    found, weights = np.full((len(dealt), count), np.nan), np.zeros((len(dealt), count))
+    for group in range(count):
+        mine = dealt == group
+        below = np.zeros((len(dealt), len(truth) + 1), np.int32)
+        np.cumsum(mine & ~truth, axis=1, out=below[:, 1:])
+        places = np.flatnonzero(truth)
+        chosen = mine[:, places]
+        twice = below[:, ends[0][places]] + below[:, ends[1][places]]
+        positive, negative = chosen.sum(axis=1), below[:, -1]
+        pairs = positive * negative
+        known = pairs > 0
+        found[known, group] = (chosen * twice).sum(axis=1)[known] / (2 * pairs[known])
+        weights[known, group] = pairs[known] / (positive + negative)[known]
+    held = np.where(weights > 0, found, 0.0)
+    centre = (weights * held).sum(axis=1, keepdims=True) / np.maximum(weights.sum(axis=1, keepdims=True), TIE)
+    return (weights * (held - centre) ** 2).sum(axis=1), found
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
