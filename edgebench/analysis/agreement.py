@@ -65,8 +65,10 @@ def cohen(counted: Floats, quadratic: bool = False) -> Kappa | None:
 
 def between(first: Ints, second: Ints, classes: int, units: Units | None = None, quadratic: bool = False) -> Interval | None:
     """Return Cohen's kappa of two raters of the same samples; by the bootstrap where patients have several samples."""
-    if alone(units):
-        found = cohen(table(first, second, classes), quadratic)
+    if units is None or alone(units) or np.array_equal(first, second):
+        counted = table(first, second, classes)
+        independent = 1.0 if units is None else (int(units.max(initial=-1)) + 1) / max(len(first), 1)
+        found = cohen(counted * independent, quadratic)
         return None if found is None else found.interval
     cells = np.zeros((len(first), classes * classes))
     cells[np.arange(len(first)), first * classes + second] = 1

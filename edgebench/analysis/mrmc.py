@@ -83,7 +83,7 @@ def analyse(figures: Floats, left: Floats) -> Study:
     return Study(
         figures=figures,
         means=tuple(_mean(figures[:, way], left[:, :, way]) for way in range(ways)),
-        difference=_around(value, math.sqrt(2 / readers * below), freedom),
+        difference=_around(value, math.sqrt(2 / readers * below), freedom, -1.0),
         f=f,
         df=(float(ways - 1), freedom),
         p=None if f is None else _tail(f, ways - 1, freedom),
@@ -121,14 +121,17 @@ def _mean(figures: Floats, left: Floats) -> Interval:
     between = float(figures.var(ddof=1))
     below = between + max(readers * two, 0.0)
     freedom = below**2 * (readers - 1) / between**2 if between > 0 else math.inf
-    return _around(float(figures.mean()), math.sqrt(below / readers), freedom)
+    return _around(float(figures.mean()), math.sqrt(below / readers), freedom, 0.0)
 
 
-def _around(value: float, error: float, freedom: float) -> Interval:
+def _around(value: float, error: float, freedom: float, least: float) -> Interval:
+    """Put an interval around a figure, within the scale from `least` to 1; none where nothing varies."""
     from scipy.stats import norm, t
 
+    if error < 1e-12:
+        return Interval(value=value)
     quantile = float(t.ppf(0.975, freedom)) if math.isfinite(freedom) else float(norm.ppf(0.975))
-    return Interval(value=value, low=value - quantile * error, high=value + quantile * error)
+    return Interval(value=value, low=max(least, value - quantile * error), high=min(1.0, value + quantile * error))
 
 
 def _tail(f: float, first: float, second: float) -> float:

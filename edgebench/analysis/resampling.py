@@ -51,7 +51,8 @@ def drawn_sums(values: NDArray[Any], units: Units | None, draws: int = DRAWS, se
 def percentile(value: float, drawn: Floats) -> Interval | None:
     """Return a value with the 95 % percentile interval of what was drawn; None where the value is not defined.
 
-    Draws in which it is not defined are left out; more than one in twenty of them leave the interval out.
+    Draws in which it is not defined are left out; more than one in twenty of them leave the interval out, as do draws that are
+    all alike, of which nothing follows.
     """
     if not np.isfinite(value):
         return None
@@ -59,7 +60,7 @@ def percentile(value: float, drawn: Floats) -> Interval | None:
     if len(defined) < 0.95 * len(drawn):
         return Interval(value=float(value))
     low, high = np.quantile(defined, [0.025, 0.975])
-    return Interval(value=float(value), low=float(low), high=float(high))
+    return Interval(value=float(value)) if high - low < 1e-12 else Interval(value=float(value), low=float(low), high=float(high))
 
 
 def interval(

@@ -17,6 +17,8 @@ from edgebench.report.intervals import ABSENT, decimal, p_value, percent
 Found = Mapping[str, Any]
 SHARES = ("sensitivity", "specificity", "ppv", "npv")
 SCORES = ("f1", "mcc", "kappa")
+WORDS = ("class", "file", "chosen for", "second less first", "probabilities")
+"""Headings of columns that hold text."""
 STYLES = ("style", "parts", "validation")
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -78,6 +80,7 @@ def render(found: Found, version: str = "") -> str:
         style=page.styles(STYLES),
         found=found,
         sections=list(_sections(found, draw)),
+        words=WORDS,
         version=version,
     )
 

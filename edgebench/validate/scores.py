@@ -137,7 +137,7 @@ def _of_record(path: Path, record: Record, options: ValidateOptions) -> Source:
         raise InputError(f"{path}: has no scores of a test split; measure it with a data set, or give its bundle")
     folder = _bundle_of(record, (options.work / "bundles", BUNDLES))
     name = f"{cell.model}.{cell.format}.{cell.precision}"
-    reason = "" if folder else f"its bundle is neither in {options.work / 'bundles'} nor in {BUNDLES}"
+    reason = "" if folder else f"its bundle is neither in {BUNDLES} nor among the work folder's"
     return Source(path, record.model, folder, None if folder is None else read_bundle(folder), record, name, reason)
 
 

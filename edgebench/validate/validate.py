@@ -71,7 +71,10 @@ def _header(files: Sequence[Scored], data: Judged, people: Patients, looked_at: 
         "task": data.whole.task,
         "classes": list(data.whole.classes),
         "evaluation_sha256": data.sha256,
-        "files": [{"name": file.name, "where": file.where, "validation": file.val_where} for file in files],
+        "files": [
+            {"name": file.name, "where": file.where, "validation": file.val_where, "validated": file.val is not None}
+            for file in files
+        ],
         "looked_at": [target.name for target in looked_at.each],
         "columns": [column.name for column in people.columns],
     }

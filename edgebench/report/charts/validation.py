@@ -8,14 +8,15 @@ from typing import Any
 from edgebench.report.charts.vega import DASHES, Spec, calculated, chart, names, number
 
 Lines = Sequence[Mapping[str, Any]]
-WIDTH = 270
+WIDTH = 260
 """Pixels: with its axis it fits a phone."""
 STEP = 16
 """Pixels of a group's line in a chart."""
 
 
 def _drawn(description: str, height: int, values: Lines, layer: list[Spec], **more: Any) -> Spec:
-    return chart(description, width=WIDTH, height=height, data={"values": list(values)}, layer=layer, **more)
+    room = {"left": 16, "right": 12, "top": 5, "bottom": 5}  # a browser's letters may be wider than those that were measured
+    return chart(description, width=WIDTH, height=height, padding=room, data={"values": list(values)}, layer=layer, **more)
 
 
 def _diagonal(x: Spec, y: Spec) -> Spec:
@@ -49,7 +50,7 @@ def reliability(lines: Lines) -> Spec:
     line: Spec = {"transform": flat, "mark": {"type": "line", "strokeWidth": 1}, "encoding": {"x": x, "y": y, **_coloured("how")}}
     size = number("count", "samples", scale={"range": [15, 160]}, legend=None)
     points: Spec = {"transform": flat, "mark": {"type": "point", "filled": True}}
-    points["encoding"] = {"x": x, "y": y, "color": names("how", None), "size": size}
+    points["encoding"] = {"x": x, "y": y, "color": _coloured("how")["color"], "size": size}
     return _drawn(
         "Share right over confidence, bin by bin; the diagonal is perfect.", 240, lines, [_diagonal(x, y), line, points]
     )
@@ -76,15 +77,15 @@ def forest(rows: Lines, title: str, centre: float | None = None) -> Spec:
     """Draw values with their intervals by group; a row: group, measure, value, low, high, few. centre: where nothing changes."""
     groups = list(dict.fromkeys(row["group"] for row in rows))
     measures = list(dict.fromkeys(row["measure"] for row in rows))
+    own = {"legend": {"columns": 1, "labelLimit": 260} if len(measures) > 1 else None}
     y: Spec = {
         "y": names("group", None, axis={"labelLimit": 110}),
         "yOffset": {"field": "measure", "type": "nominal", "sort": measures},
-        "color": names("measure", None, legend={"columns": 1, "labelLimit": 260} if len(measures) > 1 else None),
+        "color": names("measure", None, legend=None),
     }
     x = number("value", title, scale={"zero": False})
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}}
     interval: Spec = {"mark": {"type": "rule", "strokeWidth": 1.5}, "encoding": {**y, **ends}}
-    own = {"legend": None}
     point: Spec = {
         "mark": {"type": "point", "size": 40, "opacity": 1},
         "encoding": {
