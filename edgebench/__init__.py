@@ -1,10 +1,10 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
-`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `verify`, `trust_file`, on devices `probe`, `setup`,
+`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`, `trust_file`, on devices `probe`, `setup`,
 `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
-`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`.
+`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         train,
         trust_file,
         tune,
+        validate,
         verify,
     )
     from edgebench.bundle.import_file import FileOptions
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
         QuantizeOptions,
         RunOptions,
     )
+    from edgebench.validate.options import ValidateOptions
 
 __version__ = "0.1.0"
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "QuantizeOptions",
     "RunOptions",
     "SourceOptions",
+    "ValidateOptions",
     "__version__",
     "clean",
     "compare",
@@ -92,6 +95,7 @@ __all__ = [
     "train",
     "trust_file",
     "tune",
+    "validate",
     "verify",
 ]
 RESULTS = ("clean", "find", "leaderboard", "listing", "merge", "recommend", "report")
@@ -119,6 +123,8 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from edgebench import api
         from edgebench.bundle.import_file import FileOptions
+        from edgebench.validate.options import ValidateOptions
 
-        return FileOptions if name == "FileOptions" else getattr(api, name)
+        own = {"FileOptions": FileOptions, "ValidateOptions": ValidateOptions}
+        return own[name] if name in own else getattr(api, name)
     raise AttributeError(f"module 'edgebench' has no attribute {name!r}")

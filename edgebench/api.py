@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from edgebench.quantize.search import Result as Quantized
     from edgebench.run.compare import Suite
     from edgebench.store.verify import Checked
+    from edgebench.validate.options import ValidateOptions
+    from edgebench.validate.validate import Validation
 
 ACCURACY_GOALS = ("threshold", "max_degradation", "percent_max_degradation")
 NO_GOALS = dict.fromkeys(ACCURACY_GOALS)
@@ -351,6 +353,24 @@ def explain(
     [device] = read_devices([target], run.trust)
     with Session(measure, run, progress) as session:
         return explain_sources(session, sources, device, dataset, options)
+
+
+def validate(
+    sources: Sequence[str | Path],
+    *,
+    dataset: str | None = None,
+    options: ValidateOptions | None = None,
+    progress: Progress = no_progress,
+) -> Validation:
+    """Judge bundles and records as a clinic would: operating points, calibration, groups of patients, readers with and without.
+
+    Thresholds and temperatures are chosen on validation data, figures are of test data; the first is what others are compared
+    with. `Validation.values()` has every number, `Validation.write` makes the page.
+    """
+    from edgebench.validate.options import ValidateOptions
+    from edgebench.validate.validate import validate
+
+    return validate(sources, dataset, options or ValidateOptions(), progress)
 
 
 def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list[Checked]:

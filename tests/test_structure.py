@@ -16,7 +16,7 @@ LEVELS = """
 cli
 api
 search
-quantize diagnose explain
+quantize diagnose explain validate
 run
 bundle report
 store recipes

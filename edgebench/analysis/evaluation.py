@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import tasks
-from edgebench.analysis import curves
+from edgebench.analysis import agreement, curves, delong
 from edgebench.analysis.curves import Curve
 from edgebench.analysis.heads import logits
 from edgebench.analysis.metrics import Scores
-from edgebench.schema import Separated
+from edgebench.schema import Interval, Separated
 
 Lines = list[dict[str, Any]]
 BINS = 15
@@ -44,6 +44,8 @@ class Evaluation:
     """One line: ece, what (is counted); bins that are not empty: confidence [b], accuracy [b], count [b], begin [b], end [b]."""
     worst: Lines
     """The samples of the highest loss: index, truth, decision (names), confidence (in the decision), loss."""
+    statistics: Lines
+    """A line for each: what (Cohen's κ, MCC, the AUC of a class), value, and low and high of its 95 % interval, or null."""
     notes: tuple[str, ...]
     """What was left out, and why."""
 
@@ -70,6 +72,7 @@ def evaluate(
         precision_recall=[] if drawn is None else _lines(drawn, curves.precision_recall, []),
         calibration=_calibration(task, labels, scores),
         worst=_worst(task, names, labels, scores),
+        statistics=_statistics(task, names, labels, scores),
         notes=tuple(notes),
     )
 
@@ -181,6 +184,33 @@ def reliability(right: NDArray[Any], confidence: NDArray[Any]) -> dict[str, Any]
         "begin": np.round(edges[filled], 4).tolist(),
         "end": np.round(edges[filled + 1], 4).tolist(),
     }
+
+
+# ---------------------------------------------------------------- numbers with intervals
+
+
+def _statistics(task: str, names: Sequence[str], labels: NDArray[Any], scores: Scores) -> Lines:
+    """Compute what reviewers ask for beside accuracy; every sample counts for itself (`edgebench validate` knows patients)."""
+    lines: Lines = []
+    if tasks.part(task, "hits") is not None:
+        decided = np.asarray(tasks.load(task).decisions(scores))
+        counted, quadratic = agreement.table(labels, decided, len(names)), task == "ordinal"
+        kappa, mcc = agreement.cohen(counted, quadratic), agreement.correlation(counted)
+        what = f"Cohen's κ of truth and decision{', quadratic weights' if quadratic else ''}"
+        lines += [_between(what, kappa.interval)] if kappa is not None else []
+        lines += [_between("Matthews' correlation (MCC)", Interval(value=mcc))] if mcc is not None else []
+    separated = tasks.part(task, "separated")
+    if separated is not None and len(names) <= MOST:
+        found: Separated = separated(labels, scores, names)
+        for column, name in enumerate(found.names):
+            area = delong.area(np.asarray(found.truth[:, column]) > 0, found.likely[:, column])
+            lines += [_between(f"AUC of {name} (DeLong)", area)] if area is not None else []
+    return lines
+
+
+def _between(what: str, found: Interval) -> dict[str, Any]:
+    rounded = {name: None if value is None else round(value, 5) for name, value in found.model_dump().items()}
+    return {"what": what, **rounded}
 
 
 # ---------------------------------------------------------------- the worst

@@ -47,7 +47,7 @@ def eligible(count: int, q: float) -> bool:
     return bool(binom.cdf(1, count, 1 - q) <= 0.01)
 
 
-def share_interval(share: float, count: int) -> Interval:
+def share_interval(share: float, count: float) -> Interval:
     """Return a share of so many samples with its 95 % interval (E. B. Wilson 1927)."""
     z = _normal_quantile()
     middle, room = share + z * z / (2 * count), z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from edgebench.errors import BundleError, InputError
 from edgebench.files import inside, is_sealed, parse_json, seal, sha256_file, write_json
-from edgebench.schema import BUNDLE_SCHEMA, Bundle, FileEntry
+from edgebench.schema import BUNDLE_SCHEMA, Bundle, FileEntry, Temperature
 
 MANIFEST = "bundle.json"
+TEMPERATURE = "temperature"
+"""Its own hash covers it: what was measured of the bundle before holds after, since no file and no decision changes."""
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -24,14 +26,25 @@ def read_bundle(folder: Path) -> Bundle:
     version = content.get("schema") if isinstance(content, dict) else None
     if version not in range(1, BUNDLE_SCHEMA + 1) or isinstance(version, bool):
         raise BundleError(f"{path}: bundle schema {version}, this edgebench reads {BUNDLE_SCHEMA}; export it again")
+    temperature = content.pop(TEMPERATURE, None)
     if not is_sealed(content):
         raise BundleError(f"{path}: changed since it was written; export it again")
+    if temperature is not None and not _fits(temperature, content["sha256"]):
+        raise BundleError(f"{path}: its temperature was changed since it was fitted, or is another's; fit it again")
     try:
-        bundle = Bundle.model_validate(content)
+        bundle = Bundle.model_validate({**content, TEMPERATURE: temperature})
     except ValidationError as error:
         raise BundleError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}; export it again") from error
     _verify_files(folder, bundle)
     return bundle
+
+
+def _fits(temperature: Any, sha256: str) -> bool:
+    """Return whether a temperature is as it was fitted, for this very bundle."""
+    try:
+        return isinstance(temperature, dict) and is_sealed(temperature) and temperature.get("bundle_sha256") == sha256
+    except ValueError:  # no number
+        return False
 
 
 def _verify_files(folder: Path, bundle: Bundle) -> None:
@@ -55,7 +68,16 @@ def list_files(folder: Path) -> dict[str, FileEntry]:
 
 
 def write_manifest(folder: Path, bundle: Bundle) -> Bundle:
-    """Seal and write `bundle.json`; returns the bundle with its hash."""
-    content = seal(bundle.model_dump(mode="json", by_alias=True))
+    """Seal and write `bundle.json`; returns the bundle with its hash, and without a temperature, which was another's."""
+    content = seal(bundle.model_copy(update={TEMPERATURE: None}).model_dump(mode="json", by_alias=True))
     write_json(folder / MANIFEST, content)
     return Bundle.model_validate(content)
+
+
+def write_temperature(folder: Path, temperature: Temperature) -> Bundle:
+    """Seal a temperature and write it into the `bundle.json` that lies there; the bundle's hash and files stay as they are."""
+    bundle = read_bundle(folder)
+    written = parse_json((folder / MANIFEST).read_text(encoding="utf-8"))  # of whatever schema, or its hash would change
+    sealed = seal(temperature.model_copy(update={"bundle_sha256": bundle.sha256}).model_dump(mode="json"))
+    write_json(folder / MANIFEST, {**written, TEMPERATURE: sealed})
+    return bundle.model_copy(update={TEMPERATURE: Temperature.model_validate(sealed)})

@@ -43,6 +43,7 @@ from edgebench.cli import (
     train,
     trust,
     tune,
+    validate,
     verify,
 )
 from edgebench.errors import DataWarning, EdgebenchError, ExportError, MeasureError, ModelWarning, StorageWarning, TransportError
@@ -73,6 +74,7 @@ for command in (
     leaderboard,
     recommend,
     report,
+    validate,
     verify,
     noise,
     tune,

@@ -61,7 +61,7 @@ class Evidence:
     stretches: Lines | None = None
     """What went on while power was read: what ("idle", "samples"), label ("idle", "trial 1"), begin_s, end_s."""
     evaluation: dict[str, Any] | None = None
-    """As `evaluation.Evaluation` says: samples, confusion, roc, precision_recall, calibration, worst, notes."""
+    """As `evaluation.Evaluation` says: samples, confusion, roc, precision_recall, calibration, worst, statistics, notes."""
     explanations: list[dict[str, Any]] | None = None
     """As `explained.told` says: method, lines, sheet."""
     training: Lines | None = None

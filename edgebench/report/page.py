@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgebench.errors import MissingExtra
 from edgebench.report import columns, content, lineage
@@ -18,6 +18,9 @@ from edgebench.report.columns import Column
 from edgebench.report.content import Page
 from edgebench.report.tables import SORTS, Row, Table
 from edgebench.store.row import Entry
+
+if TYPE_CHECKING:
+    import jinja2
 
 WEB = Path(__file__).with_name("web")
 SCRIPTS = (
@@ -37,12 +40,27 @@ VARIANT = ("metric", "retained", "p50", "size", "reduction")
 def render(page: Page, version: str = "") -> str:
     """Write the page; `MissingExtra` where what draws its charts is not installed."""
     try:
-        import jinja2
-
-        vega = _vega()
+        templates, vega = environment(), _vega()
     except ImportError as error:
         raise MissingExtra("edgebench report", "report", error.name or "vl_convert") from error
-    templates = jinja2.Environment(
+    program = _program()
+    return templates.get_template("page.html.j2").render(
+        script=program,
+        policy=_policy((program, vega)),
+        style=styles(STYLES),
+        data=content.inert(content.program(page)),
+        packed=[("vega", content.zipped(vega)), *content.packs(page)],
+        version=version,
+        source=page.results,
+        **_context(page),
+    )
+
+
+def environment() -> jinja2.Environment:
+    """Make what fills the templates: text is escaped, and a name that is not given is an error."""
+    import jinja2
+
+    return jinja2.Environment(
         loader=jinja2.FunctionLoader(_template),
         autoescape=True,
         trim_blocks=True,
@@ -50,17 +68,11 @@ def render(page: Page, version: str = "") -> str:
         undefined=jinja2.StrictUndefined,
         finalize=_shown,
     )
-    program = _program()
-    return templates.get_template("page.html.j2").render(
-        script=program,
-        policy=_policy((program, vega)),
-        style="".join((WEB / f"{name}.css").read_text(encoding="utf-8") for name in STYLES),
-        data=content.inert(content.program(page)),
-        packed=[("vega", content.zipped(vega)), *content.packs(page)],
-        version=version,
-        source=page.results,
-        **_context(page),
-    )
+
+
+def styles(names: Iterable[str]) -> str:
+    """Read style sheets of the pages."""
+    return "".join((WEB / f"{name}.css").read_text(encoding="utf-8") for name in names)
 
 
 @cache

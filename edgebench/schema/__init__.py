@@ -32,6 +32,7 @@ from edgebench.schema.bundle import (
     Limits,
     Parity,
     Placement,
+    Temperature,
 )
 from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, Subset, TurnSpec
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
@@ -176,6 +177,7 @@ __all__ = [
     "Sustained",
     "Target",
     "Task",
+    "Temperature",
     "TensorSpec",
     "Transport",
     "TransportModule",

@@ -130,6 +130,21 @@ class Finish(Frozen):
     timeout_seconds: float = Field(3600, gt=0)
 
 
+class Temperature(Frozen):
+    """What logits are divided by before they become probabilities, fitted on validation data; decisions stay as they are."""
+
+    value: float = Field(gt=0, allow_inf_nan=False)
+    split: Literal["val"] = "val"
+    samples: int = Field(gt=0, description="that it was fitted on")
+    split_sha256: str = Field(description="of their images and labels")
+    dataset: str = Field(description="as the command line writes it")
+    before: float = Field(description="mean negative log-likelihood of their labels, without it")
+    after: float = Field(description="the same, with it")
+    scores: str = Field(description="what computed the scores that it was fitted on")
+    bundle_sha256: str = Field("", description="of the bundle that it goes with")
+    sha256: str = Field("", description="of all above")
+
+
 class Golden(Frozen):
     """Right outputs that came with a file: a device's own must be so near, |other − right| ≤ atol + rtol × |right|."""
 
@@ -165,9 +180,15 @@ class Bundle(Frozen):
     warnings: tuple[Warned, ...] = Field((), description="why to look twice at what was measured")
     tools: dict[str, str] = {}
     key: str = Field(description="sha256 of all that went in; the same key is never exported twice")
-    sha256: str = ""
+    sha256: str = Field("", description="of all but the temperature, which has its own")
+    temperature: Temperature | None = Field(None, description="null: nothing was fitted; see `edgebench validate`")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    @model_serializer(mode="wrap")
+    def _temperature_where_there_is_one(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave it out where there is none, as in bundles of before there were any."""
+        return {name: value for name, value in write(self).items() if name != "temperature" or value is not None}
 
     @model_validator(mode="before")
     @classmethod

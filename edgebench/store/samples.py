@@ -40,7 +40,8 @@ def pack(measurement: Measurement, labels: NDArray[Any] | None = None, bundle: B
     if labels is not None:
         arrays["labels"] = np.asarray(labels, np.int64)
     if bundle is not None:
-        arrays["bundle"] = _text(bundle.model_dump(mode="json", by_alias=True))
+        measured = bundle.model_copy(update={"temperature": None})  # whose hash is the record's
+        arrays["bundle"] = _text(measured.model_dump(mode="json", by_alias=True))
     for name in sorted({key for condition in measurement.conditions for key in condition}):
         arrays[f"conditions.{name}"] = _column([condition.get(name) for condition in measurement.conditions])
     for index, trace in enumerate(measurement.power.traces):

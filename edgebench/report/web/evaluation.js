@@ -12,8 +12,16 @@ function evaluationPart(facts, evidence, pictures) {
     make("div", { class: "two" },
       curvesPart(found, "roc", "ROC curves", "Area under the ROC curve"),
       curvesPart(found, "precision_recall", "Precision-recall curves", "Average precision")),
+    statisticsPart(found),
     worstPart(facts, found, evidence, pictures),
   );
+}
+
+function statisticsPart(found) {
+  if (!found.statistics.length) return null;
+  const ends = (line) => (line.low === null ? "" : `${general(line.low, 4)} – ${general(line.high, 4)}`);
+  const lines = found.statistics.map((line) => [line.what, general(line.value, 4), ends(line)]);
+  return grid("Each sample counts for itself; edgebench validate knows patients", ["statistic", "#value", "#95 % interval"], lines);
 }
 
 function confusionPart(found) {
