@@ -20,6 +20,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     generate_uid,
 )
@@ -33,7 +35,10 @@ SYNTAXES = {
     "rle": RLELossless,
     "jpeg-2000-lossless": JPEG2000Lossless,
     "jpeg-2000": JPEG2000,
+    "jpeg-ls-lossless": JPEGLSLossless,
+    "jpeg-ls": JPEGLSNearLossless,
 }
+COMPRESSED = (RLELossless, JPEG2000Lossless, JPEG2000, JPEGLSLossless, JPEGLSNearLossless)
 PLANTED = ("Zwetschgenbaum", "PID-4711-XQ", "19531224", "Quittenklinik", "Mirabellarzt", "ACC-0815-YR", "Pflaumenweg")
 """No word of these may come out anywhere: name, number, birthday, hospital, physician, accession number, address."""
 
@@ -88,7 +93,7 @@ def write(path: Path, made: Dataset, syntax: str = ExplicitVRLittleEndian, **opt
     path.parent.mkdir(parents=True, exist_ok=True)
     if syntax == JPEGBaseline8Bit:
         made = as_jpeg(made)
-    elif syntax in (RLELossless, JPEG2000Lossless, JPEG2000):
+    elif syntax in COMPRESSED:
         made.compress(syntax, generate_instance_uid=False, **options)
     else:
         if syntax == ExplicitVRBigEndian and made.BitsAllocated > 8:
