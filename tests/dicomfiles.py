@@ -38,6 +38,7 @@ SYNTAXES = {
     "jpeg-ls-lossless": JPEGLSLossless,
     "jpeg-ls": JPEGLSNearLossless,
 }
+LOSSY: Mapping[str, Mapping[str, Any]] = {JPEG2000: {"j2k_psnr": [60]}, JPEGLSNearLossless: {"jls_error": 2}}
 COMPRESSED = (RLELossless, JPEG2000Lossless, JPEG2000, JPEGLSLossless, JPEGLSNearLossless)
 PLANTED = ("Zwetschgenbaum", "PID-4711-XQ", "19531224", "Quittenklinik", "Mirabellarzt", "ACC-0815-YR", "Pflaumenweg")
 """No word of these may come out anywhere: name, number, birthday, hospital, physician, accession number, address."""
@@ -94,7 +95,7 @@ def write(path: Path, made: Dataset, syntax: str = ExplicitVRLittleEndian, **opt
     if syntax == JPEGBaseline8Bit:
         made = as_jpeg(made)
     elif syntax in COMPRESSED:
-        made.compress(syntax, generate_instance_uid=False, **options)
+        made.compress(syntax, generate_instance_uid=False, **{**LOSSY.get(syntax, {}), **options})
     else:
         if syntax == ExplicitVRBigEndian and made.BitsAllocated > 8:
             width = made.BitsAllocated // 8
