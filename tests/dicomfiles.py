@@ -20,6 +20,8 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
     generate_uid,
 )
@@ -33,7 +35,11 @@ SYNTAXES = {
     "rle": RLELossless,
     "jpeg-2000-lossless": JPEG2000Lossless,
     "jpeg-2000": JPEG2000,
+    "jpeg-ls-lossless": JPEGLSLossless,
+    "jpeg-ls": JPEGLSNearLossless,
 }
+LOSSY: Mapping[str, Mapping[str, Any]] = {JPEG2000: {"j2k_psnr": [60]}, JPEGLSNearLossless: {"jls_error": 2}}
+COMPRESSED = (RLELossless, JPEG2000Lossless, JPEG2000, JPEGLSLossless, JPEGLSNearLossless)
 PLANTED = ("Zwetschgenbaum", "PID-4711-XQ", "19531224", "Quittenklinik", "Mirabellarzt", "ACC-0815-YR", "Pflaumenweg")
 """No word of these may come out anywhere: name, number, birthday, hospital, physician, accession number, address."""
 
@@ -88,8 +94,8 @@ def write(path: Path, made: Dataset, syntax: str = ExplicitVRLittleEndian, **opt
     path.parent.mkdir(parents=True, exist_ok=True)
     if syntax == JPEGBaseline8Bit:
         made = as_jpeg(made)
-    elif syntax in (RLELossless, JPEG2000Lossless, JPEG2000):
-        made.compress(syntax, generate_instance_uid=False, **options)
+    elif syntax in COMPRESSED:
+        made.compress(syntax, generate_instance_uid=False, **{**LOSSY.get(syntax, {}), **options})
     else:
         if syntax == ExplicitVRBigEndian and made.BitsAllocated > 8:
             width = made.BitsAllocated // 8
