@@ -42,6 +42,10 @@ class Phases(Callback):
     def __init__(self, groups: Sequence[Group], seed: int, rank: int) -> None:
         self._groups, self._seed, self._rank = groups, seed, rank
 
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin the epoch that an interrupted training goes on with, whose own beginning Lightning takes for done."""
+        self.on_train_epoch_start(trainer, pl_module)
+
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         """Draw what this epoch draws; what is drawn on the way differs between processes, the order of samples does not."""
         lightning.seed_everything(drawn(self._seed, trainer.current_epoch, self._rank), verbose=False)
@@ -150,7 +154,9 @@ def _loaders(
     order = Order(len(train), options.seed, weights)
     learned = Batches(order, len(train), options.batch_size, least=2, leave_out=True, **shares)
     judged = Batches(SequentialSampler(val), len(val), JUDGED, least=1, leave_out=False, **shares)
-    return DataLoader(train, batch_sampler=learned, collate_fn=as_is), DataLoader(val, batch_sampler=judged, collate_fn=as_is)
+    own = torch.Generator()  # iterators draw when they are made, which is not the same moment where a training goes on
+    shared: dict[str, Any] = {"collate_fn": as_is, "generator": own}
+    return DataLoader(train, batch_sampler=learned, **shared), DataLoader(val, batch_sampler=judged, **shared)
 
 
 def as_is(batch: Any) -> Any:
