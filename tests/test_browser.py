@@ -23,6 +23,7 @@ from edgebench.report import columns, tables
 from edgebench.report import leaderboard as verbs
 from edgebench.report import limits as limits_
 from edgebench.schema import (
+    Curves,
     DatasetRef,
     Energy,
     Interval,
@@ -396,7 +397,9 @@ def test_what_a_device_told_is_drawn(opened: Opened, tmp_path: Path) -> None:
     [record] = [each for each in synthetic.records(2) if each.cell.target == "jetson-nano"]
     cell = record.cell.model_copy(update={"mode": "sustained"})
     assert record.model
-    model = record.model.model_copy(update={"task": "multi-label", "classes": ("left", "right")})
+    curves = Curves(metric="auroc", epoch=(0, 1), loss=(2.5, 1.5), val_loss=(2.25, 1.75), val_metric=(0.5, 0.75))
+    changes = {"task": "multi-label", "classes": ("left", "right"), "curves": curves, "metrics": {"best_epoch": 1.0}}
+    model = record.model.model_copy(update=changes)
     sustained = Sustained(burst_ns=1e6, sustained_ns=1.2e6, slowdown=0.2, onset_seconds=30)
     record = record.model_copy(update={"cell": cell, "model": model, "sustained": sustained})
     chance = np.random.default_rng(0)
@@ -406,13 +409,16 @@ def test_what_a_device_told_is_drawn(opened: Opened, tmp_path: Path) -> None:
     verbs.report(tmp_path, out=tmp_path / "report.html")
     page = opened(tmp_path / "report.html").page
     page.locator("#leaderboard tbody tr").click()
-    page.wait_for_selector("dialog .precision_recall svg")
-    drawn = {name: page.locator(f"dialog .{name} svg").text_content() for name in ("series", "power", "roc", "confusion")}
+    page.wait_for_selector("dialog .training svg")
+    drawn = {
+        name: page.locator(f"dialog .{name} svg").text_content() for name in ("series", "power", "roc", "confusion", "training")
+    }
     expected = {
         "series": ("temperature, °C", "clock, MHz", "+20.0 % at the end"),
         "power": ("idle", "trial 1", "trial 5", "ina3221 VDD_IN"),
         "roc": ("micro-average", "left", "right"),
         "confusion": ("left: absent", "right: present"),
+        "training": ("training loss", "validation loss", "validation auroc"),
     }
     assert [word for name, words in expected.items() for word in words if word not in drawn[name]] == []
     page.get_by_label("as shares of each true class").check()

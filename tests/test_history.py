@@ -93,6 +93,7 @@ def test_tensorboard_holds_what_the_history_holds_and_changes_nothing(here: Path
     assert [event.step for event in events.Scalars("learning_rate")] == [1, 2, 3]  # a batch each
 
 
+@pytest.mark.slow  # MLflow makes its database first
 @pytest.mark.filterwarnings("ignore")  # of MLflow about the library of its database
 def test_mlflow_holds_what_the_history_holds(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
