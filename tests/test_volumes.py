@@ -328,17 +328,10 @@ def test_a_student_is_taught_and_another_input_is_not(solid: Path, room: Path, t
         verbs.train("cnn3d", dataset=published(room), recipe="qat", parent=solid, name="rounded", work=tmp_path)
 
 
-def test_channels_are_taken_out_as_of_networks_for_images(solid: Path, room: Path, tmp_path: Path) -> None:
+def test_no_channels_are_taken_out_of_networks_that_see_volumes(solid: Path, room: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch_pruning", reason="torch-pruning is not installed")
-    options = {**FAST, "epochs": 1, "ratio": 0.5, "control": False}
-    half = verbs.train(
-        "cnn3d", dataset=published(room), recipe="prune", parent=solid, name="half", options=options, work=tmp_path
-    )
-    widths = [layer.out_channels for layer in models.load_model(half).module.modules() if isinstance(layer, nn.Conv3d)]
-    assert widths == [8, 16, 32]
-    result = verbs.export(half, format="onnx", dataset=published(room), out=tmp_path)
-    assert parity_of(result.bundle).max_abs < 1e-5
-    assert models.read_model(half).preprocessing == models.read_model(solid).preprocessing
+    with pytest.raises(InputError, match="sees volumes, and torch-pruning takes no channels out"):
+        verbs.train("cnn3d", dataset=published(room), recipe="prune", parent=solid, name="half", work=tmp_path)
 
 
 def test_augmentation_mirrors_along_each_axis_and_moves_nothing_else_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
