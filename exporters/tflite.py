@@ -81,11 +81,20 @@ def preflight(request: ExportRequest[Limits]) -> None:
     """Raise `ExportError` with the layer's name for what this format cannot express."""
     volumes.check(request, "choose fp32")
     preflight_.check_tflite(request)
-    for call in volumes.calls(request):
+    for call, node in volumes.calls(request):
+        if call.operator == "aten::conv3d" and _ends_the_process(node):
+            what = "litert-torch ends the process at a convolution with a stride and padding that sees volumes of one channel"
+            raise refusal(request, call.place, what, "give the network three channels, or pool after the convolution")
         operator = BECOMES.get(call.operator, "")
         if operator and highest(operator, request.limits.operators) == 0:
             what = f"{call.operator} becomes {operator}, which the target's runtime does not know"
             raise refusal(request, call.place, what, "replace the layer, or choose a target with a newer runtime")
+
+
+def _ends_the_process(node: Any) -> bool:
+    """Return whether a convolution is one at which the converter's native code fails (tried with litert-torch 0.10)."""
+    stride, padding = (list(node.args[place]) if len(node.args) > place else [] for place in (3, 4))
+    return node.args[0].meta["val"].shape[1] == 1 and any(each > 1 for each in stride) and any(padding)
 
 
 def export(request: ExportRequest[Limits], folder: Path) -> Exported:

@@ -328,17 +328,10 @@ def test_a_student_is_taught_and_another_input_is_not(solid: Path, room: Path, t
         verbs.train("cnn3d", dataset=published(room), recipe="qat", parent=solid, name="rounded", work=tmp_path)
 
 
-def test_channels_are_taken_out_as_of_networks_for_images(solid: Path, room: Path, tmp_path: Path) -> None:
+def test_no_channels_are_taken_out_of_networks_that_see_volumes(solid: Path, room: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch_pruning", reason="torch-pruning is not installed")
-    options = {**FAST, "epochs": 1, "ratio": 0.5, "control": False}
-    half = verbs.train(
-        "cnn3d", dataset=published(room), recipe="prune", parent=solid, name="half", options=options, work=tmp_path
-    )
-    widths = [layer.out_channels for layer in models.load_model(half).module.modules() if isinstance(layer, nn.Conv3d)]
-    assert widths == [8, 16, 32]
-    result = verbs.export(half, format="onnx", dataset=published(room), out=tmp_path)
-    assert parity_of(result.bundle).max_abs < 1e-5
-    assert models.read_model(half).preprocessing == models.read_model(solid).preprocessing
+    with pytest.raises(InputError, match="sees volumes, and torch-pruning takes no channels out"):
+        verbs.train("cnn3d", dataset=published(room), recipe="prune", parent=solid, name="half", work=tmp_path)
 
 
 def test_augmentation_mirrors_along_each_axis_and_moves_nothing_else_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -405,8 +398,20 @@ def test_without_a_data_set_a_network_by_name_sees_cubes(tmp_path: Path) -> None
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "tflite"])
 def test_r3d_18_is_exported_as_it_is(room: Path, tmp_path: Path, format: str) -> None:
-    bundle = verbs.export("r3d_18", format=format, dataset=published(room), out=tmp_path).bundle
+    bundle = verbs.export("r3d_18", format=format, dataset=published(room), channels=3, out=tmp_path).bundle
     assert parity_of(bundle).relative_error < 1e-4
+
+
+def test_a_convolution_that_ends_the_converter_is_refused(empty: Path, room: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (empty / "strided.py").write_text(
+        "import torch\n\ndef net(classes, channels):\n    layers = [torch.nn.Conv3d(channels, 4, 3, 2, 1), torch.nn.Flatten()]\n"
+        "    return torch.nn.Sequential(*layers, torch.nn.Linear(256, classes))\n"
+    )
+    monkeypatch.syspath_prepend(str(empty))
+    given: dict[str, Any] = {"format": "tflite", "dataset": published(room)}
+    with pytest.raises(ExportError, match=r"0 \(Conv3d\): litert-torch ends the process .* give the network three channels"):
+        verbs.export("strided:net", channels=1, **given)
+    assert parity_of(verbs.export("strided:net", channels=3, **given).bundle).max_abs < 1e-5
 
 
 def test_core_ml_takes_a_tensor_of_voxels_and_normalises_it_inside(solid: Path, room: Path, empty: Path) -> None:

@@ -141,6 +141,10 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
 
     parent = _classifier.parent_of(job)
     spec, training = parent.model.preprocessing, _classifier.training_folder(folder)
+    if spec.volume is not None:
+        raise InputError(
+            f"{job.name}: sees volumes, and torch-pruning takes no channels out of such networks here; leave prune out"
+        )
     network, [example] = copy.deepcopy(parent.module), parent.example()
     hard = loss = _classifier.label_loss(job.dataset, options)
     if options.alpha:

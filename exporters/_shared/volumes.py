@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 from edgebench.exporters._shared.preflight import check_runs
 from edgebench.exporters._shared.tracing import Cached, Call, Place, exported, exported_calls, refusal
@@ -34,9 +35,9 @@ def check(request: ExportRequest[Limits], remedy: str, unproven: str = "", preci
         raise refusal(request, place, what, remedy)
 
 
-def calls(request: ExportRequest[Limits]) -> Iterator[Call]:
-    """List what a network computes over three axes, by its exported program."""
-    return (call for call, _ in exported_calls(exported(Cached(request.network))) if call.operator in OPERATORS)
+def calls(request: ExportRequest[Limits]) -> Iterator[tuple[Call, Any]]:
+    """List what a network computes over three axes, by its exported program, each with its node."""
+    return (each for each in exported_calls(exported(Cached(request.network))) if each[0].operator in OPERATORS)
 
 
 def _first(request: ExportRequest[Limits]) -> Place | None:
@@ -44,4 +45,4 @@ def _first(request: ExportRequest[Limits]) -> Place | None:
     for name, layer in request.network.module.named_modules():
         if LAYERS & {kind.__name__ for kind in type(layer).__mro__}:
             return Place(name, type(layer).__name__)
-    return next((call.place for call in calls(request)), None)
+    return next((call.place for call, _ in calls(request)), None)
