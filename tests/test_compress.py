@@ -29,7 +29,7 @@ from edgebench.errors import ExportError, InputError, MissingExtra, TransportErr
 from edgebench.models.source import SourceOptions
 from edgebench.run.options import CompressOptions, MeasureOptions, RunOptions
 from edgebench.run.record import failed
-from edgebench.schema import Failure
+from edgebench.schema import Failure, cell
 from edgebench.search import compress as compress_
 from edgebench.search import study, trial
 from edgebench.search.compress import Compressed
@@ -82,6 +82,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, P
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(compress_, "ALPHAS", (0.0,))
+        patch.setitem(cell.MODES, "quick", replace(cell.MODES["quick"], trials=2))  # one pair alone decides nothing
         data = lay_out(folder)
         base = verbs.train(
             "cnn", name="base", dataset=data, size=16, channels=1, options={**FAST, "epochs": 3}, work=Path("work")
@@ -237,8 +238,8 @@ def test_what_fails_is_a_line_and_what_failed_while_measured_is_tried_again(
 
     def died(*given: Any) -> Any:
         result = measured(*given)
-        cells = [replace(cell, record=failed(cell.record, Failure("trial 1", "killed", "run again"))) for cell in result.cells]
-        return replace(result, cells=[replace(cell, reason="trial 1: killed") for cell in cells])
+        cells = [replace(each, record=failed(each.record, Failure("trial 1", "killed", "run again"))) for each in result.cells]
+        return replace(result, cells=[replace(each, reason="trial 1: killed") for each in cells])
 
     measured = trial.measure_all
     with monkeypatch.context() as patch:
