@@ -329,11 +329,10 @@ def test_a_checkpoint_is_compressed_as_a_model_folder_is(searched: Any) -> None:
 # ---------------------------------------------------------------- killed
 
 
-def test_a_search_killed_at_any_moment_goes_on_without_loss(searched: Any, tmp_path: Path) -> None:
-    _, _, data, _, _ = searched
-    for place in (tmp_path, tmp_path / "aside"):
-        place.mkdir(exist_ok=True)
-        lay_out(place)
+def test_a_search_killed_at_any_moment_goes_on_without_loss(tmp_path: Path) -> None:
+    (tmp_path / "aside").mkdir()
+    lay_out(tmp_path / "aside")
+    data = lay_out(tmp_path)
     made = verbs.train("cnn", name="base", dataset=data, size=16, channels=1, options=FAST, work=tmp_path / "made")
     options = [part for name, value in FAST.items() for part in ("--option", f"qat.{name}={value}")]
     search = [
