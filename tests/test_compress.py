@@ -29,7 +29,7 @@ from edgebench.errors import ExportError, InputError, MissingExtra, TransportErr
 from edgebench.models.source import SourceOptions
 from edgebench.run.options import CompressOptions, MeasureOptions, RunOptions
 from edgebench.run.record import failed
-from edgebench.schema import Failure
+from edgebench.schema import Failure, cell
 from edgebench.search import compress as compress_
 from edgebench.search import study, trial
 from edgebench.search.compress import Compressed
@@ -82,11 +82,12 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, P
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(compress_, "ALPHAS", (0.0,))
+        patch.setitem(cell.MODES, "quick", replace(cell.MODES["quick"], trials=2))  # one pair alone decides nothing
         data = lay_out(folder)
         base = verbs.train(
             "cnn", name="base", dataset=data, size=16, channels=1, options={**FAST, "epochs": 3}, work=Path("work")
         )
-        limits = {"max_p99": "5ms", "max_size": "0.4MB", "min_metric": 0.1}
+        limits = {"max_p99": "5ms", "max_size": "0.4MB", "min_metric": 0.01}
         with pytest.raises(KeyboardInterrupt):
             compress(base, data, interrupting, limits=limits)
         first = json.loads(next(folder.glob("compressed/*/compress.json")).read_text())
@@ -128,7 +129,7 @@ def test_sizes_were_known_before(searched: Any) -> None:
         assert expected["size_bytes"] == pytest.approx(each.entry.size_bytes, rel=0.005)
         assert expected["parameters"] == each.entry.parameters
     plain = next(each for each in found.found.candidates if each.tried.label == "export onnx fp32")
-    assert found.found.why_not(plain).endswith("size 1.11 MiB, 0.38 MiB is the most")
+    assert found.found.why_not(plain).endswith("size 1.10 MiB, 0.38 MiB is the most")
 
 
 def test_the_best_is_fastest_under_the_limits_and_stands_against_one_recipe(searched: Any) -> None:
@@ -159,13 +160,13 @@ def test_the_folder_has_bundles_a_page_and_a_profile_that_makes_the_best_again(s
     assert yaml.safe_load(profile.read_text())["models"][0]["checkpoint"].startswith("work/models/base-")
     code, out, err = cli("run", profile, "--target", "sized.yaml", "--work", "work", "--json")
     assert code == 0, err
-    [cell] = json.loads(out)["cells"]
-    assert (cell["state"], cell["model"]) == ("cached", found.found.best.entry.model)
+    states = {cell["model"]: cell["state"] for cell in json.loads(out)["cells"]}  # what it is made of is measured beside it
+    assert states[found.found.best.entry.model] == "cached"
 
 
 def test_the_same_search_again_does_nothing_and_a_lost_record_is_measured_again(searched: Any) -> None:
     folder, base, data, found, _ = searched
-    limits = {"max_p99": "5ms", "max_size": "0.4MB", "min_metric": 0.1}
+    limits = {"max_p99": "5ms", "max_size": "0.4MB", "min_metric": 0.01}
     heard: list[str] = []
     again = compress(base, data, lambda what, *_: heard.append(what), limits=limits)
     assert [each.tried for each in again.found.candidates] == [each.tried for each in found.found.candidates]
@@ -237,8 +238,8 @@ def test_what_fails_is_a_line_and_what_failed_while_measured_is_tried_again(
 
     def died(*given: Any) -> Any:
         result = measured(*given)
-        cells = [replace(cell, record=failed(cell.record, Failure("trial 1", "killed", "run again"))) for cell in result.cells]
-        return replace(result, cells=[replace(cell, reason="trial 1: killed") for cell in cells])
+        cells = [replace(each, record=failed(each.record, Failure("trial 1", "killed", "run again"))) for each in result.cells]
+        return replace(result, cells=[replace(each, reason="trial 1: killed") for each in cells])
 
     measured = trial.measure_all
     with monkeypatch.context() as patch:
@@ -328,11 +329,10 @@ def test_a_checkpoint_is_compressed_as_a_model_folder_is(searched: Any) -> None:
 # ---------------------------------------------------------------- killed
 
 
-def test_a_search_killed_at_any_moment_goes_on_without_loss(searched: Any, tmp_path: Path) -> None:
-    _, _, data, _, _ = searched
-    for place in (tmp_path, tmp_path / "aside"):
-        place.mkdir(exist_ok=True)
-        lay_out(place)
+def test_a_search_killed_at_any_moment_goes_on_without_loss(tmp_path: Path) -> None:
+    (tmp_path / "aside").mkdir()
+    lay_out(tmp_path / "aside")
+    data = lay_out(tmp_path)
     made = verbs.train("cnn", name="base", dataset=data, size=16, channels=1, options=FAST, work=tmp_path / "made")
     options = [part for name, value in FAST.items() for part in ("--option", f"qat.{name}={value}")]
     search = [
