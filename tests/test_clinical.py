@@ -337,6 +337,7 @@ def test_obuchowskis_and_rockettes_f_is_dorfmans_berbaums_and_metzs(seed: int) -
     assert found.df == pytest.approx((1, freedom), rel=1e-10)
     assert found.p == pytest.approx(scipy_stats.f.sf(f, 1, freedom), rel=1e-9)
     low, high = ends(found.difference)
+    assert found.p is not None
     assert ((low > 0) or (high < 0)) == (found.p < 0.05)  # the interval and the test are one
     assert found.difference.value == pytest.approx(np.diff(found.figures.mean(axis=0))[0])
 

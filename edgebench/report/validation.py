@@ -308,7 +308,7 @@ def _hurt(found: Found, draw: Draw) -> Section:
 def _hurt_grid(title: str, table: Found) -> Grid:
     rows = tuple((*_change(_group(row), row)[:1], str(row["samples"]), *_change("", row)[1:]) for row in table["rows"])
     headings = ("group", "samples", "change, points", "gained", "lost", "McNemar")
-    test = ()
+    test: tuple[str, ...] = ()
     if table["p"] is not None:
         gap = f"Changes of groups differ by {100 * table['gap']:.1f} points at most"
         test = (f"{gap}, {p_value(table['p'])}, corrected {p_value(table['p_holm'])} (permutation).",)
