@@ -51,8 +51,9 @@ class Site:
     modules: dict[str, nn.Module]
 
     def given(self, *names: str) -> dict[str, Any]:
-        """Return its arguments by name, those that have no default first."""
-        return {**dict(zip(names, self.node.args, strict=False)), **self.node.kwargs}
+        """Return its arguments by name, those that have no default first; of the network's own, their defaults."""
+        given = {**dict(zip(names, self.node.args, strict=False)), **self.node.kwargs}
+        return {name: _default(value) for name, value in given.items()}
 
     def before(self, what: str, function: Callable[..., Any], *args: Any) -> fx.Node:
         """Put a call of a function before it."""
@@ -79,6 +80,11 @@ class Site:
         """Let the node itself call a function; its name stays."""
         self.node.op, self.node.target = "call_function", function
         self.node.args, self.node.kwargs = args, {}
+
+
+def _default(value: Any) -> Any:
+    """Return what an argument of the network is where none is given, as none is: only its inputs are."""
+    return value.args[0] if isinstance(value, fx.Node) and value.op == "placeholder" and value.args else value
 
 
 # ---------------------------------------------------------------- activations
