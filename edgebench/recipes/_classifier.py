@@ -158,7 +158,8 @@ def quietly(options: Training, training: Path) -> Iterator[None]:
     with warnings.catch_warnings(), storage(training, own=False), threads(options.threads):
         warnings.filterwarnings("ignore", module="lightning")
         warnings.filterwarnings("ignore", message=".*treespec, LeafSpec.*")
-        logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
         seed(options)
         yield
 
