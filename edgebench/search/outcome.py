@@ -70,7 +70,7 @@ class Found:
         if candidate.broken:
             return "; ".join(candidate.broken)
         assert self.best is not None and self.best.entry is not None
-        beaten = "" if candidate in self.unbeaten else ", and beaten in metric, latency and size at once"
+        beaten = "" if candidate in self.unbeaten else "; beaten in metric, latency and size at once"
         return f"keeps to all limits; {self.best.name} has {_better(self.best.entry, candidate.entry, self.sort)}{beaten}"
 
     def values(self) -> dict[str, Any]:

@@ -102,8 +102,10 @@ class Trials:
         said = []
         for name, share in beyond.items():
             kind, limit = KINDS[name], self.limits[name]
-            value, word = kind.show(limit * (1 + share)), "counted" if name == "max_size" else "predicted"
-            said.append(f"not tried: {kind.what} {value} {word}, {kind.show(limit)} is the most")
+            if name == "max_size":
+                said.append(f"not tried: size {limit * (1 + share):.0f} bytes counted, {limit:.0f} are the most")
+            else:
+                said.append(f"not tried: {kind.what} {kind.show(limit * (1 + share))} predicted, {kind.show(limit)} is the most")
         return said
 
     def _measured(self, choice: Choice, number: int) -> Result:
