@@ -66,7 +66,7 @@ def covariance(truth: Bools, found: Components, units: Units | None = None) -> F
     by_unit = [totals(each, units) for each in spread]
     has = [np.bincount(units[kind], minlength=len(by_unit[0])) > 0 for kind in (truth, ~truth)]
     counts = [int(each.sum()) for each in has]
-    cross = _scatter(*by_unit, len(by_unit[0])) / (m * n)
+    cross = _scatter(by_unit[0], by_unit[1], len(by_unit[0])) / (m * n)
     own = [_scatter(each, each, count) / size**2 for each, count, size in zip(by_unit, counts, (m, n), strict=True)]
     return np.asarray(own[0] + own[1] + cross + cross.T)
 
