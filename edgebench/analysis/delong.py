@@ -67,7 +67,7 @@ def covariance(truth: Bools, found: Components, units: Units | None = None) -> F
     has = [np.bincount(units[kind], minlength=len(by_unit[0])) > 0 for kind in (truth, ~truth)]
     counts = [int(each.sum()) for each in has]
     cross = _scatter(by_unit[0], by_unit[1], len(by_unit[0])) / (m * n)
-    own = [_scatter(each, each, count) / size**2 for each, count, size in zip(by_unit, counts, (m, n), strict=True)]
+    own = [_scatter(by_unit[kind], by_unit[kind], counts[kind]) / size**2 for kind, size in enumerate((m, n))]
     return np.asarray(own[0] + own[1] + cross + cross.T)
 
 

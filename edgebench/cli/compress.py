@@ -99,7 +99,9 @@ def _students(given: list[str] | None) -> list[str] | None:
 
 
 def _ratios(text: str | None) -> list[float] | None:
-    found = [] if text == "none" else options.real_numbers("--ratio", text)
+    if text == "none":
+        return []
+    found = options.real_numbers("--ratio", text)
     return None if found is None else list(found)
 
 

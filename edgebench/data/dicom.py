@@ -122,7 +122,7 @@ def _entries(
         return by_folders(root, home, notes)
 
     def patients(files: Sequence[Path]) -> dict[Path, bytes | None]:
-        return {file: header and header.patient for file, header in read(files).items()}
+        return {file: None if header is None else header.patient for file, header in read(files).items()}
 
     path = Path(labels).expanduser() if Path(labels).expanduser().is_file() else root / labels
     return by_table(root, home, path, patients, notes)

@@ -197,6 +197,7 @@ def _layer_norm(site: Site) -> None:
     """Hang the steps of a layer norm beside it, as converters write it that have no operator for it."""
     given = site.given("input", "normalized_shape", "weight", "bias", "eps")
     layer = site.modules.get(str(site.node.target))
+    weight: Any
     if isinstance(layer, nn.LayerNorm):
         weight = site.parameter(f"{site.node.target}.weight") if layer.weight is not None else None
         shape, eps = layer.normalized_shape, layer.eps

@@ -117,8 +117,9 @@ def policy(name: str, height: int, width: int) -> Callable[[Tensor], Tensor]:
     if name == "light":
         step = max(1, round(max(height, width) / 20))
         moved = [*_turned(5, height + 2 * step, width + 2 * step, step), v2.RandomCrop((height, width))]
-        return v2.Compose([*moved, v2.ColorJitter(brightness=0.1, contrast=0.1)])
-    return v2.Compose(
+        light: Callable[[Tensor], Tensor] = v2.Compose([*moved, v2.ColorJitter(brightness=0.1, contrast=0.1)])
+        return light
+    medical: Callable[[Tensor], Tensor] = v2.Compose(
         [
             v2.RandomHorizontalFlip(),
             *_turned(15, height, width),
@@ -129,6 +130,7 @@ def policy(name: str, height: int, width: int) -> Callable[[Tensor], Tensor]:
             *[v2.RandomErasing(p=0.25, scale=(0.005, 0.03), ratio=(0.5, 2.0))] * HOLES,
         ]
     )
+    return medical
 
 
 def _turned(degrees: int, height: int, width: int, wider: int = 0) -> list[Any]:

@@ -19,7 +19,7 @@ from edgebench.quantize.search import SearchOptions
 from edgebench.recipes import check_recipe
 from edgebench.report.leaderboard import read_limits
 from edgebench.report.tables import SORTS
-from edgebench.run.compare import run_pair
+from edgebench.run.compare import run_turns
 from edgebench.run.options import CompressOptions, MeasureOptions, RunOptions
 from edgebench.run.plan import CellJob
 from edgebench.run.session import Session, subject_of
@@ -30,7 +30,7 @@ from edgebench.search.latency import read_measured
 from edgebench.search.outcome import Candidate, Found, beyond, judge, read_entry, verdict
 from edgebench.search.shapes import Shapes
 from edgebench.search.space import ALPHAS, RATIOS, RECIPES, STUDENTS, Source, Space, files, plain
-from edgebench.search.study import DONE, FAILED, Begun, Study
+from edgebench.search.study import DONE, FAILED, Begun, Study, Tried
 from edgebench.search.trial import Result, Trials
 from edgebench.store.key import scenario_facts
 from edgebench.store.row import Entry
@@ -266,7 +266,7 @@ class Search:
 
     # ------------------------------------------------------------ what was found
 
-    def _entry(self, each: study.Tried) -> Entry | None:
+    def _entry(self, each: Tried) -> Entry | None:
         key = str(each.result.get("key", ""))
         if key not in self._entries or self._entries[key] is None:
             self._entries[key] = read_entry(self.session.options.results, self.target.name, each)
@@ -287,7 +287,7 @@ class Search:
             return
         assert found.best is not None and found.single is not None
         try:
-            suite = run_pair(self.session, self._subject(found.single), self._subject(found.best))
+            suite = run_turns(self.session, [self._subject(found.single), self._subject(found.best)])
         except (MeasureError, InputError) as error:
             self.session.progress(f"the best and the best single recipe could not take turns: {error}", 0, 0)
             return

@@ -55,5 +55,5 @@ def sweep(
     """
     from edgebench.search.sweep import sweep as spread
 
-    given = {"target": target, "jobs": jobs, "only": only}
-    return spread(profile, over, **given, measure=measure, options=options, progress=progress)
+    asked: dict[str, Any] = {"target": target, "jobs": jobs, "only": only}
+    return spread(profile, over, **asked, measure=measure, options=options, progress=progress)

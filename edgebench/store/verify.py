@@ -105,8 +105,8 @@ def _pairs(
         if record.accuracy is not None and record.accuracy.commonest is not None:
             stored["commonest"], found["commonest"] = record.accuracy.commonest, commonest(record.model.task, labels)
         if record.accuracy is not None and record.accuracy.interval is not None:
-            again = stats.share_interval(judged_again["accuracy"], len(labels))
-            stored["accuracy_interval"], found["accuracy_interval"] = record.accuracy.interval, again
+            between = stats.share_interval(judged_again["accuracy"], len(labels))
+            stored["accuracy_interval"], found["accuracy_interval"] = record.accuracy.interval, between
     if record.accuracy is not None and ("accuracy" in found or cell.dataset is None):  # without a data set there can be none
         stored["accuracy"] = record.accuracy.metrics
     flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]
