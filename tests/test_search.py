@@ -458,6 +458,7 @@ def test_the_page_says_what_was_found_and_holds_no_markup_of_others(tmp_path: Pa
     assert "&lt;script&gt;" in page
     assert "student tiny, 50 % of the channels pruned, trained for INT8, taught by the original (0.7), onnx int8" in page
     assert "p99 ≤ 4.50 ms, size ≤ 2.86 MiB, metric ≥ 85.0 %" in page
+    assert "2 measured, 0 not tried, since they would break a limit, 1 failed; 12 s spent of 60: the time is over." in page
     assert page.count("<circle") == 2
     assert compression.chart({**summary, "trials": summary["trials"][:1]}) is None
 
