@@ -25,8 +25,8 @@ def load(name: str, here: bool = True) -> Any:
     if name not in methods():
         raise UnknownName("method", name, methods())
     plugin = plugins.load(PACKAGE, name.replace("++", PLUS), "method")
-    required: tuple[tuple[str, str], ...] = plugins.declared(plugin, "REQUIRES", ())
-    for module, extra in required:
+    needed: tuple[tuple[str, str], ...] = ()
+    for module, extra in plugins.declared(plugin, "REQUIRES", needed):
         if here and importlib.util.find_spec(module) is None:
             raise MissingExtra(f"explaining by {name}", extra, module)
     return plugin
