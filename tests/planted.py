@@ -14,7 +14,7 @@ SIDE, CELLS = 16, 4
 PATCH = SIDE // CELLS
 CORNER = 0
 """The cell that a cheat looks at."""
-NORMALISED = {"mean": (0.5,), "std": (0.25,)}
+NORMALISED: dict[str, Any] = {"mean": (0.5,), "std": (0.25,)}
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,9 @@ def _write(folder: Path, name: str, draw: Any, count: int) -> Planted:
 
 def learn(images: NDArray[np.uint8], labels: NDArray[np.int64], steps: int = 250) -> dict[str, Any]:
     """Train the tiny network; returns its weights."""
-    import tinynet  # a fixture writes it
+    import importlib
+
+    tinynet = importlib.import_module("tinynet")  # a fixture writes it
 
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -91,7 +93,8 @@ def learn(images: NDArray[np.uint8], labels: NDArray[np.int64], steps: int = 250
         for step in range(steps):
             chosen = torch.arange(64 * step, 64 * (step + 1)) % len(inputs)
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(net(inputs[chosen]), truth[chosen]).backward()
+            missed: torch.Tensor = torch.nn.functional.cross_entropy(net(inputs[chosen]), truth[chosen])
+            missed.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         net.eval()
         hits = (net(inputs).argmax(dim=1) == truth).float().mean()

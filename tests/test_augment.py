@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def test_each_image_is_changed_as_torchvision_changes_it_alone(photographs: Imag
     images = np.ascontiguousarray(photographs[..., :channels])
     indices, epoch = [3, 1, 4, 159, 26, 5, 35, 8], 7
     found = _augment.Augmentation(name, 11, lambda: epoch)(images, indices)
-    assert (found.dtype, found.shape) == (np.uint8, images.shape)
+    assert found.dtype == np.uint8 and found.shape == images.shape
     whole = by_torchvision(name)
     for image, index, changed in zip(images, indices, found, strict=True):
         torch.manual_seed(_augment.number(11, epoch, index))
@@ -152,7 +153,7 @@ def test_volumes_and_a_missing_library_are_refused(photographs: Images, monkeypa
     with pytest.raises(InputError, match="these are volumes"):
         _augment.augmentation("light", 0, lambda: 0, photographs[None])
     assert _augment.augmentation("affine", 0, lambda: 0, photographs) is None
-    monkeypatch.setattr(_augment.importlib.util, "find_spec", lambda *_: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: None)
     with pytest.raises(MissingExtra, match=r"'skimage', which is not installed; run: pip install 'edgebench\[torch\]'"):
         _augment.augmentation("medical", 0, lambda: 0, photographs)
 

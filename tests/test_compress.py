@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -176,6 +177,7 @@ def test_the_same_search_again_does_nothing_and_a_lost_record_is_measured_again(
     lost.unlink()
     again = compress(base, data, lambda what, *_: heard.append(what), limits=limits)
     assert lost.is_file()
+    assert again.found.best is not None and again.found.best.entry is not None
     assert again.found.best.entry.key == found.found.best.entry.key
     assert not any(what.startswith("train ") for what in heard)
 
@@ -230,7 +232,7 @@ def test_what_fails_is_a_line_and_what_failed_while_measured_is_tried_again(
 ) -> None:
     _, base, data, _, _ = searched
     options: dict[str, Any] = {"ratios": (), "out": Path("failing"), "samples": 60}
-    prepare = trial.prepare_profile
+    prepare, measured = vars(trial)["prepare_profile"], vars(trial)["measure_all"]
 
     def refuse(*given: Any) -> Any:
         if given[1].variants[0].precisions == ("int8",):
@@ -239,10 +241,12 @@ def test_what_fails_is_a_line_and_what_failed_while_measured_is_tried_again(
 
     def died(*given: Any) -> Any:
         result = measured(*given)
-        cells = [replace(each, record=failed(each.record, Failure("trial 1", "killed", "run again"))) for each in result.cells]
+        cells = [
+            replace(each, record=each.record and failed(each.record, Failure("trial 1", "killed", "run again")))
+            for each in result.cells
+        ]
         return replace(result, cells=[replace(each, reason="trial 1: killed") for each in cells])
 
-    measured = trial.measure_all
     with monkeypatch.context() as patch:
         patch.setattr(trial, "prepare_profile", refuse)
         patch.setattr(trial, "measure_all", died)
@@ -276,7 +280,7 @@ def test_what_cannot_be_searched_is_refused_in_a_line(searched: Any, cli: Cli, m
             compress(base, data, **given)
     with pytest.raises(InputError, match=r"resnet18: no checkpoint and no model folder"):
         compress(Path("resnet18"), data)
-    monkeypatch.setattr(study.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(MissingExtra, match=r"edgebench\[search\]"):
         compress(base, data)
 

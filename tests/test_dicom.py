@@ -35,7 +35,7 @@ from edgebench.schema import DatasetRef
 
 QUIET = pytest.mark.filterwarnings("ignore::edgebench.errors.DataWarning")
 SIZE = "size=40x36"
-HOUNSFIELD = {"RescaleSlope": "2", "RescaleIntercept": "-1024"}
+HOUNSFIELD: dict[str, Any] = {"RescaleSlope": "2", "RescaleIntercept": "-1024"}
 
 
 def opened(root: Path, options: str = "") -> Dataset:
@@ -225,7 +225,7 @@ def test_colours_are_kept_with_three_channels_and_told_of_with_one(tmp_path: Pat
 def test_a_palette_is_looked_up(tmp_path: Path) -> None:
     place = three_splits(tmp_path)
     colours = np.random.default_rng(0).integers(0, 256, (3, 256)).astype(np.uint16)
-    more = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
+    more: dict[str, Any] = {f"{name}PaletteColorLookupTableDescriptor": [256, 0, 16] for name in ("Red", "Green", "Blue")}
     more |= {
         f"{name}PaletteColorLookupTableData": (row << 8).tobytes()
         for name, row in zip(("Red", "Green", "Blue"), colours, strict=True)
@@ -431,7 +431,8 @@ def test_options_that_mean_nothing_are_refused(tmp_path: Path, option: str) -> N
 
 def test_a_window_in_hounsfield_units_wants_a_ct(tmp_path: Path) -> None:
     place = three_splits(tmp_path)
-    for reason, more in (("no CT", {"Modality": "CR", **HOUNSFIELD}), ("no slope and intercept", {})):
+    cases: dict[str, dict[str, Any]] = {"no CT": {"Modality": "CR", **HOUNSFIELD}, "no slope and intercept": {}}
+    for reason, more in cases.items():
         write(place / "0.dcm", dicom(scan(1), **more))
         with pytest.raises(DataError, match=f"its values are no Hounsfield units .{reason}"):
             opened(tmp_path, "window=lung").read("test")

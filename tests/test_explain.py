@@ -122,7 +122,7 @@ def both(tmp_path_factory: pytest.TempPathFactory, scattered: Bundles) -> Both:
 def pointed(result: Result, place: int = 0) -> np.ndarray[Any, Any]:
     """Name the cell that each map is highest in."""
     found = result.found[place]
-    return found.maps.reshape(len(found.maps), -1).argmax(axis=1)
+    return np.asarray(found.maps.reshape(len(found.maps), -1).argmax(axis=1))
 
 
 # ---------------------------------------------------------------- what is found

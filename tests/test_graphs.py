@@ -37,7 +37,8 @@ class Squeezed(nn.Module):
         self.head = nn.Linear(16, 10)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.block(self.stem(images)).mean((2, 3)))
+        scores: torch.Tensor = self.head(self.block(self.stem(images)).mean((2, 3)))
+        return scores
 
 
 def mobile() -> nn.Module:
@@ -48,8 +49,8 @@ def mobile() -> nn.Module:
 
 
 def attentive() -> nn.Module:
-    made = VisionTransformer(16, 4, 2, 4, 32, 64, num_classes=10)
-    nn.init.normal_(made.heads.head.weight)
+    made: nn.Module = VisionTransformer(16, 4, 2, 4, 32, 64, num_classes=10)
+    nn.init.normal_(made.get_parameter("heads.head.weight"))
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import math
 import shutil
@@ -117,8 +118,8 @@ def test_a_logger_that_is_not_there_or_unknown_is_refused_before_the_training(
     code, _, err = cli(*given, "loggers=tensorbord")
     assert code == 2
     assert "Input should be 'tensorboard', 'mlflow' or 'wandb'" in err
-    real = _loggers.importlib.util.find_spec
-    monkeypatch.setattr(_loggers.importlib.util, "find_spec", lambda name, *more: None if name == "wandb" else real(name, *more))
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: None if name == "wandb" else real(name, *more))
     code, _, err = cli(*given, "loggers=wandb")
     assert code == 2
     assert "logging to wandb needs 'wandb', which is not installed; run: pip install 'edgebench[wandb]'" in err

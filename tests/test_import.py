@@ -309,7 +309,7 @@ def test_pixels_become_what_scale_mean_and_deviation_say() -> None:
         ((-1, 1), None, None),
     ):
         image = images_.ImageOptions(scale=scale, mean=mean, std=std)
-        spec = images_._spec(FileOptions(Path("m"), image=image), given)
+        spec = images_._spec(FileOptions(Path("m"), image=image), given, 4)
         wanted = (pixels / 255 * (scale[1] - scale[0]) + scale[0] - np.array(mean or 0)) / np.array(std or 1)
         assert np.allclose(preprocess.apply(pixels, spec.model_dump()), wanted, atol=1e-4)
 

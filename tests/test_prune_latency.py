@@ -30,7 +30,7 @@ def by_macs(network: Network, parent: Network, kind: FileKind) -> Timing:
 
 @pytest.mark.parametrize("wanted", [{"latency": 0.3}, {"p50_ms": 0.3 * 4.7}])
 def test_the_least_ratio_is_found_whose_network_is_fast_enough(trained: Path, wanted: dict[str, float]) -> None:
-    parent, tried = models.load_model(trained), []
+    parent, tried = models.load_model(trained), list[tuple[Network, Timing]]()
 
     def timer(network: Network, parent: Network, kind: FileKind) -> Timing:
         assert kind == FileKind("tflite", "int8", "desk")

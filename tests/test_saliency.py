@@ -297,7 +297,8 @@ def test_too_few_cells_are_refused_and_small_images_have_as_many_as_pixels() -> 
 
 def test_rank_correlation_is_scipys_with_ties_too() -> None:
     random = np.random.default_rng(0)
-    for one, other in [(random.random((5, 5)), random.random((5, 5))), (random.integers(0, 3, (4, 4)) * 1.0, np.eye(4))]:
+    tied = random.integers(0, 3, (4, 4)).astype(np.float64)
+    for one, other in [(random.random((5, 5)), random.random((5, 5))), (tied, np.eye(4))]:
         assert saliency.correlation(one, other) == pytest.approx(float(spearmanr(one.ravel(), other.ravel()).statistic))
     assert saliency.correlation(np.ones((3, 3)), random.random((3, 3))) is None
 
@@ -316,7 +317,8 @@ def test_a_map_that_became_flat_counts_as_0_and_a_flat_reference_is_left_out() -
     others[0] = 5.0
     maps[1] = 0.0
     found = saliency.compare(maps, others)
-    assert (found.correlations, found.lost, found.undefined) == ((0.0, None, pytest.approx(1.0)), 1, 1)
+    assert list(found.correlations) == [0.0, None, pytest.approx(1.0)]
+    assert (found.lost, found.undefined) == (1, 1)
     assert found.agreement().samples == 2
     nothing = saliency.compare(np.zeros((2, 2, 2)), np.ones((2, 2, 2))).agreement()
     assert (nothing.samples, nothing.correlation, nothing.overlap) == (0, None, None)

@@ -64,6 +64,13 @@ def normed() -> nn.Sequential:
     return nn.Sequential(body, nn.Linear(4 * 36, 10))
 
 
+def norm_of(network: nn.Sequential) -> nn.Module:
+    """Return the batch norm of such a network."""
+    body = network[0]
+    assert isinstance(body, nn.Sequential)
+    return body[1]
+
+
 def learn(few: str, network: nn.Module, folder: Path, groups: Sequence[Group] = (), **options: Any) -> Found:
     made, wanted = job(few), train.Options.model_validate({**FAST, **options})
     loss, spec = _losses.label_loss(made.dataset, wanted), preprocessing(made.dataset, made.input, False)
@@ -250,7 +257,7 @@ def test_groups_follow_torchs_schedules_to_their_own_peaks(
 def test_what_never_learns_stays_as_it_is_bit_for_bit(few: str, tmp_path: Path) -> None:
     network = normed()
     before = state(network)
-    waiting = Group(tuple(network[0].parameters()), norms=(network[0][1],), begins=None)
+    waiting = Group(tuple(network[0].parameters()), norms=(norm_of(network),), begins=None)
     learn(few, network, tmp_path / "t", [Group(tuple(network[1].parameters())), waiting])
     after = state(network)
     assert equal(before, after, "0.")  # the statistics of the norm among them
@@ -261,7 +268,7 @@ def test_what_never_learns_stays_as_it_is_bit_for_bit(few: str, tmp_path: Path) 
 def test_what_waits_learns_from_its_epoch_on(few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, seen = normed(), list[dict[str, Tensor]]()
     monkeypatch.setattr(_classifier.Classifier, "on_train_epoch_start", lambda self: seen.append(state(self.network)))
-    waiting = Group(tuple(network[0].parameters()), norms=(network[0][1],), rate=0.5, begins=2)
+    waiting = Group(tuple(network[0].parameters()), norms=(norm_of(network),), rate=0.5, begins=2)
     learn(few, network, tmp_path / "t", [Group(tuple(network[1].parameters())), waiting], epochs=4)
     assert len(seen) == 4
     assert equal(seen[0], seen[2], "0.")
@@ -306,7 +313,7 @@ def test_gradients_are_clipped_as_torch_clips_them(few: str, tmp_path: Path, mon
 @pytest.mark.parametrize("precision", ["bf16", 16])
 def test_lower_precision_learns_as_much_and_is_judged_as_it_is_kept(few: str, tmp_path: Path, precision: str | int) -> None:
     whole, half = normed(), normed()
-    options = {"epochs": 8, "batch_size": 32}
+    options: dict[str, Any] = {"epochs": 8, "batch_size": 32}
     expected = learn(few, whole, tmp_path / "whole", **options).metrics["val_accuracy"]
     found = learn(few, half, tmp_path / "half", precision_train=precision, **options).metrics["val_accuracy"]
     assert expected > 0.6
@@ -334,7 +341,7 @@ def test_a_continued_training_has_the_weights_of_one_that_was_not_interrupted(
     def trained(folder: Path) -> tuple[dict[str, Tensor], Found]:
         network = normed()
         network.insert(1, nn.Dropout(0.3))
-        waiting = Group(tuple(network[0].parameters()), norms=(network[0][1],), rate=0.1, begins=2)
+        waiting = Group(tuple(network[0].parameters()), norms=(norm_of(network),), rate=0.1, begins=2)
         found = learn(few, network, folder, [Group(tuple(network[2].parameters())), waiting], epochs=5, **options)
         return state(network), found
 

@@ -14,6 +14,7 @@ from test_page import made_from
 from torch import Tensor, nn
 
 from edgebench import models
+from edgebench.agent.runtimes import preprocess
 from edgebench.config import read_dataset, read_profile
 from edgebench.data import open_images
 from edgebench.errors import CheckpointError, InputError, ModelWarning
@@ -86,10 +87,7 @@ def test_the_head_learns_other_classes_on_features_that_stay(trained: Path, five
     assert model.head is None  # the option of that name says nothing of scores
     network, data = models.load_model(folder), open_images(read_dataset(five))
     images = torch.stack(
-        [
-            torch.from_numpy(each)
-            for each in _classifier.preprocess.apply(data.read("val").images, model.preprocessing.model_dump())
-        ]
+        [torch.from_numpy(each) for each in preprocess.apply(data.read("val").images, model.preprocessing.model_dump())]
     )
     decided = network.run(images)["output"].argmax(dim=1).numpy()
     assert float((decided == data.read("val").labels).mean()) == pytest.approx(model.metrics["val_accuracy"], abs=1e-6)

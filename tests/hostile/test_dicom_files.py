@@ -22,7 +22,7 @@ from edgebench.data import SPLITS
 from edgebench.errors import InputError, written
 
 pytestmark = pytest.mark.filterwarnings("ignore::edgebench.errors.DataWarning")
-WINDOW = {"WindowCenter": 2048, "WindowWidth": 4096}
+WINDOW: dict[str, Any] = {"WindowCenter": 2048, "WindowWidth": 4096}
 
 
 def saved(made: Any, syntax: str | None = None) -> bytes:
