@@ -574,8 +574,8 @@ def test_no_word_of_a_patient_is_in_anything_that_is_written_or_printed(
     said.append(out)
     assert not named("\n".join(said).encode()), said
     assert not named(caplog.text.encode())
-    found = {name: words for name, content in contents(here) if (words := named(content))}
-    assert not found and len(list(here.rglob("*.json"))) > 3
+    written = {name: hits for name, content in contents(here) if (hits := named(content))}
+    assert not written and len(list(here.rglob("*.json"))) > 3
 
 
 @QUIET

@@ -6,7 +6,7 @@ import copy
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -241,11 +241,12 @@ def test_groups_follow_torchs_schedules_to_their_own_peaks(
     learn(few, network, tmp_path / "t", groups, schedule=schedule, epochs=3)
     optimizer = torch.optim.AdamW([{"params": [nn.Parameter(torch.zeros(1))], "lr": peak} for peak in (0.01, 0.001)])
     steps = 3 * 6
-    reference: Any = {
+    schedules: dict[str, Callable[[], Any]] = {
         "one-cycle": lambda: torch.optim.lr_scheduler.OneCycleLR(optimizer, [0.01, 0.001], total_steps=steps + 1),
         "cosine": lambda: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps),
         "constant": lambda: torch.optim.lr_scheduler.ConstantLR(optimizer, 1.0),
-    }[schedule]()
+    }
+    reference = schedules[schedule]()
     expected = []
     for _ in range(steps):
         expected.append(reference.get_last_lr())
