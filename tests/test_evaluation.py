@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,7 +203,11 @@ def test_the_worst_of_labels_is_the_one_that_is_most_wrong() -> None:
 def test_ordered_classes_are_drawn_like_others() -> None:
     labels, scores = noisy(200, 4)
     names = ["none", "mild", "moderate", "severe"]
-    assert evaluate("ordinal", names, labels, scores) == evaluate("multi-class", names, labels, scores)
+    ordinal, others = (evaluate(task, names, labels, scores) for task in ("ordinal", "multi-class"))
+    assert replace(ordinal, statistics=[]) == replace(others, statistics=[])
+    assert ordinal.statistics[1:] == others.statistics[1:]
+    kappa = sklearn.cohen_kappa_score(labels, scores.argmax(axis=1), weights="quadratic")  # for which the order counts
+    assert ordinal.statistics[0]["value"] == pytest.approx(kappa, abs=ROUNDED)
 
 
 # ---------------------------------------------------------------- what has no curve
