@@ -403,7 +403,8 @@ def test_damaged_readings_are_reasons_and_stop_nothing(here: Path, damage: str) 
 
 def test_a_record_without_readings_says_so_everywhere() -> None:
     found = gather(Path("nowhere.json"), make_record(status="failed"), None)
-    assert found == Evidence(reasons=dict.fromkeys((*PARTS, "pictures"), "no raw readings were kept"))
+    reasons = dict.fromkeys((*PARTS, "explanations", "pictures"), "no raw readings were kept")
+    assert found == Evidence(reasons={**reasons, "training": "the record holds no history of its training"})
 
 
 def test_a_record_is_small_enough_for_a_page_of_five_hundred(digits: Split) -> None:

@@ -321,6 +321,7 @@ def test_a_demo_of_what_cannot_be_read_stops_at_once(here: Path) -> None:
 DIGITS = ("--dataset", "digits", "--size", "16", "--channels", "1")
 
 
+@pytest.mark.filterwarnings("default::edgebench.errors.DataWarning")
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
