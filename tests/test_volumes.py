@@ -19,7 +19,7 @@ from factory import parity_of
 from numpy.typing import NDArray
 from torch import nn
 
-from edgebench import models
+from edgebench import api, models
 from edgebench.agent.runtimes import preprocess, tensors
 from edgebench.architectures import SCRATCH, VOLUMES
 from edgebench.bundle.images import ImageOptions
@@ -512,7 +512,7 @@ def test_a_brought_file_is_judged_on_volumes_of_its_size(
     with pytest.raises(InputError, match=r"none of its inputs is an image"):
         verbs.run(bundle=[source], dataset="digits")
     with pytest.raises(InputError, match="holds volumes, of which no INT8 file is written"):
-        verbs.quantize(str(files["onnx"].folder / "model.onnx"), dataset=published(room))
+        api.quantize(source, dataset=published(room))
 
 
 def test_a_model_of_volumes_is_not_judged_on_other_data(solid: Path, files: dict[str, ExportResult], empty: Path) -> None:
@@ -546,6 +546,7 @@ def test_a_profile_of_volumes_is_trained_exported_and_run(room: Path, empty: Pat
 
 def test_nothing_is_trained_for_what_cannot_be_written(room: Path, empty: Path, cli: Cli) -> None:
     (empty / "none.yaml").write_text(PROFILE % (room / f"{NAME}.npz", "{format: onnx, precisions: [int8]}"))
-    code, _, err = cli("run", "none.yaml")
-    assert (code, "0 (Conv3d)" in err) == (1, True), err
+    code, out, err = cli("run", "none.yaml", "--json")
+    assert code == 1, err
+    assert "0 (Conv3d): volumes are written in fp32 alone" in json.loads(out)["cells"][0]["reason"]
     assert not list(empty.glob(".edgebench/models/*"))

@@ -31,6 +31,8 @@ def opened(names: Sequence[str], training: Path, options: Mapping[str, Any]) -> 
 
     Files lie in `logs/` beside the folder of models; MLflow's go where `MLFLOW_TRACKING_URI` says, if it says so.
     """
+    if not names:
+        return []
     root = next(each for each in (training, *training.parents) if each.name.startswith(BEGUN))
     run = "-".join([root.name.removeprefix(BEGUN), *training.relative_to(root).parts])
     logs = root.parent.parent / "logs"

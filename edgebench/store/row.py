@@ -255,7 +255,7 @@ def _trained(record: Record) -> dict[str, Any]:
 def _interval(record: Record) -> tuple[float, float] | None:
     """Return the 95 % interval of a headline that is a share of the samples decided rightly, by their number."""
     accuracy = record.accuracy
-    if accuracy is None or accuracy.headline != "accuracy" or not accuracy.samples:
+    if accuracy is None or accuracy.headline != "accuracy" or accuracy.headline not in accuracy.metrics or not accuracy.samples:
         return None
     from edgebench.analysis.stats import share_interval
 

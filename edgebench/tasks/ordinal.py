@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from edgebench.tasks.multi_class import auroc, decisions, of_decisions, one_hot, probabilities
 
 LIKE = "multi-class"
+ORDERED = True
 
 
 def metrics(labels: NDArray[Any], scores: NDArray[Any]) -> dict[str, float]:

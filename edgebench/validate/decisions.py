@@ -65,7 +65,7 @@ def overall(files: Sequence[Scored], data: Judged, units: Units | None) -> Lines
             "kappa": values(agreement.between(data.labels, found, count, units)),
             "mcc": agreement.correlation(agreement.table(data.labels, found, count)),
         }
-        if task == "ordinal":
+        if tasks.part(task, "ORDERED"):
             line["weighted_kappa"] = values(agreement.between(data.labels, found, count, units, quadratic=True))
         lines.append(line)
     return lines

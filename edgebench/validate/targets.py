@@ -58,7 +58,7 @@ def targets(
             raise InputError(f"--positive {name}: is no class; classes: {', '.join(classes[:12])}{', …' * (len(classes) > 12)}")
     one_hot = tasks.part(task, "one_hot")
     truth, val_truth = (np.asarray(one_hot(each, len(classes))) > 0 for each in (labels, val_labels))
-    binary = task == "binary" or (len(classes) == 2 and tasks.part(task, "PROBABILITIES") == "softmax")
+    binary = len(classes) == 2 and tasks.part(task, "PROBABILITIES") == "softmax"
     columns = [classes.index(name) for name in wanted] or ([1] if binary else list(range(len(classes))))
     note = ""
     if len(columns) > MOST:
