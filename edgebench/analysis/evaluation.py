@@ -194,7 +194,7 @@ def _statistics(task: str, names: Sequence[str], labels: NDArray[Any], scores: S
     lines: Lines = []
     if tasks.part(task, "hits") is not None:
         decided = np.asarray(tasks.load(task).decisions(scores))
-        counted, quadratic = agreement.table(labels, decided, len(names)), task == "ordinal"
+        counted, quadratic = agreement.table(labels, decided, len(names)), bool(tasks.part(task, "ORDERED"))
         kappa, mcc = agreement.cohen(counted, quadratic), agreement.correlation(counted)
         what = f"Cohen's κ of truth and decision{', quadratic weights' if quadratic else ''}"
         lines += [_between(what, kappa.interval)] if kappa is not None else []

@@ -66,6 +66,8 @@ class OptionalTask(Protocol):
     """A task that has all that this one does not say itself."""
     PROBABILITIES: str
     """How scores become probabilities in files that give these too: `softmax` (one class is chosen) or `sigmoid`."""
+    ORDERED: bool
+    """Whether its classes have an order: how far off a decision is counts as well."""
     VALIDATION: str
     """Name of the metric that `validation` makes."""
 
