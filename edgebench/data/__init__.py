@@ -157,7 +157,7 @@ class Dataset:
 
 
 def open_dataset(ref: DatasetRef) -> Dataset:
-    """Open a data set by name, marked in its `ref` where it is synthetic; `DataError` where it is missing or not what it claims."""
+    """Open a data set by name, marked in its `ref` where it is synthetic; `DataError` where it is not what it claims."""
     plugin = plugins.load("edgebench.data", ref.name, "data set")
     known = {*plugin.OPTIONS, ORDER, SYNTHETIC}
     unknown = sorted(set(ref.options) - known)

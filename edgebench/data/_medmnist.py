@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.resources
 import json
 import math
-import os
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -67,15 +66,13 @@ def write_set(path: Path, name: str, size: int, *, tiny: bool, seed: int) -> Non
     facts = sets()[name]
     shape, classes = shape_of(facts, size), len(facts["classes"])
     stored = shape if shape[-1] == 3 else shape[:-1]
-    whole = path.with_name(f".{path.name}.part")
-    with zipfile.ZipFile(whole, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         for split in ("train", "val", "test"):
             labels = _labels(facts, split, tiny, generator(seed, name, split))
             drawn = pictures(labels, classes, shape, seed, f"{name} {split}")
             _store(archive, f"{split}_images", (len(labels), *stored), drawn)
             wide = labels.astype(np.uint8).reshape(len(labels), -1)
             _store(archive, f"{split}_labels", wide.shape, [wide])
-    os.replace(whole, path)
 
 
 def _labels(facts: dict[str, Any], split: str, tiny: bool, random: np.random.Generator) -> NDArray[np.int64]:

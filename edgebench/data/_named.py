@@ -7,7 +7,10 @@ What `synthesize` writes has a file `synthetic.json` beside it. Whatever opens d
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +23,7 @@ from edgebench.files import parse_json, write_atomic
 from edgebench.schema import SYNTHETIC, DatasetRef
 
 Options = Mapping[str, str | int | bool]
-MARK = "synthetic.json"
+MARK, PART = "synthetic.json", ".synthetic.part"
 MARK_BYTES = 1 << 20
 UP = 4
 """Folders above data in which a mark counts: no further up than the data of any set lie."""
@@ -55,11 +58,11 @@ class NamedData(Protocol):
     def requirements(self, options: Options) -> Requirements:
         """Say what it requires, from what is known without its files."""
 
-    def synthesize(self, folder: Path, *, tiny: bool, seed: int, options: Options) -> Options:
+    def synthesize(self, folder: Path, *, tiny: bool, seed: int, options: Options) -> Mapping[str, Path | str | int | bool]:
         """Write files of its exact form into an empty folder: names, sizes, splits, labels, shares of the classes.
 
         Pixels carry a signal that can be learnt, though not without errors. `tiny`: tens of samples, each class in each split.
-        Returns the options by which `load` reads them.
+        Returns the options by which `load` reads them; paths are relative to the folder, whose files are moved afterwards.
         """
 
     def location(self, options: Options) -> Path | None:
@@ -90,19 +93,36 @@ def synthesize(name: str, folder: Path, *, tiny: bool, seed: int = 0, options: O
     unknown = sorted(set(given) - known)
     if unknown:
         raise DataError(f"{name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known))}")
-    folder.mkdir(parents=True, exist_ok=True)
-    there = {path.name for path in folder.iterdir()}
-    marked = _marks(folder / MARK)
-    strangers = sorted(there - set(marked) - {MARK})
-    if strangers:
-        raise DataError(f"{folder}: holds {strangers[0]} already, which is not synthetic; give an empty folder")
     form = "tiny" if tiny else "full"
     how = {"data": name, "form": form, "seed": seed, "options": {key: given[key] for key in sorted(given)}}
-    _mark(folder, {**marked, ".": how})  # an interrupted call leaves nothing unmarked
-    found = plugin.synthesize(folder, tiny=tiny, seed=seed, options=given)
-    _mark(folder, {**marked, **{path.name: how for path in folder.iterdir() if path.name not in there}})
+    with _written(folder, how) as staging:
+        found = plugin.synthesize(staging, tiny=tiny, seed=seed, options=given)
     kept = {key: value for key, value in given.items() if key not in alone}
-    return DatasetRef(name=name, options={**kept, **found, SYNTHETIC: form})
+    placed = {key: str(folder / value) if isinstance(value, Path) else value for key, value in found.items()}
+    return DatasetRef(name=name, options={**kept, **placed, SYNTHETIC: form})
+
+
+@contextmanager
+def _written(folder: Path, how: Mapping[str, Any]) -> Iterator[Path]:
+    """Give a folder to write into; what is in it at the end is marked and moved to `folder`, in place of synthetic data there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    marked, staging = _marks(folder / MARK), folder / PART
+    strangers = sorted({path.name for path in folder.iterdir()} - set(marked) - {MARK, PART})
+    if strangers:
+        raise DataError(f"{folder}: holds {strangers[0]} already, which is not synthetic; give an empty folder")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        made = sorted(staging.iterdir())
+        write_mark(folder, {**marked, **{path.name: how for path in made}})
+        for path in made:
+            place = folder / path.name
+            if place.is_dir():
+                shutil.rmtree(place)
+            os.replace(path, place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def mark_of(plugin: ModuleType, options: Options) -> dict[str, Any] | None:
@@ -138,7 +158,8 @@ def _named() -> list[str]:
     return [name for name in every if hasattr(plugins.load("edgebench.data", name, "data set"), "synthesize")]
 
 
-def _mark(folder: Path, marks: Mapping[str, Mapping[str, Any]]) -> None:
+def write_mark(folder: Path, marks: Mapping[str, Mapping[str, Any]]) -> None:
+    """Mark what lies in a folder, by its names there; `.` is all of it."""
     write_atomic(folder / MARK, (json.dumps({"synthetic": marks}, indent=1, sort_keys=True) + "\n").encode())
 
 

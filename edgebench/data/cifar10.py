@@ -159,7 +159,7 @@ def _npz(path: Path, test: bool) -> Batch:
 # ---------------------------------------------------------------- synthetic
 
 
-def synthesize(folder: Path, *, tiny: bool, seed: int, options: Options) -> Options:
+def synthesize(folder: Path, *, tiny: bool, seed: int, options: Options) -> Mapping[str, Path | str]:
     """Write batches as they are published; `form` is `python` (unless given), `binary` or `npz`. Every class has its tenth."""
     form, each = str(options.get("form", "python")), TINY_EACH if tiny else EACH
     if form not in ("python", "binary", "npz"):
@@ -171,7 +171,7 @@ def synthesize(folder: Path, *, tiny: bool, seed: int, options: Options) -> Opti
         labels = np.concatenate([batch.labels for batch in train])
         test = made["test_batch"]
         np.savez_compressed(folder / "cifar10.npz", **joined, y_train=labels, x_test=test.images, y_test=test.labels)
-        return {"source": str(folder / "cifar10.npz")}
+        return {"source": Path("cifar10.npz")}
     place = folder / (PYTHON if form == "python" else BINARY)
     place.mkdir(exist_ok=True)
     for number, (name, batch) in enumerate(made.items(), 1):
@@ -184,7 +184,7 @@ def synthesize(folder: Path, *, tiny: bool, seed: int, options: Options) -> Opti
         write_atomic(place / "batches.meta", pickled(meta))
     else:
         write_atomic(place / "batches.meta.txt", "\n".join((*CLASSES, "")).encode())
-    return {"source": str(folder)}
+    return {"source": Path()}
 
 
 def _drawn(name: str, count: int, seed: int) -> Batch:

@@ -97,11 +97,13 @@ def requirements(options: Mapping[str, str | int | bool]) -> Requirements:
     return described_set(*_known(options), str(_file(*_known(options)[:1], options).parent))
 
 
-def synthesize(folder: Path, *, tiny: bool, seed: int, options: Mapping[str, str | int | bool]) -> Mapping[str, str | int | bool]:
+def synthesize(
+    folder: Path, *, tiny: bool, seed: int, options: Mapping[str, str | int | bool]
+) -> Mapping[str, Path | str | int | bool]:
     """Write the `.npz` of one of the sets in a size: arrays of the published names, types and shapes, unpacked."""
     name, size = _known(options)
     write_set(folder / file_of(name, size), name, int(size), tiny=tiny, seed=seed)
-    return {"source": name, "root": str(folder)}
+    return {"source": name, "root": Path()}
 
 
 def _file(name: str, options: Mapping[str, str | int | bool]) -> Path:
