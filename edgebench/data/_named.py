@@ -73,7 +73,7 @@ def requirements(name: str, options: Options | None = None) -> Requirements:
     """Say what a data set requires; `DataError` where it is the user's own files, of which nothing is known."""
     plugin = plugins.load("edgebench.data", name, "data set")
     if not hasattr(plugin, "requirements"):
-        raise DataError(f"{name}: reads your own files, of which nothing is known before `edgebench data` reads them")
+        raise DataError(f"{name}: is no public data set that is fetched, but comes with a library, or is your own files")
     found: Requirements = plugin.requirements(options or {})
     return found
 
