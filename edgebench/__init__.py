@@ -1,8 +1,9 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
-The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
-`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`, `trust_file`, on devices `probe`, `setup`,
-`remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+The verbs of the command line as functions: `inspect_data`, `data_requirements`, `synthesize_data`, `convert_data`, `train`,
+`export`, `import_file`, `run`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`,
+`trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`,
+`listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         compare,
         compress,
         convert_data,
+        data_requirements,
         diagnose,
         explain,
         export,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
         run,
         setup,
         sweep,
+        synthesize_data,
         train,
         trust_file,
         tune,
@@ -73,6 +76,7 @@ __all__ = [
     "compare",
     "compress",
     "convert_data",
+    "data_requirements",
     "diagnose",
     "explain",
     "export",
@@ -92,6 +96,7 @@ __all__ = [
     "run",
     "setup",
     "sweep",
+    "synthesize_data",
     "train",
     "trust_file",
     "tune",

@@ -18,8 +18,28 @@ from edgebench import plugins, tasks
 from edgebench.data._dealing import subset
 from edgebench.data._files import described
 from edgebench.data._mapped import chosen, parts
+from edgebench.data._named import NamedData, Requirements, mark_of, requirements, synthesize, told
 from edgebench.errors import DataError, DataWarning, EdgebenchError
-from edgebench.schema import DatasetRef
+from edgebench.schema import SYNTHETIC, DatasetRef
+
+__all__ = [
+    "MAX_CLASSES",
+    "ORDER",
+    "SPLITS",
+    "Dataset",
+    "Geometry",
+    "NamedData",
+    "Opened",
+    "Requirements",
+    "Split",
+    "int_option",
+    "open_dataset",
+    "open_images",
+    "open_offline",
+    "requirements",
+    "synthesize",
+    "text_option",
+]
 
 SPLITS = ("train", "val", "test")
 ORDER = "classes"
@@ -137,16 +157,21 @@ class Dataset:
 
 
 def open_dataset(ref: DatasetRef) -> Dataset:
-    """Open a data set by name; `DataError` where it is missing or not what it claims."""
+    """Open a data set by name, marked in its `ref` where it is synthetic; `DataError` where it is not what it claims."""
     plugin = plugins.load("edgebench.data", ref.name, "data set")
-    known = {*plugin.OPTIONS, ORDER}
+    known = {*plugin.OPTIONS, ORDER, SYNTHETIC}
     unknown = sorted(set(ref.options) - known)
     if unknown:
         raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
-    ours = ORDER in ref.options and ORDER not in plugin.OPTIONS
     with _one_line(ref):
-        opened = Opened(*plugin.load({key: value for key, value in ref.options.items() if not ours or key != ORDER}))
-        if ours:
+        mark = mark_of(plugin, ref.options)
+    if mark is not None:
+        ref = ref.model_copy(update={"options": {**ref.options, SYNTHETIC: str(mark["form"])}})
+    ours = {ORDER, SYNTHETIC} - set(plugin.OPTIONS)
+    with _one_line(ref):
+        opened = Opened(*plugin.load({key: value for key, value in ref.options.items() if key not in ours}))
+        opened = opened if mark is None else opened._replace(notes=(told(mark), *opened.notes))
+        if ORDER in ours & set(ref.options):
             from edgebench.data._order import in_order_of
 
             opened = in_order_of(opened, str(ref.options[ORDER]), ref)

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from edgebench.data import SPLITS, Dataset, Split
 from edgebench.data._folders import TOOLS
 from edgebench.data._mapped import parts
+from edgebench.data._named import write_mark
 from edgebench.errors import DataError
 from edgebench.files import PROGRESS, new_folder
+from edgebench.schema import SYNTHETIC
 
 MANIFEST, FACTS = "manifest.csv", "data.yaml"
 PATHS = frozenset(("source", "root", "labels", "classes", "preset"))
@@ -66,6 +68,9 @@ def convert(data: Dataset, folder: Path) -> Converted:
                 rows.append({"file": place, "label": label, "split": split, **whose})
                 PROGRESS.get()(f"write {split}", index + 1, len(content))
         (staging / MANIFEST).write_text(_table(rows), encoding="utf-8")
+        if SYNTHETIC in data.ref.options:
+            how = {"data": data.ref.name, "form": data.ref.options[SYNTHETIC], "seed": "unknown"}
+            write_mark(staging, {".": how})
         (staging / FACTS).write_text(_facts(data, names, splits), encoding="utf-8")
     return Converted(
         str(folder),

@@ -21,7 +21,19 @@ ENDINGS = frozenset(
 DICOM_ENDINGS = frozenset((".dcm", ".dicom", ".ima"))
 STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"RIFF", b"P5\n", b"P6\n")
 """What a file without a telling name begins with, if it is an image."""
-TOOLS = frozenset(("__macosx", "@eadir", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found", "__pycache__", "ehthumbs.db"))
+TOOLS = frozenset(
+    (
+        "__macosx",
+        "@eadir",
+        "thumbs.db",
+        "desktop.ini",
+        "$recycle.bin",
+        "lost+found",
+        "__pycache__",
+        "ehthumbs.db",
+        "synthetic.json",
+    )
+)
 MOST_DEPTH = 32
 NAMED = 3
 

@@ -19,7 +19,7 @@ that is free for its cache, unless given. Large splits are decoded once, into a 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -45,10 +45,14 @@ BACKGROUNDS = {"white": (255, 255, 255), "black": (0, 0, 0)}
 Options = Mapping[str, str | int | bool]
 Files = list[tuple[Path, int]]
 Labelled = list[tuple[Path, str]]
+Deal = Callable[[Path, dict[str, Files], Options, list[str]], dict[str, Files]]
 
 
-def load(options: Options) -> Opened:
-    """List the files; `DataError` names a folder without images, and later an image that cannot be read."""
+def load(options: Options, deal: Deal | None = None) -> Opened:
+    """List the files; `DataError` names a folder without images, and later an image that cannot be read.
+
+    `deal` puts files into splits where that is not by percentages.
+    """
     source = text_option(options, "source")
     if source is None:
         raise DataError("image-folder: which folder? give --dataset image-folder:/path/to/folder")
@@ -77,7 +81,7 @@ def load(options: Options) -> Opened:
         path, name = strangers[0]
         raise DataError(f"image-folder: {path}: its class is not among those of train ({name} has it alone); rename or move it")
     files = {name: [(path, classes.index(label)) for path, label in pairs] for name, pairs in labelled.items()}
-    files = _dealt(root, files, options, notes)
+    files = (deal or _dealt)(root, files, options, notes)
     allow = _word(options, "empty", ("refuse", "allow")) == "allow"
     notes += _check_files(root, files, classes, allow)
     for name, listed in files.items():

@@ -16,8 +16,6 @@ image folder do; volumes stay as they are. Names, tasks and sums stand in `medmn
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import astuple
@@ -29,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgebench import tasks
-from edgebench.data import MAX_CLASSES, SPLITS, Opened, Split, int_option, text_option
+from edgebench.data import MAX_CLASSES, SPLITS, Opened, Requirements, Split, int_option, text_option
 from edgebench.data._arrays import BY_CHECKSUM, Archive, Header, Limit, open_npz
 from edgebench.data._dealing import deal
 from edgebench.data._files import open_regular
@@ -37,18 +35,14 @@ from edgebench.data._geometry import OPTIONS as GEOMETRY
 from edgebench.data._geometry import place_arrays, read_geometry
 from edgebench.data._layouts import Layout, aliases, recognised
 from edgebench.data._mapped import digest, is_large, kept, parts
+from edgebench.data._medmnist import described_set, file_of, sets, write_set
 from edgebench.errors import DataError, MissingExtra, UnknownName
+from edgebench.schema import SYNTHETIC
 
-OPTIONS = ("source", "root", "task", "md5", "max_gib", *GEOMETRY)
+OPTIONS = ("source", "root", "task", "md5", "max_gib", *GEOMETRY, SYNTHETIC)
 MAX_SIDE = 8192
 """Pixels: a network of that size is made for the images."""
 Loaded = tuple[str, tuple[str, ...], Callable[[str], Split]]
-
-
-def sets() -> dict[str, dict[str, Any]]:
-    """Return what is known of each official set: task, class names, MD5 by image size."""
-    table = importlib.resources.files("edgebench.data").joinpath("medmnist.json").read_text(encoding="utf-8")
-    return dict(json.loads(table))
 
 
 def load(options: Mapping[str, str | int | bool]) -> Loaded | Opened:
@@ -92,19 +86,51 @@ def missing(options: Mapping[str, str | int | bool]) -> Path | None:
     return None if path.exists() else path
 
 
+def location(options: Mapping[str, str | int | bool]) -> Path | None:
+    """Return the file that is read."""
+    source = text_option(options, "source")
+    return None if source is None else Path(source) if source.endswith(".npz") else _file(source, options)
+
+
+def requirements(options: Mapping[str, str | int | bool]) -> Requirements:
+    """Say what is published of one of the sets."""
+    root = text_option(options, "root")
+    return described_set(*_known(options), None if root is None else str(Path(root).expanduser()))
+
+
+def synthesize(folder: Path, *, tiny: bool, seed: int, options: Mapping[str, str | int | bool]) -> Mapping[str, Path | str]:
+    """Write the `.npz` of one of the sets in a size: arrays of the published names, types and shapes, unpacked."""
+    name, size = _known(options)
+    write_set(folder / file_of(name, size), name, int(size), tiny=tiny, seed=seed)
+    return {"source": name, "root": Path()}
+
+
 def _file(name: str, options: Mapping[str, str | int | bool]) -> Path:
     root, size = Path(text_option(options, "root") or "~/.medmnist").expanduser(), str(options.get("size", 28))
-    return root / (f"{name}.npz" if size == "28" else f"{name}_{size}.npz")
+    return root / file_of(name, size)
+
+
+def _known(options: Mapping[str, str | int | bool]) -> tuple[str, str]:
+    """Return which set is meant, and in which size; `UnknownName` or `DataError` where there is none."""
+    known, name, size = sets(), text_option(options, "source"), str(options.get("size", 28))
+    if name is None:
+        raise DataError("medmnist: which set? give --dataset medmnist:pathmnist or medmnist:/path/own.npz")
+    if name not in known:
+        raise UnknownName("MedMNIST set", name, known)
+    if size not in known[name]["md5"]:
+        raise DataError(f"medmnist: {name} comes in sizes {', '.join(known[name]['md5'])}, not {size}")
+    return name, size
 
 
 def _official(name: str, options: Mapping[str, str | int | bool]) -> Loaded:
-    known = sets()
-    if name not in known:
-        raise UnknownName("MedMNIST set", name, known)
-    facts, size = known[name], str(options.get("size", 28))
-    if size not in facts["md5"]:
-        raise DataError(f"medmnist: {name} comes in sizes {', '.join(facts['md5'])}, not {size}")
+    _, size = _known(options)
+    facts = sets()[name]
     path = _file(name, options)
+    if SYNTHETIC in options:
+        if not path.is_file():
+            raise DataError(f"medmnist: no file {path} of synthetic data; make it anew")
+        read = partial(_read, path, _limit(options), facts["task"], len(facts["classes"]))
+        return facts["task"], tuple(facts["classes"]), read
     if not path.exists():
         _fetch(name, int(size), path.parent)
     _check(path, text_option(options, "md5") or facts["md5"][size])

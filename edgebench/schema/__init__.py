@@ -37,6 +37,7 @@ from edgebench.schema.bundle import (
 from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, Subset, TurnSpec
 from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
+    SYNTHETIC,
     Curves,
     DatasetRef,
     Input,
@@ -96,6 +97,7 @@ __all__ = [
     "PLACEMENT",
     "PYTHON",
     "RECORD_SCHEMA",
+    "SYNTHETIC",
     "TURNS",
     "USB",
     "WARMUP_SECONDS",

@@ -16,6 +16,9 @@ from pydantic import (
 from edgebench.errors import InputError
 from edgebench.schema.base import NAME, Frozen, Layout, Role, Warned
 
+SYNTHETIC = "synthetic"
+"""The option of any data set that marks it as synthetic, and says how: `tiny`, `full`, or the user's own word."""
+
 
 class DatasetRef(Frozen):
     """A data set by name, and the options that its loader takes."""
@@ -24,8 +27,9 @@ class DatasetRef(Frozen):
     options: dict[str, str | int | bool] = {}
 
     def __str__(self) -> str:
-        """Write it as the command line reads it."""
-        return ",".join([self.name, *(f"{key}={value}" for key, value in sorted(self.options.items()))])
+        """Write it as the command line reads it, what is synthetic beside the name."""
+        options = sorted(self.options.items(), key=lambda each: (each[0] != SYNTHETIC, each[0]))
+        return ",".join([self.name, *(f"{key}={value}" for key, value in options)])
 
 
 RESIZE = r"^(stretch|fit|pad(:\d{1,3})?|shortest:[1-9]\d{0,4}\+crop(-floor)?:[1-9]\d{0,4}(x[1-9]\d{0,4})?)$"
