@@ -186,6 +186,7 @@ def load_model(folder: Path, trust: bool = False) -> Network:
     if names_code(model.architecture):
         check_written(folder / "model.json", f"the network {model.architecture}", trust)
     network = load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
+    network = replace(network, folder=folder)
     if model.ranges is None:
         return network
     from edgebench.models import graphs
@@ -212,6 +213,10 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
         )
         if model.new_head is not None:
             heads.replace(module, model.new_head, Network(model, module, None).example()[0], len(model.classes))
+        if model.fusion is not None:
+            from edgebench.models import fusion
+
+            module = fusion.fused(module, model.fusion, len(model.classes), Network(model, module, None).example()[0])
         if model.pruned is not None:
             shapes.fit(module, weights, model.pruned.heads, where)
         checkpoint.fill(module, weights, where)
