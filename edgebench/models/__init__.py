@@ -15,7 +15,7 @@ from typing import Any
 from edgebench.architectures import ARCHITECTURES, SCRATCH, VIDEO, VOLUMES, is_listed, split_stem
 from edgebench.errors import CheckpointError, InputError, MissingExtra, UnknownName
 from edgebench.files import sha256_file, write_json
-from edgebench.models import factory, hugging_face, timm_zoo
+from edgebench.models import factory, hugging_face, timm_zoo, tokens
 from edgebench.schema import Model, Network
 from edgebench.trust import LIBRARIES, check_written, names_code, remember
 
@@ -148,6 +148,8 @@ def read_model(folder: Path) -> Model:
         raise CheckpointError(f"{path}: missing or changed since it was written; remove {folder} and make the model again")
     if model.ranges is not None and (not (folder / RANGES).is_file() or sha256_file(folder / RANGES) != model.ranges):
         raise CheckpointError(f"{folder / RANGES}: missing or changed since it was written; make the model again")
+    if model.fusion is not None:
+        tokens.check(folder, model.fusion.tokenizer)
     return model
 
 

@@ -50,17 +50,22 @@ def encoded(texts: Sequence[str], folder: Path, sha256: str) -> dict[str, NDArra
     `CheckpointError` where the folder's is not the one that the network knows.
     """
     require_tokenizers("reading text")
-    path = folder / FILE
-    if not path.is_file() or sha256_file(path) != sha256:
-        raise CheckpointError(f"{path}: missing or changed since it was written; train or export the model again")
+    check(folder, sha256)
     from tokenizers import Tokenizer
 
-    found = Tokenizer.from_file(str(path)).encode_batch(list(texts))
+    found = Tokenizer.from_file(str(folder / FILE)).encode_batch(list(texts))
     length = len(found[0].ids) if found else 0
     return {
         "ids": np.array([each.ids for each in found], np.int64).reshape(-1, length),
         "mask": np.array([each.attention_mask for each in found], np.int64).reshape(-1, length),
     }
+
+
+def check(folder: Path, sha256: str) -> None:
+    """Raise `CheckpointError` where a folder's tokenizer is not the one that a network knows."""
+    path = folder / FILE
+    if not path.is_file() or sha256_file(path) != sha256:
+        raise CheckpointError(f"{path}: missing or changed since it was written; make the model or the bundle again")
 
 
 def samples(given: Input, texts: Sequence[str] | None, folder: Path, where: str) -> NDArray[Any]:

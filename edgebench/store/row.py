@@ -143,7 +143,7 @@ class Selection:
 
 
 FIELDS = {field.name: str(field.type) for field in fields(Entry)}
-REVISION = 4
+REVISION = 5
 """To be raised where `flatten` makes other lines of the same records: indexes of before are then made anew."""
 CONTROLS = ("parent", "ptq", "control", "shuffled_text")
 """What stands before the name of a model's validation metric, for what its own is to be held against."""
@@ -234,6 +234,7 @@ def _details(record: Record) -> dict[str, Any]:
         "macs": record.macs,
         "interval": _interval(record),
         **_controls(record),
+        "shuffled_text": None if record.accuracy is None else record.accuracy.shuffled_text,
         "bundle": record.cell.bundle_sha256,
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
