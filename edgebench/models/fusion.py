@@ -21,8 +21,9 @@ from edgebench.models.tokens import FILE, require_tokenizers
 from edgebench.schema import Fusion
 
 KIND = "bert"
-FAR = -1e4
-"""What is added to the scores of tokens that are none: far below any other, and a number in float16 too."""
+FAR = -64.0
+"""What is added to the scores of tokens that are none: e^-64 is nothing beside any other's weight in float32, and one INT8
+scale holds it and the scores too, which it could not with the 10^38 of transformers' own."""
 
 
 class Fused(nn.Module):

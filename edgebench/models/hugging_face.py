@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -139,16 +140,19 @@ def library() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep transformers' advice and progress bars off the user's screen."""
-    logging = library().utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    """Keep transformers' advice and progress bars off the user's screen, and what the libraries say that it imports."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    told = library().utils.logging
+    level, bars = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(level)
+        logging.disable(before)
+        told.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            told.enable_progress_bar()
