@@ -159,6 +159,17 @@ def test_a_batch_of_pairs_gives_what_each_gives_alone(trained: dict[str, Path], 
     assert np.abs(found - reference).max() < 1e-4
 
 
+def test_without_data_ids_are_drawn_from_the_vocabulary(trained: dict[str, Path], room: Path) -> None:
+    made = api.export(str(trained["gated"]), format="onnx", options=api.ExportOptions(out=room / "nothing"))
+    assert made.bundle.parity is not None
+    assert (made.bundle.parity.source, made.bundle.parity.top1_agreement) == ("synthetic", 1.0)
+    words = (room / "encoder" / "words.txt").read_text().split("\n")
+    values = made.bundle.inputs[1].values
+    assert values is not None
+    assert values.bounds("int64") == (0, len(words) - 1)
+    assert (made.folder / "tokenizer.json").read_bytes() == (trained["gated"] / "tokenizer.json").read_bytes()
+
+
 def test_a_tflite_file_of_concat_gives_what_torch_gives(trained: dict[str, Path], data: Dataset, room: Path) -> None:
     from ai_edge_litert.interpreter import Interpreter
 
@@ -369,7 +380,8 @@ def test_a_csv_brings_the_text_beside_each_image(room: Path, tmp_path: Path) -> 
         assert [data.classes[label] for label in split.labels] == [CLASSES[label] for label in labels[:24]]
         assert split.some(np.array([3, 1])).texts == (texts[3], texts[1])
     table = tmp_path / "bare" / "labels.csv"
-    rows = list(csv.reader(table.open(newline="", encoding="utf-8")))
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
     with table.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(row[:3] for row in rows)
     assert bare.read("test").texts is not None

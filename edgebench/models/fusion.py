@@ -176,13 +176,13 @@ def files(folder: Path) -> tuple[Path, ...]:
 def described(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a text encoder's configuration as models keep it, and the hash of that and its weights.
 
-    `InputError` where it is of another class than BERT's, or names code of its own.
+    `InputError` where it is of another class than BERT's, or names code of its own; else raises as `files` does.
     """
+    _, *rest = files(folder)
     said = hugging_face.read_json(folder / hugging_face.CONFIG)
     if "auto_map" in said or said.get("model_type") != KIND:
         kind = "names code of its own (auto_map)" if "auto_map" in said else f"is a {said.get('model_type')}"
         raise InputError(f"text_encoder {folder}: {kind}; give one of BERT's class (model_type {KIND}), as BioBERT is")
-    _, *rest = files(folder)
     weights = [path for path in rest if path.suffix == ".safetensors"]
     try:
         config = _transformers(f"reading {folder}").BertConfig.from_pretrained(str(folder), local_files_only=True)
