@@ -2,7 +2,7 @@
 
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
 `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`, `trust_file`, on devices `probe`, `setup`,
-`remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+`remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean`, `merge` and `track`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         run,
         setup,
         sweep,
+        track,
         train,
         trust_file,
         tune,
@@ -92,6 +93,7 @@ __all__ = [
     "run",
     "setup",
     "sweep",
+    "track",
     "train",
     "trust_file",
     "tune",

@@ -45,6 +45,7 @@ from edgebench.search.verbs import sweep as sweep
 from edgebench.store import noise as noise_
 from edgebench.store import records
 from edgebench.store.layout import RESULTS
+from edgebench.track._work import track as track
 from edgebench.trust import allow
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ cli
 api
 search
 quantize diagnose explain validate
-run
+run track
 bundle report
 store recipes
 models analysis device
