@@ -101,7 +101,7 @@ class Tracker:
                 tags=[label[:64] for label in run.labels if label],
                 notes=run.note or None,
                 dir=str(self._folder),
-                resume="allow",
+                resume=None if self._offline else "allow",
                 reinit="finish_previous",
                 settings=settings,
             )
