@@ -22,7 +22,7 @@ bundle report
 store recipes
 models analysis device
 data config
-tasks
+tasks documents
 trust plugins
 files sandbox
 schema agent leftovers sandboxed __version__

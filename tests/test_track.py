@@ -67,9 +67,9 @@ def results(tmp_path: Path) -> Path:
         to_fp32=lost.model_copy(update={"reference": student.key}),
         to_teacher=lost.model_copy(update={"reference": teacher.key}),
     )
-    made(folder, "small", "onnx", "int8", median_ns=300.0).model_dump()
-    record = make_record(cell=make_cell(model="small", precision="int8", options={"graph": "all"}), median_ns=300.0)
-    records.save(folder, record.model_copy(update={"model": NETWORKS["small"], "accuracy": accuracy}), make_measurement())
+    cell = make_cell(model="small", precision="int8", options={"graph": "all"})
+    quantized = make_record(cell=cell, model=NETWORKS["small"], role="student", median_ns=300.0)
+    records.save(folder, quantized.model_copy(update={"accuracy": accuracy}), make_measurement())
     made(folder, "small", "tflite", "int8", status="failed")
     return folder
 
@@ -224,8 +224,12 @@ def test_mlflow_has_teacher_student_and_files_one_below_the_other(
     assert [(each.step, each.value) for each in drawn] == [(0, 2.5), (1, 1.25)]
 
 
-def test_mlflow_has_the_leaderboard_as_a_table(results: Path, server: Server, experiment: str, cli: Cli, tmp_path: Path) -> None:
+def test_mlflow_has_the_leaderboard_as_a_table(
+    results: Path, server: Server, experiment: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)  # MLflow reads tables from there
 
     assert cli("results", "track", results, "--to", f"mlflow:{server.uri}")[0] == 0
     [board] = [run for run in runs_of(server, experiment) if run.data.tags["edgebench.kind"] == "leaderboard"]
@@ -300,19 +304,27 @@ def test_a_tracker_that_is_down_is_a_line_and_the_run_goes_on(
 # ---------------------------------------------------------------- Weights & Biases
 
 
-def test_wandb_offline_holds_what_each_record_holds(
-    results: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
-    monkeypatch.setenv("WANDB_MODE", "offline")
+@pytest.fixture
+def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Let the library read its settings anew in each test, and keep its files there."""
+    library = pytest.importorskip("wandb", reason="wandb is not installed")
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    library.teardown()
+    yield library
+    library.teardown()
+
+
+def test_wandb_offline_holds_what_each_record_holds(
+    results: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, wandb: Any
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
     code, out, _ = cli("results", "track", results, "--to", "wandb:team/bench", "--work", tmp_path, "--where", "precision=fp32")
     assert (code, out) == (0, "wandb:team/bench: 2 records tracked\n")
     files = sorted((tmp_path / "logs/wandb").glob("offline-run-*/run-*.wandb"))
     read = [records_of(path) for path in files]
     runs = {str(each["run"].display_name): each for each in read}
     assert len(files) == 5  # two records, their two models, the leaderboard
-    written = {f"{c['cell']['model']}.{c['cell']['format']}.fp32 on cpu": c for c in contents(results).values()}
+    written = {"{model}.{format}.{precision} on cpu".format(**each["cell"]): each for each in contents(results).values()}
     for name in ("net.torch.fp32 on cpu", "small.onnx.fp32 on cpu"):
         found, record = runs[name], written[name]
         assert (found["run"].entity, found["run"].project, found["run"].run_group) == ("team", "bench", record["cell"]["model"])
@@ -334,8 +346,9 @@ def test_wandb_offline_holds_what_each_record_holds(
     assert sorted((tmp_path / "logs/wandb").glob("offline-run-*/run-*.wandb")) == files
 
 
-def test_wandb_without_a_key_asks_nobody(results: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
+def test_wandb_without_a_key_or_a_server_is_a_line(
+    results: Path, tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch, wandb: Any
+) -> None:
     monkeypatch.setenv("WANDB_MODE", "online")
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
@@ -384,5 +397,5 @@ def test_lists_and_intervals_are_metrics_by_what_they_are_of() -> None:
 
 def test_a_ring_of_parents_ends() -> None:
     first, second = network("a", "3" * 64, "qat", ("4" * 64,)), network("b", "4" * 64, "qat", ("3" * 64,))
-    assert _runs.chain(first, {each.sha256: each for each in (first, second)}) == "b → a"
+    assert _runs.chain(first, {each.sha256: (each.name, each.lineage.parents) for each in (first, second)}) == "b → a"
     assert _runs.chain(first, {}) == f"{'4' * 10} → a"

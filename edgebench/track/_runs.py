@@ -22,8 +22,12 @@ NAMED_BY = ("rail", "output", "batch")
 """What tells the members of a list apart."""
 
 
-def record_run(record: Record, files: Mapping[str, bytes], models: Mapping[str, Model]) -> TrackedRun:
-    """Describe a record; `models` by their hashes name what its model was made from."""
+Family = Mapping[str, tuple[str, Sequence[str]]]
+"""Models by their hashes: what each is called, and the hashes of those that it was made from."""
+
+
+def record_run(record: Record, files: Mapping[str, bytes], family: Family) -> TrackedRun:
+    """Describe a record."""
     cell, begin = record.cell, _milliseconds(record.started_at)
     word = record.verdict.word if record.verdict else record.status
     reasons = "".join(f"- {each}\n" for each in record_card.reasons(record))
@@ -38,7 +42,7 @@ def record_run(record: Record, files: Mapping[str, bytes], models: Mapping[str, 
         failed=record.status == "failed",
         parameters=_configuration(record),
         metrics=figures(record),
-        tags=_tags(record, models),
+        tags=_tags(record, family),
         labels=(word, cell.target, cell.format, cell.precision),
         note=f"{record_card.title(record)}\n\n{reasons}".strip(),
         files=files,
@@ -47,7 +51,7 @@ def record_run(record: Record, files: Mapping[str, bytes], models: Mapping[str, 
     )
 
 
-def model_run(model: Model, seen: str, models: Mapping[str, Model]) -> TrackedRun:
+def model_run(model: Model, seen: str, family: Family) -> TrackedRun:
     """Describe a model that records are of; `seen` is when the first of them was measured."""
     lineage, begin = model.lineage, _milliseconds(seen)
     curves = model.curves
@@ -57,7 +61,7 @@ def model_run(model: Model, seen: str, models: Mapping[str, Model]) -> TrackedRu
         metrics |= {f"training.{name}": list(zip(curves.epoch, values, strict=True)) for name, values in drawn.items()}
     told = {"architecture": model.architecture, "role": model.role, "task": model.task, "recipe": lineage.recipe}
     options = {f"recipe.{name}": _text(value) for name, value in lineage.options.items() if value is not None}
-    tags = {"model_sha256": model.sha256, "lineage": chain(model, models), "parents": ", ".join(lineage.parents)}
+    tags = {"model_sha256": model.sha256, "lineage": chain(model, family), "parents": ", ".join(lineage.parents)}
     return TrackedRun(
         sha256=model.sha256,
         kind="model",
@@ -95,14 +99,14 @@ def leaderboard_run(tables: Sequence[Table], text: Mapping[str, str], last: str)
     )
 
 
-def chain(model: Model, models: Mapping[str, Model]) -> str:
+def chain(model: Model, family: Family) -> str:
     """Name what a model came from, the first first: `resnet18 → student → student-pruned`; who is not known by its hash."""
-    names, seen, waiting = [model.name], {model.sha256}, model.lineage.parents[:1]
-    while waiting and waiting[0] not in seen:
-        parent = models.get(waiting[0])
-        seen.add(waiting[0])
-        names.append(parent.name if parent else waiting[0][:10])
-        waiting = parent.lineage.parents[:1] if parent else ()
+    names, seen, parents = [model.name], {model.sha256}, list(model.lineage.parents[:1])
+    while parents and parents[0] not in seen:
+        seen.add(parents[0])
+        name, before = family.get(parents[0], (parents[0][:10], ()))
+        names.append(name)
+        parents = list(before[:1])
     return " → ".join(reversed(names))
 
 
@@ -147,7 +151,7 @@ def _configuration(record: Record) -> dict[str, str]:
     return found
 
 
-def _tags(record: Record, models: Mapping[str, Model]) -> dict[str, str]:
+def _tags(record: Record, family: Family) -> dict[str, str]:
     """Collect what a run is looked for by: what became of it, hashes, lineage, the device."""
     cell, accuracy, model = record.cell, record.accuracy, record.model
     quantized = f" → {cell.format} {cell.precision}"
@@ -164,7 +168,7 @@ def _tags(record: Record, models: Mapping[str, Model]) -> dict[str, str]:
         "device_sha256": cell.device,
         "samples_sha256": record.samples.sha256 if record.samples else None,
         "parents": ", ".join(model.lineage.parents) if model else None,
-        "lineage": chain(model, models) + quantized if model else None,
+        "lineage": chain(model, family) + quantized if model else None,
         "compared_with_fp32": accuracy.to_fp32.reference if accuracy and accuracy.to_fp32 else None,
         "compared_with_teacher": accuracy.to_teacher.reference if accuracy and accuracy.to_teacher else None,
         "warnings": "; ".join(each.text for each in record.warnings),

@@ -53,6 +53,8 @@ class Work:
     seen: Mapping[str, str]
     """When the first record of a model was measured."""
     unread: Mapping[str, str]
+    family: _runs.Family
+    """All models of the folder."""
 
 
 def track(
@@ -70,16 +72,17 @@ def track(
     what it has not got is in what is returned, and the same call again makes up for it.
     """
     meant = [each if isinstance(each, Address) else addresses([each])[0] for each in to]
+    if not meant:
+        return []
     results = Path(results)
-    work = _work(results, _listed(results, where, progress) if only is None else [place(record) for record in only])
+    every = listing(results, None, None, progress).entries
+    fitting = listing(results, where, None, progress).entries if where else every
+    paths = [entry.path for entry in fitting] if only is None else [place(record) for record in only]
+    work = _work(results, paths, {each.model_sha256: (each.model, each.more["parents"]) for each in every if each.model_sha256})
     return [_tracked(address, work, folder, progress) for address in meant]
 
 
-def _listed(results: Path, where: Where | None, progress: Progress) -> list[str]:
-    return [entry.path for entry in listing(results, where, None, progress).entries]
-
-
-def _work(results: Path, paths: Sequence[str]) -> Work:
+def _work(results: Path, paths: Sequence[str], family: _runs.Family) -> Work:
     """Read records, and put their models into the order in which they were made."""
     found: dict[str, Record] = {}
     unread: dict[str, str] = {}
@@ -94,7 +97,7 @@ def _work(results: Path, paths: Sequence[str]) -> Work:
         if record.model is not None:
             models.setdefault(record.model.sha256, record.model)
             seen.setdefault(record.model.sha256, record.started_at)
-    return Work(results, found, {each.sha256: each for each in _in_order(models)}, seen, unread)
+    return Work(results, found, {each.sha256: each for each in _in_order(models)}, seen, unread, family)
 
 
 def _in_order(models: Mapping[str, Model]) -> Iterator[Model]:
@@ -160,7 +163,7 @@ def _put_model(work: Work, model: Model) -> Callable[[Tracker], bool]:
     def put(tracker: Tracker) -> bool:
         if tracker.has("model", model.sha256):
             return False
-        tracker.put(_runs.model_run(model, work.seen[model.sha256], work.models))
+        tracker.put(_runs.model_run(model, work.seen[model.sha256], work.family))
         return True
 
     return put
@@ -174,7 +177,7 @@ def _put_record(work: Work, path: str, record: Record) -> Callable[[Tracker], bo
         files = {file.name: records.bytes_of(file, records.MOST_BYTES)}
         if record.samples is not None:
             files[record.samples.file] = records.read_sidecar(file, record)
-        tracker.put(_runs.record_run(record, files, work.models))
+        tracker.put(_runs.record_run(record, files, work.family))
         return True
 
     return put

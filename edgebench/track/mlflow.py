@@ -46,12 +46,12 @@ class Tracker:
     def __init__(self, where: str, folder: Path) -> None:
         for name, value in QUICK.items():
             os.environ.setdefault(name, value)
-        for name in ("urllib3", "mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.ERROR)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from mlflow import MlflowClient
 
+            for name in ("urllib3", "mlflow", "alembic"):  # what they tell of retries and tables is not the user's affair
+                logging.getLogger(name).setLevel(logging.ERROR)
             self._client = MlflowClient(tracking_uri=where)
             name = os.environ.get("MLFLOW_EXPERIMENT_NAME") or PROJECT
             known = self._client.get_experiment_by_name(name)
