@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -301,6 +303,45 @@ def test_a_tracker_that_is_down_is_a_line_and_the_run_goes_on(
     assert run.data.metrics["latency.median_ns"] == record["latency"]["median_ns"]["value"]
 
 
+class Refuses(http.server.BaseHTTPRequestHandler):
+    """Answers whatever is asked with 403, as a server does whose key is another."""
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_POST = do_GET  # noqa: N815  the library's own name
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """Serve refusals; returns the address."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Refuses)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_a_server_that_refuses_is_a_line_that_names_all_that_is_missing(results: Path, refusing: str, cli: Cli) -> None:
+    code, out, err = cli("results", "track", results, "--to", f"mlflow:{refusing}", "--json")
+    assert code == 1
+    [found] = json.loads(out)["tracked"]
+    assert (found["tracked"], found["there"]) == (0, 0)
+    records = {path.relative_to(results).as_posix() for path in results.rglob("*.json")}
+    assert {each["what"] for each in found["missing"]} == records | {"model net", "model small", "leaderboard"}
+    assert all("403" in each["reason"] for each in found["missing"])
+    [line] = [line for line in err.splitlines() if "not tracked" in line]
+    assert "and 6 more" in line
+    assert "Traceback" not in err
+
+
 # ---------------------------------------------------------------- Weights & Biases
 
 
@@ -357,6 +398,11 @@ def test_wandb_without_a_key_or_a_server_is_a_line(
     assert (code, out) == (1, "wandb:bench: 0 records tracked\n")
     assert "no key for http://127.0.0.1" in err
     assert len([line for line in err.splitlines() if "not tracked" in line]) == 1
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    code, _, err = cli("results", "track", results, "--to", "wandb:bench", "--work", tmp_path)
+    assert code == 1
+    assert "does not answer" in err
+    assert not list(tmp_path.rglob("run-*.wandb"))
 
 
 # ---------------------------------------------------------------- what a tracker is told

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import os
@@ -67,7 +69,7 @@ class Tracker:
         known = self._found(run.kind, run.sha256)
         own = known[0] if known else self._client.create_run(self._experiment, run.begin_ms, tags, run.name)
         run_id = own.info.run_id
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             self._write(run_id, run)
             self._client.set_tag(run_id, WHOLE, "true")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import netrc
 import os
 import re
 import tempfile
+import urllib.error
 import urllib.parse
+import urllib.request
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,6 +44,17 @@ PRIVATE = {
     "x_save_requirements": False,
 }
 """What a run would tell of this computer, its user and its folders."""
+IMPATIENT = {
+    "silent": True,
+    "x_graphql_retry_max": 2,
+    "x_graphql_retry_wait_max_seconds": 2,
+    "x_graphql_timeout_seconds": SECONDS,
+    "x_file_stream_retry_max": 2,
+    "x_file_stream_retry_wait_max_seconds": 2,
+    "x_file_transfer_retry_max": 2,
+    "x_file_transfer_retry_wait_max_seconds": 2,
+}
+"""Instead of hours of trying again, while a command waits: what is missing is made up for later."""
 
 
 def check(where: str) -> str:
@@ -61,7 +76,7 @@ class Tracker:
             import wandb
 
             self._wandb = wandb
-            own = wandb.setup().settings
+            own = wandb.setup(settings=wandb.Settings(**IMPATIENT)).settings
         self._entity, _, self._project = where.rpartition("/")
         self._folder, self._base = folder, str(own.base_url)
         if own.mode == "disabled":
@@ -69,14 +84,17 @@ class Tracker:
         self._offline = own.mode in ("offline", "dryrun")
         if not self._offline and not _has_key(self._base):
             raise InputError(f"no key for {self._base}; `wandb login` asks for one, WANDB_MODE=offline does without")
+        if not self._offline:
+            _check_answers(self._base)
 
     def has(self, kind: str, sha256: str) -> bool:
         """Return whether a run is there, and whole: in the folder where it is offline, else on the server."""
         own = _id(kind, sha256)
         if self._offline:
             return any((self._folder / "wandb").glob(f"offline-run-*-{own}/{MARK}"))
-        api = self._wandb.Api(timeout=SECONDS)
         try:
+            with _quiet():
+                api = self._wandb.Api(timeout=SECONDS)
             found = api.run("/".join(filter(None, (self._entity or api.default_entity, self._project, own))))
         except Exception as error:  # the library has one class for whatever goes wrong
             if "could not find" in str(error).lower():
@@ -87,7 +105,7 @@ class Tracker:
     def put(self, run: TrackedRun) -> None:
         """Write a run, or go on with one that broke off."""
         settings = self._wandb.Settings(
-            **PRIVATE, silent=True, init_timeout=SECONDS, x_start_time=run.begin_ms / 1000, root_dir=str(self._folder)
+            **PRIVATE, **IMPATIENT, init_timeout=SECONDS, x_start_time=run.begin_ms / 1000, root_dir=str(self._folder)
         )
         with _quiet():
             opened = self._wandb.init(
@@ -155,9 +173,19 @@ def _has_key(base: str) -> bool:
     return known.authenticators(urllib.parse.urlsplit(base).hostname or "") is not None
 
 
+def _check_answers(base: str) -> None:
+    """Raise `InputError` where nothing answers at an address, for which the library would wait long."""
+    try:
+        urllib.request.urlopen(base, timeout=SECONDS).close()  # noqa: S310  as the library's own settings name it
+    except urllib.error.HTTPError:
+        return  # an answer
+    except (OSError, ValueError) as error:
+        raise InputError(f"{base} does not answer ({error}); see to it, or set WANDB_MODE=offline") from error
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the library's advice about its own future to itself."""
-    with warnings.catch_warnings():
+    """Keep the library's advice about its own future to itself, and standard output for what was asked for."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
