@@ -303,6 +303,22 @@ def test_a_tracker_that_is_down_is_a_line_and_the_run_goes_on(
     assert run.data.metrics["latency.median_ns"] == record["latency"]["median_ns"]["value"]
 
 
+def test_a_damaged_record_is_named_and_the_others_are_tracked(results: Path, server: Server, experiment: str, cli: Cli) -> None:
+    [torn] = results.rglob("net.torch.*.json")
+    torn.write_text(torn.read_text().replace('"cores": 2', '"cores": 3'))
+    [samples] = results.rglob("small.onnx.fp32.*.npz")
+    samples.write_bytes(b"others")
+    code, out, err = cli("results", "track", results, "--to", f"mlflow:{server.uri}", "--json")
+    assert code == 1
+    [found] = json.loads(out)["tracked"]
+    missing = {Path(each["what"]).name.split(".quick")[0]: each["reason"] for each in found["missing"]}
+    assert found["tracked"] == 2
+    assert missing.keys() == {"net.torch.fp32", "small.onnx.fp32"}
+    assert "changed since it was measured" in missing["net.torch.fp32"]
+    assert "changed since it was measured" in missing["small.onnx.fp32"]
+    assert len([line for line in err.splitlines() if "not tracked" in line]) == 1
+
+
 class Refuses(http.server.BaseHTTPRequestHandler):
     """Answers whatever is asked with 403, as a server does whose key is another."""
 

@@ -72,20 +72,23 @@ def track(
     what it has not got is in what is returned, and the same call again makes up for it.
     """
     meant = [each if isinstance(each, Address) else addresses([each])[0] for each in to]
-    if not meant:
-        return []
+    chosen = None if only is None else [place(record) for record in only]
+    if not meant or chosen == []:
+        return [Tracking(str(each)) for each in meant]
     results = Path(results)
-    every = listing(results, None, None, progress).entries
-    fitting = listing(results, where, None, progress).entries if where else every
-    paths = [entry.path for entry in fitting] if only is None else [place(record) for record in only]
-    work = _work(results, paths, {each.model_sha256: (each.model, each.more["parents"]) for each in every if each.model_sha256})
+    every = listing(results, None, None, progress)
+    fitting = listing(results, where, None, progress).entries if where else every.entries
+    paths = [entry.path for entry in fitting] if chosen is None else chosen
+    family = {each.model_sha256: (each.model, each.more["parents"]) for each in every.entries if each.model_sha256}
+    damaged = {each.path: each.reason for each in every.damaged} if chosen is None else {}
+    work = _work(results, paths, family, damaged)
     return [_tracked(address, work, folder, progress) for address in meant]
 
 
-def _work(results: Path, paths: Sequence[str], family: _runs.Family) -> Work:
+def _work(results: Path, paths: Sequence[str], family: _runs.Family, damaged: Mapping[str, str]) -> Work:
     """Read records, and put their models into the order in which they were made."""
     found: dict[str, Record] = {}
-    unread: dict[str, str] = {}
+    unread = dict(damaged)
     for path in paths:
         try:
             found[path] = records.read_record(results / path, whole=False)
@@ -150,6 +153,9 @@ def _put_all(
             continue
         try:
             new = put(tracker)
+        except RecordError as error:  # no fault of the tracker's
+            found.missing[name] = str(error)
+            continue
         except Exception as error:  # as above
             refused, last = refused + 1, hidden(told(error))
             found.missing[name] = last
