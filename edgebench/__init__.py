@@ -3,7 +3,7 @@
 The verbs of the command line as functions: `inspect_data`, `data_requirements`, `synthesize_data`, `convert_data`, `train`,
 `export`, `import_file`, `run`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`,
 `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`,
-`listing`, `find`, `clean` and `merge`.
+`listing`, `find`, `clean`, `merge` and `track`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         setup,
         sweep,
         synthesize_data,
+        track,
         train,
         trust_file,
         tune,
@@ -97,6 +98,7 @@ __all__ = [
     "setup",
     "sweep",
     "synthesize_data",
+    "track",
     "train",
     "trust_file",
     "tune",

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from edgebench.agent import facts
-from edgebench.analysis.processor import fitted
-from edgebench.bundle.claimed import claimed
-from edgebench.bundle.export import Order, accepted, build_bundle, exporter
-from edgebench.bundle.goals import check_goals
 from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.manifest import read_bundle
-from edgebench.config import code_in, read_dataset, read_devices, read_profile, read_target, read_values
+from edgebench.config import code_in, read_dataset, read_devices, read_profile
 from edgebench.data import Requirements, open_dataset, open_images, requirements, synthesize
-from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.explain import _gate as gate
-from edgebench.models.source import SourceOptions, open_source
+from edgebench.models.source import SourceOptions
 from edgebench.recipes import Job, input_plan, make_model, role_of, starts_from
 from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_all
+from edgebench.run.devices import probe as probe
+from edgebench.run.devices import remove_setup as remove_setup
+from edgebench.run.devices import setup as setup
+from edgebench.run.devices import tune as tune
 from edgebench.run.forecast import with_time_left
 from edgebench.run.options import WORK, ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.options import CompressOptions as CompressOptions
@@ -31,10 +27,7 @@ from edgebench.run.prepare import prepare_profile, tie_bundle
 from edgebench.run.session import Session, measure_all
 from edgebench.run.timing import NetworkTimer
 from edgebench.schema import (
-    CalibrationPlan,
     DatasetRef,
-    Goals,
-    Link,
     Noise,
     Progress,
     Scenario,
@@ -46,13 +39,12 @@ from edgebench.search.verbs import sweep as sweep
 from edgebench.store import noise as noise_
 from edgebench.store import records
 from edgebench.store.layout import RESULTS
+from edgebench.track._work import track as track
 from edgebench.trust import allow
 
 if TYPE_CHECKING:
     from edgebench.data._convert import Converted
     from edgebench.data._survey import Survey
-    from edgebench.device.inspect import Probed
-    from edgebench.device.setup import Outcome, Plan
     from edgebench.diagnose.diagnose import Diagnosis
     from edgebench.explain._work import Result as Explained
     from edgebench.quantize.search import Result as Quantized
@@ -61,9 +53,6 @@ if TYPE_CHECKING:
     from edgebench.validate.options import ValidateOptions
     from edgebench.validate.validate import Validation
 
-ACCURACY_GOALS = ("threshold", "max_degradation", "percent_max_degradation")
-NO_GOALS = dict.fromkeys(ACCURACY_GOALS)
-"""An export by hand is judged by its accuracy only where that is asked for."""
 STANDARD = MeasureOptions(mode="standard")
 
 
@@ -162,25 +151,9 @@ def export(
     itself. An architecture by name has random weights unless `pretrained`: good for
     latency, useless for accuracy, and marked so in its lineage.
     """
-    exporter(format, precision)
-    plan = read_values(CalibrationPlan, options.calibration, "calibration")
-    wanted = read_values(Goals, {**NO_GOALS, **options.goals}, "goals")
-    if wanted.explanation_correlation is not None:
-        raise InputError("export: explanation_correlation is judged beside fp32 on a device; name it in a profile")
-    device = read_target(target, trust=_source(source).trust)
-    here = facts.environment() if device.transport == "local" else None
-    accepts = fitted(accepted(device, format, precision), here)
-    data = open_images(read_dataset(dataset)) if dataset else None
-    asked = [name for name in ACCURACY_GOALS if getattr(wanted, name) is not None]
-    if asked and data is None:
-        raise InputError(f"export: {asked[0]} is judged on a data set; give --dataset, or leave it out")
-    model, network = open_source(_source(source), data)
-    network = claimed(network, data, _source(source).expect_accuracy)
-    order = Order(model, network, format, precision, accepts, data, plan, options.dynamic_batch, parity=options.samples)
-    folder = Path(options.out) / f"{model.name}.{format}.{precision}"
-    bundle, cached = build_bundle(order, device, folder, progress)
-    check_goals(bundle, wanted)
-    return ExportResult(folder, bundle, cached)
+    from edgebench.run.export import export_source
+
+    return export_source(_source(source), format, precision, dataset, target, options, progress)
 
 
 def import_file(
@@ -396,72 +369,7 @@ def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list
     return list(checking.verify(Path(results), progress))
 
 
-# ---------------------------------------------------------------- devices
-
-
-def probe(target: str | Target, *, options: RunOptions = RunOptions()) -> Probed:
-    """Look at a device: what it is and has, and where it differs from its target."""
-    from edgebench.device import inspect
-
-    [device] = read_devices([target], options.trust)
-    with connected(device, _link(device, options)) as (transport, agent):
-        return inspect.probed(transport, agent, device)
-
-
-def setup(
-    target: str | Target,
-    *,
-    requirements: Sequence[str] = (),
-    dry_run: bool = False,
-    planned: Callable[[Plan], None] | None = None,
-    userland: Path | None = None,
-    options: RunOptions = RunOptions(),
-    progress: Progress = no_progress,
-) -> tuple[Plan, Outcome | None]:
-    """Bring a target's runtimes to a device, also to one without internet; the outcome is None in a dry run.
-
-    requirements: what to bring beside or instead of the target's own, as pip reads it;
-    `planned` gets the plan before anything is done; `userland` holds the packages of a phone's Python, else fetched.
-    """
-    from edgebench.device import setup as setup_
-
-    [device] = read_devices([target], options.trust)
-    with connected(device, replace(_link(device, options), userland=userland)) as (transport, agent):
-        plan = setup_.plan(transport, agent, device, list(requirements), options.work / "wheelhouse", progress)
-        if planned is not None:
-            planned(plan)
-        return plan, None if dry_run else setup_.install(transport, agent, plan, progress)
-
-
-def remove_setup(target: str | Target, *, options: RunOptions = RunOptions()) -> int:
-    """Remove from a device what `setup` brought there; returns the bytes that are free again."""
-    from edgebench.device import setup as setup_
-
-    [device] = read_devices([target], options.trust)
-    with connected(device, _link(device, options)) as (transport, agent):
-        return setup_.remove(transport, agent, device)
-
-
-def tune(
-    action: Literal["show", "apply", "restore"] = "show",
-    *,
-    target: str | Target = "cpu",
-    state: str | None = None,
-    remedy: str = "do it as root",
-    accept_new_host_key: bool = False,
-) -> list[dict[str, Any]]:
-    """Set a device's clocks and interrupts for steady timing, or put them back; a row for each knob.
-
-    state: where the device keeps what was before; remedy: what a knob that wants root advises.
-    """
-    from edgebench.device.tune import STATE, tune
-
-    [device] = read_devices([target])
-    path = str(Path(state).absolute()) if state and device.transport == "local" else state or STATE
-    with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:  # as root, leave nothing of root's in the user's folder
-        options = RunOptions(work=Path(folder), accept_new_host_key=accept_new_host_key)
-        with connected(device, _link(device, options)) as (transport, agent):
-            return tune(transport, agent, action, path, device.tuning, remedy)
+# ---------------------------------------------------------------- files that may run code
 
 
 def trust_file(path: Path) -> dict[Path, tuple[str, ...]]:
@@ -470,7 +378,3 @@ def trust_file(path: Path) -> dict[Path, tuple[str, ...]]:
     for file, (_, beside) in found.items():
         allow(file, beside)
     return {file: names for file, (names, _) in found.items()}
-
-
-def _link(device: Target, options: RunOptions) -> Link:
-    return Link(options.work / "device" / device.name, options.accept_new_host_key)

@@ -7,8 +7,6 @@ and all else replace, and null brings back the default.
 
 from __future__ import annotations
 
-import difflib
-import importlib.resources
 import os
 import re
 from collections import Counter
@@ -21,14 +19,14 @@ from pydantic import BaseModel, ValidationError
 
 from edgebench import plugins
 from edgebench.agent.plugins import PREFIXES
+from edgebench.documents import explain as explain
+from edgebench.documents import file_text, mapping, text_of
 from edgebench.errors import InputError, ProfileError, UnknownName
 from edgebench.files import write_atomic
 from edgebench.schema import Accepts, DatasetRef, Limits, Profile, RuntimeModule, Target
 from edgebench.trust import Check, accept, allow, checking, names_code
 
 T = TypeVar("T", bound=BaseModel)
-MOST_BYTES, MOST_DEPTH, MOST_ALIASES = 1 << 20, 50, 100
-"""What a profile, target or fleet has at most."""
 
 
 def read_profile(name_or_path: str, trust: bool = False) -> Profile:
@@ -109,7 +107,7 @@ def code_in(path: Path) -> dict[Path, tuple[tuple[str, ...], tuple[Path, ...]]]:
     if path.is_dir() or path.name == "model.json":
         note(path / "model.json" if path.is_dir() else path, ["the network that it holds"], ())
         return found
-    content = _mapping(str(path), _file_text(str(path), "profile or target"), "file", "profiles/digits.yaml")
+    content = mapping(str(path), file_text(str(path), "profile or target"), "file", "profiles/digits.yaml")
     if "devices" in content:
         _fleet(path, note)
     elif "models" in content:
@@ -136,7 +134,7 @@ def read_fleet(path: Path, trust: bool = False) -> list[Target]:
 
 
 def _fleet(path: Path, check: Check) -> list[Target]:
-    content = _mapping(str(path), _file_text(str(path), "fleet"), "fleet", "{devices: [{target: …, host: …}]}")
+    content = mapping(str(path), file_text(str(path), "fleet"), "fleet", "{devices: [{target: …, host: …}]}")
     devices = content.get("devices")
     if set(content) != {"devices"} or not isinstance(devices, list) or not devices:
         raise ProfileError(f"{path}: a fleet has one key, devices, with a list of {{target: …, host: …}}")
@@ -184,7 +182,7 @@ def _target_content(name_or_path: str, before: tuple[str, ...], check: Check) ->
     identity = name_or_path if named else os.path.realpath(name_or_path)
     if identity in before:
         raise ProfileError(f"{name_or_path}: extends itself: {' → '.join([*map(_shown, before), _shown(identity)])}")
-    content = _mapping(name_or_path, _text(name_or_path, "edgebench.targets", "target"), "target", "targets/cpu.yaml")
+    content = mapping(name_or_path, text_of(name_or_path, "edgebench.targets", "target"), "target", "targets/cpu.yaml")
     return _extended(content, name_or_path, None if named else Path(name_or_path), (*before, identity), check)
 
 
@@ -312,91 +310,8 @@ def read_dataset(text: str) -> DatasetRef:
 
 def _read(name_or_path: str, package: str, kind: str, type_: type[T]) -> T:
     """Load one YAML file and check it against its type."""
-    content = _mapping(name_or_path, _text(name_or_path, package, kind), kind, "profiles/digits.yaml")
+    content = mapping(name_or_path, text_of(name_or_path, package, kind), kind, "profiles/digits.yaml")
     try:
         return type_.model_validate(content)
     except ValidationError as error:
         raise ProfileError(f"{name_or_path}: {explain(error, type_)}") from error
-
-
-def _mapping(place: str, text: str, kind: str, example: str) -> dict[str, Any]:
-    """Read YAML that holds one mapping."""
-    try:
-        content = yaml.load(text, _Bounded)  # noqa: S506  a SafeLoader
-    except (yaml.YAMLError, ValueError) as error:
-        line = str(error).replace("\n", " ")
-        raise ProfileError(f"{place}: not valid YAML: {line}") from error
-    if not isinstance(content, dict):
-        raise ProfileError(f"{place}: a {kind} is a mapping of keys; see {example}")
-    return content
-
-
-class _Bounded(yaml.SafeLoader):
-    """Reads plain values alone, neither deeper nor with more aliases than any file that people write: both multiply."""
-
-    def __init__(self, stream: str) -> None:
-        super().__init__(stream)
-        self._depth = self._aliases = 0
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        self._aliases += self.check_event(yaml.AliasEvent)
-        if self._depth >= MOST_DEPTH or self._aliases > MOST_ALIASES:
-            raise yaml.YAMLError(f"nested deeper than {MOST_DEPTH} levels, or with more than {MOST_ALIASES} aliases")
-        self._depth += 1
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self._depth -= 1
-
-
-def _text(name_or_path: str, package: str, kind: str) -> str:
-    """Read a plugin's YAML by name, or a user's file by path."""
-    known = plugins.names(package, ".yaml")
-    if name_or_path in known:
-        return importlib.resources.files(package).joinpath(f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    if Path(name_or_path).suffix not in {".yaml", ".yml"} and "/" not in name_or_path:
-        raise UnknownName(kind, name_or_path, known)
-    return _file_text(name_or_path, kind)
-
-
-def _file_text(path: str, kind: str) -> str:
-    try:
-        if not Path(path).is_file():
-            raise FileNotFoundError("no such file")
-        if Path(path).stat().st_size > MOST_BYTES:
-            raise ValueError(f"it has more than {MOST_BYTES >> 20} MiB")
-        return Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise ProfileError(f"{path}: cannot be read ({error}); give a {kind}'s name or a YAML file") from error
-
-
-def explain(error: ValidationError, type_: type[BaseModel], more_keys: Sequence[str] = (), within: str = "") -> str:
-    """Say the first thing that is wrong, with its place (`within` comes before it) and the nearest known key.
-
-    At the top, one of `more_keys` is known as well.
-    """
-    found = error.errors()
-    first = next((each for each in found if each["type"] == "extra_forbidden"), found[0])  # a misspelt key is missing as well
-    place = within + ".".join(str(part) for part in first["loc"])
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        known = _keys(type_, first["loc"][:-1]) + (list(more_keys) if len(first["loc"]) == 1 else [])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        return f"unknown key {place!r}: {hint}known: {', '.join(sorted(known)) or 'none'}{more}"
-    return f"{place + ': ' if place else ''}{first['msg'].removeprefix('Value error, ')}{more}"
-
-
-def _keys(type_: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:
-    """List the keys that are known at a place inside a type."""
-    found: Any = type_
-    for part in place:
-        if isinstance(part, int):
-            continue
-        annotation = found.model_fields[part].annotation
-        arguments = [a for a in getattr(annotation, "__args__", ()) if hasattr(a, "model_fields")]
-        found = arguments[0] if arguments else annotation
-        if not hasattr(found, "model_fields"):
-            return []
-    fields: Mapping[str, Any] = found.model_fields
-    return sorted(fields)

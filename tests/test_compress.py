@@ -41,13 +41,13 @@ TARGET = """
 name: sized
 description: a device on which a million bytes take 10 ms
 transport: local
-agent_plugins: [rt_sized.py]
+agent_plugins: [rt_priced.py]
 accepts:
   - format: onnx
     precisions: [fp32, int8]
-    runtime: sized
+    runtime: priced
     limits: {opset: 17, activations: uint8}
-    options: {base_ms: 1.0, ms_per_mb: 10.0}
+    options: {base_ms: 1.0, mebibyte_ms: 10.48576, samples: 700}  # 10 ms for a million bytes, and enough for p99
 """
 FAST = {"epochs": 1, "augment": "none", "threads": 1, "learning_rate": 0.002}
 RECIPES = {"train": FAST, "distill": FAST, "prune": FAST, "qat": FAST}
@@ -56,7 +56,7 @@ RECIPES = {"train": FAST, "distill": FAST, "prune": FAST, "qat": FAST}
 def lay_out(folder: Path) -> str:
     """Put the device and a small data set into a folder; returns the data set's name."""
     (folder / "sized.yaml").write_text(TARGET)
-    (folder / "rt_sized.py").write_bytes((DOUBLES / "rt_sized.py").read_bytes())
+    (folder / "rt_priced.py").write_bytes((DOUBLES / "rt_priced.py").read_bytes())
     return few_digits(folder, 120)
 
 

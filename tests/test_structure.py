@@ -17,12 +17,12 @@ cli
 api
 search
 quantize diagnose explain validate
-run
+run track
 bundle report
 store recipes
 models analysis device
 data config
-tasks
+tasks documents
 trust plugins
 files sandbox
 schema agent leftovers sandboxed __version__

@@ -12,6 +12,9 @@ import typer
 
 from edgebench.errors import InputError
 
+LOGS = "logs"
+"""The folder in that of models and bundles in which loggers and trackers write."""
+
 if TYPE_CHECKING:
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import Tables
@@ -61,6 +64,10 @@ RuntimeOption = Annotated[
 By = Annotated[str, typer.Option(help="What makes a table of its own.")]
 ResultsFolder = Annotated[Path, typer.Argument(help="The folder that holds records/.")]
 Where = Annotated[list[str] | None, typer.Option(help="Only these rows: precision=int8,fp16 or model=resnet*; may be repeated.")]
+Track = Annotated[
+    list[str] | None,
+    typer.Option(help="Where to: mlflow:URI, wandb:PROJECT or wandb:ENTITY/PROJECT; repeatable.", metavar="TRACKER:ADDRESS"),
+]
 Host = Annotated[
     str | None, typer.Option(help="The device's address: user@host, ssh://user@host:port, or a name of ~/.ssh/config.")
 ]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from edgebench.cli import console, files, options
+from edgebench.cli import console, files, options, tracking
 
 if TYPE_CHECKING:
     from edgebench.run.outcome import CellOutcome, RunResult
     from edgebench.schema import Record
+    from edgebench.track._work import Tracking
 
 
 SHOWN = ("target", "model", "format", "precision", "state", "reason", "seconds")
@@ -43,6 +45,10 @@ def command(
     meter: options.Meter = None,
     option: options.RuntimeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and do nothing.")] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Also log the records: mlflow:URI, wandb:PROJECT or wandb:ENTITY/PROJECT; repeatable."),
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where records are written.")] = Path("results"),
     work: Annotated[Path, typer.Option(help="Where models and bundles are kept.")] = Path(".edgebench"),
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -50,7 +56,9 @@ def command(
     """Measure a profile's cells, bundles or model files that have no result yet."""
     from edgebench import api
     from edgebench.run.options import MeasureOptions, RunOptions
+    from edgebench.track import addresses
 
+    trackers = addresses(track or ())
     changes = scenario.scenario()
     profile, sources = files.sources(what or ["digits"], file)
     with console.progress() as progress:
@@ -71,22 +79,27 @@ def command(
             options=RunOptions(results, work, repeat, dry_run, resume, reconnect, accept_new_host_key, trust),
             progress=progress,
         )
+        to = () if dry_run else trackers
+        tracked = api.track(results, to=to, only=result.records, folder=work / options.LOGS, progress=progress)
     if json:
-        _print_json(result)
+        _print_json(result, tracked)
     elif dry_run:
         _print_plan(result)
     else:
         _print_outcome(result, results)
+        tracking.say(tracked)
+    tracking.complain(tracked, results)
     if result.failed:
         raise typer.Exit(1)
 
 
-def _print_json(result: RunResult) -> None:
+def _print_json(result: RunResult, tracked: Sequence[Tracking]) -> None:
     console.print_json(
         {
             "seconds": result.seconds,
             "cells": [{name: getattr(cell, name) for name in SHOWN} for cell in result.cells],
             "records": [record.model_dump(mode="json", by_alias=True) for record in result.records],
+            **({"tracked": [each.values() for each in tracked]} if tracked else {}),
         }
     )
 

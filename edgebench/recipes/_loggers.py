@@ -44,9 +44,13 @@ def _opened(name: str, logs: Path, run: str, options: Mapping[str, Any]) -> Any:
         logger = OPEN[name](logs, run)
         logger.log_hyperparams(dict(options))
     except Exception as error:  # what these raise, where they are not set up, are classes of their own
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:500]
-        raise InputError(f"logging to {name}: cannot begin ({reason}); set it up, or leave it out of loggers") from error
+        raise InputError(f"logging to {name}: cannot begin ({told(error)}); set it up, or leave it out of loggers") from error
     return logger
+
+
+def told(error: Exception) -> str:
+    """Say on one line what a logger or a tracker says."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:500]
 
 
 def close(loggers: Sequence[Any]) -> None:

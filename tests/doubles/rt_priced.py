@@ -1,7 +1,7 @@
 """ONNX Runtime on a device with a clock of its own, on which each node costs what its target says, more or less in INT8.
 
 Options of the target: `base_ms`; `int8_ms`, by node, what it costs more in INT8; `packed_ms`, what unpacking weights costs;
-`mebibyte_ms`, what each MiB of the file costs; `spoils`, a node whose INT8 kernel is wrong.
+`mebibyte_ms`, what each MiB of the file costs; `spoils`, a node whose INT8 kernel is wrong; `samples`, how many it takes.
 """
 
 import os
@@ -11,10 +11,8 @@ from .rt_onnxruntime import DISTRIBUTIONS, MODULES
 from .rt_onnxruntime import Runtime as Base
 
 __all__ = ["DISTRIBUTIONS", "MODULES", "OPTIONS", "Runtime"]
-SAMPLES = 20
-
-
-OPTIONS = ("base_ms", "int8_ms", "packed_ms", "mebibyte_ms", "spoils")
+OPTIONS = ("base_ms", "int8_ms", "packed_ms", "mebibyte_ms", "spoils", "samples")
+USUAL = {"base_ms": 3.0, "int8_ms": {}, "packed_ms": 0.0, "mebibyte_ms": 0.0, "spoils": "", "samples": 20}
 
 
 class Runtime(Base):
@@ -22,7 +20,7 @@ class Runtime(Base):
 
     def __init__(self, job):
         super().__init__({**job, "options": {"optimization": "none"}})  # the same arithmetic on every processor
-        self._prices = {"base_ms": 3.0, "int8_ms": {}, "packed_ms": 0.0, "mebibyte_ms": 0.0, "spoils": "", **job["options"]}
+        self._prices = {**USUAL, **job["options"]}
 
     def load(self, path, threads):
         super().load(path, threads)
@@ -45,6 +43,7 @@ class Runtime(Base):
         began(os.getpid())
         begin = clock.now_ns()
         self.infer(feeds[0])
-        samples = [self._ns + index % 3 for index in range(SAMPLES)]
-        window = {"ns": samples, "begin_ns": begin, "end_ns": clock.now_ns(), "inferences": SAMPLES}
+        count = self._prices["samples"]
+        samples = [self._ns + index % 3 for index in range(count)]
+        window = {"ns": samples, "begin_ns": begin, "end_ns": clock.now_ns(), "inferences": count}
         return {"load_ns": 1, "first_ns": self._ns, "warmup_ns": [self._ns], "windows": [window], "stages": {}}
