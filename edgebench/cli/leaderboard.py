@@ -31,6 +31,9 @@ def command(
     by: options.By = "dataset,target",
     where: options.Where = None,
     columns: Annotated[str, typer.Option(help="Only these, in this order: model,p50,size.")] = "",
+    task: Annotated[
+        Literal["generation"] | None, typer.Option(help="The tables of language models, which stand in no other.")
+    ] = None,
     top: Annotated[
         int | None, typer.Option(help="Only the first rows of each table; 0: all. A terminal shows 20 unless given.", min=0)
     ] = None,
@@ -42,6 +45,9 @@ def command(
     """
     from edgebench.report import leaderboard as verbs
 
+    if task is not None:
+        _generation(results, out, "json" if json else format, where)
+        return
     names, shown = options.parts(columns), json or format is not None or out is not None
     cut = {"top": top or None} if shown or top is not None else {"top": FIRST, "many": MANY}
     made = options.tables(results, sort=sort, by=by, where=where, **cut)
@@ -54,6 +60,34 @@ def command(
         console.print_document(verbs.publish(made, results, format=format, columns=names))
     elif out is None:
         _print(made.tables, names)
+    if made.damaged:
+        raise typer.Exit(1)
+
+
+def _generation(results: Path, out: Path | None, format: str | None, where: list[str] | None) -> None:
+    """Print or write the tables of language models."""
+    from edgebench.report import generation
+
+    made = generation.make(results, options.filters(where))
+    for damaged in made.damaged:
+        console.complain(f"left out: {damaged.reason}")
+    if out is not None or format is not None:
+        text = generation.publish(made, results, out, format)
+        if out is not None:
+            console.say(f"{out}: {sum(len(table.rows) for table in made.tables)} rows", flush=True)
+        elif format == "json":
+            console.print_json_text(text)
+        else:
+            console.print_document(text)
+    else:
+        for table in made.tables:
+            console.print_table(table.title, generation.grid(table), right=generation.NUMBERS)
+            for note in filter(None, (*generation.notes(table, verdicts=False), generation.advice(table))):
+                console.say(note)
+        for entry in made.failed:
+            console.say(f"failed: {generation.columns.failure(entry)}")
+        if not made.tables and not made.failed:
+            console.say("No records of language models here: `edgebench run FOLDER --prompts FILE` makes them.")
     if made.damaged:
         raise typer.Exit(1)
 

@@ -13,6 +13,7 @@ from edgebench.schema.base import (
     NAME,
     RECORD_SCHEMA,
     Frozen,
+    Interval,
     Kind,
     Layout,
     Mode,
@@ -35,7 +36,8 @@ from edgebench.schema.bundle import (
     Temperature,
 )
 from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, Subset, TurnSpec
-from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
+from edgebench.schema.generation import Generation, Prompts, Spread
+from edgebench.schema.measurement import Answer, Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
     Curves,
     DatasetRef,
@@ -69,7 +71,6 @@ from edgebench.schema.record import (
     Comparison,
     Energy,
     FewSamples,
-    Interval,
     LatencySummary,
     LoadGen,
     Memory,
@@ -101,6 +102,7 @@ __all__ = [
     "WARMUP_SECONDS",
     "Accepts",
     "Accuracy",
+    "Answer",
     "AsRun",
     "Attached",
     "BatchPoint",
@@ -124,6 +126,7 @@ __all__ = [
     "FileEntry",
     "Finish",
     "Frozen",
+    "Generation",
     "Goals",
     "Golden",
     "Input",
@@ -160,6 +163,7 @@ __all__ = [
     "Preprocessing",
     "Profile",
     "Progress",
+    "Prompts",
     "Provenance",
     "Pruned",
     "Reason",
@@ -171,6 +175,7 @@ __all__ = [
     "Separated",
     "Server",
     "Sidecar",
+    "Spread",
     "Step",
     "Stream",
     "Subset",

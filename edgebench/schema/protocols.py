@@ -265,6 +265,12 @@ class OptionalRuntime(Protocol):
     def unpredicted(self) -> str | None:
         """Say why no outputs come home, where that shows on the device alone and few samples are asked for; None: they do."""
 
+    def generate(self, feed: Any) -> Mapping[str, Any]:
+        """Let a language model answer one prompt: `prompt_tokens`, `first_ns`, `token_ns` of the others, and the new `tokens`.
+
+        With it goes `text(tokens)`, which writes them out. A `take` returns answers as `answers` of its windows.
+        """
+
     def footprint(self, path: str, feed: Any) -> Mapping[str, Any]:
         """Return the fields of a `memory` event, where another process than the agent's holds the model."""
 

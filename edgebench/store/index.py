@@ -18,7 +18,7 @@ from edgebench import __version__
 from edgebench.errors import InputError, RecordError, UnknownName
 from edgebench.files import storage
 from edgebench.store import snapshot
-from edgebench.store.row import ALWAYS, FIELDS, FILTERS, REVISION, Entry, Selection, flatten, grouping
+from edgebench.store.row import ALWAYS, APART, FIELDS, FILTERS, REVISION, Entry, Selection, flatten, grouping
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -54,6 +54,8 @@ AXES = ("latency", "metric", "size")
 UNJUDGED = ("latency", "size", "memory")
 """Likewise of rows that have no data set."""
 LARGEST = 2**63 - 1
+TOGETHER = f"(task IS NULL OR task NOT IN ({', '.join(repr(task) for task in APART)}))"
+"""What stands in the tables that all share."""
 LISTED = "(SELECT unnest(?::VARCHAR[]))"
 Where = Mapping[str, Sequence[str]]
 
@@ -140,7 +142,7 @@ class Index:
         scope, scoped = self._chosen({name: patterns for name, patterns in where.items() if name in (*by, *ALWAYS)})
         chosen, values = self._chosen(where)
         self._rows(
-            f"CREATE OR REPLACE TEMP TABLE newest AS SELECT rowid AS id, {chosen} AS chosen FROM entries WHERE {scope} "
+            f"CREATE OR REPLACE TEMP TABLE newest AS SELECT rowid AS id, {chosen} AS chosen FROM entries WHERE {TOGETHER} AND {scope} "
             "QUALIFY row_number() OVER (PARTITION BY combination ORDER BY started_at DESC, path DESC) = 1",
             [*values, *scoped],
         )
@@ -149,7 +151,8 @@ class Index:
         """Count the tables that `select` is about."""
         chosen, values = self._chosen(where or {})
         keys = ", ".join(grouping(by, sort))
-        [(tables,)] = self._rows(f"SELECT count(DISTINCT ({keys})) FROM entries WHERE status = 'done' AND {chosen}", values)
+        asked = f"SELECT count(DISTINCT ({keys})) FROM entries WHERE {TOGETHER} AND status = 'done' AND {chosen}"
+        [(tables,)] = self._rows(asked, values)
         return int(tables)
 
     def _chosen(self, where: Where) -> tuple[str, list[Any]]:

@@ -18,10 +18,13 @@ GROUPS = ("dataset", "target", "format", "precision", "model")
 """What a table may be made of."""
 ALWAYS = ("mode", "device", "scenario", "method", "judged", "evaluation_sha256")
 """What may never be mixed in one table, asked for or not: the samples of a data set may have changed under its name."""
+APART = ("generation",)
+"""Tasks that have tables of their own: a language model has neither a metric nor one inference."""
 NO_DATASET = "no data set"
 """What cells without one are chosen by, and what tables call it."""
 FILTERS = {
     **{name: name for name in (*GROUPS, "role", "mode", "runtime")},
+    "task": "coalesce(task, 'unknown')",
     "dataset": f"CASE WHEN judged THEN dataset ELSE '{NO_DATASET}' END",
     "scenario": "scenario_kind",
     "verdict": "coalesce(verdict, status)",
@@ -99,7 +102,7 @@ class Entry:
 
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
-        checkpoints), recipe, pruned (of pruned models), trained (what a transfer
+        checkpoints), recipe, generation (of language models), pruned (of pruned models), trained (what a transfer
         let learn, and its cost), macs, interval (of an accuracy), validation and
         controls (metrics on the validation split), environment (what of it tables
         name), bundle (its sha256).
@@ -143,7 +146,7 @@ class Selection:
 
 
 FIELDS = {field.name: str(field.type) for field in fields(Entry)}
-REVISION = 4
+REVISION = 5
 """To be raised where `flatten` makes other lines of the same records: indexes of before are then made anew."""
 ENVIRONMENT = ("board", "cpu", "machine", "virtual", "cores", "threads", "os")
 
@@ -234,6 +237,7 @@ def _details(record: Record) -> dict[str, Any]:
         **_controls(record),
         "bundle": record.cell.bundle_sha256,
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
+        **({} if record.generation is None else {"generation": record.generation.model_dump(mode="json")}),
     }
 
 

@@ -1,0 +1,97 @@
+"""A tiny language model with random weights and its tokenizer, made in seconds: nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from edgebench.data._torchvision import load_torchvision
+
+TEXT = (
+    "The heart beats. The lung breathes. A fracture of the wrist heals in six weeks.",
+    "Which drug lowers the blood pressure? The dose is given twice a day.",
+    "Pneumonia is seen on the left; the right lung is clear. No effusion.",
+    "An ulcer, a cyst and a benign mass were found in the stomach, the liver and the kidney.",
+)
+PROMPTS = ("The heart", "Which drug lowers", "The left lung is clear and", "A fracture")
+SPECIAL = ("<pad>", "<s>", "</s>")
+NEW_TOKENS = 12
+
+
+def transformers() -> Any:
+    """Import it after torchvision: the other way round the two wheels do not fit."""
+    load_torchvision()
+    import transformers
+
+    return transformers
+
+
+def make_network(folder: Path, seed: int = 0) -> Path:
+    """Write a Llama of two layers and a BPE tokenizer of 315 tokens as transformers keeps them."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=315, special_tokens=list(SPECIAL), initial_alphabet=alphabet, show_progress=False)
+    tokenizer.train_from_iterator(TEXT, trainer)
+    library = transformers()
+    named = dict(zip(("pad_token", "bos_token", "eos_token"), SPECIAL, strict=True))
+    library.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named).save_pretrained(folder)
+    config = library.LlamaConfig(
+        vocab_size=len(tokenizer.get_vocab()),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        tie_word_embeddings=False,
+        initializer_range=0.2,  # else all next tokens are nearly as likely
+    )
+    torch.manual_seed(seed)
+    library.LlamaForCausalLM(config).eval().save_pretrained(folder)
+    return folder
+
+
+def build(network: Path, folder: Path, precision: str, *extra: str) -> Path:
+    """Let ONNX Runtime GenAI's builder write a folder, as a user does."""
+    words = ["-m", "onnxruntime_genai.models.builder", "-i", str(network), "-o", str(folder), "-p", precision, "-e", "cpu"]
+    options = ["--extra_options", *extra] if extra else []
+    start = "import runpy, sys; from edgebench.data._torchvision import load_torchvision; load_torchvision(); "
+    start += "sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    command = [sys.executable, "-c", start, words[1], *words[2:], "-c", str(folder.parent / "cache"), *options]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def greedy(network: Path, prompt: str, count: int = NEW_TOKENS) -> list[int]:
+    """Return the tokens that transformers generates, its own way."""
+    import torch
+
+    library = transformers()
+    tokenizer = library.AutoTokenizer.from_pretrained(network)
+    model = library.AutoModelForCausalLM.from_pretrained(network).eval()
+    ids = tokenizer(prompt, return_tensors="pt").input_ids
+    with torch.no_grad():
+        found = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
+    return [int(each) for each in found[0, ids.shape[1] :]]
+
+
+def write_prompts(path: Path, references: dict[str, str] | None = None) -> Path:
+    """Write a file of prompts, a JSON object a line."""
+    known = references or {}
+    lines = [{"prompt": each, **({"reference": known[each]} if each in known else {})} for each in PROMPTS]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
