@@ -118,7 +118,7 @@ class AnswerSaid(Said):
     prompt_tokens: Count
     first_ns: Annotated[int, Field(ge=1, le=10**15)]
     token_ns: Annotated[list[Duration], FailFast(), Field(max_length=TOKENS)]
-    tokens: Annotated[list[Natural], FailFast(), Field(max_length=TOKENS)] = []
+    tokens: Annotated[list[Natural], FailFast(), Field(default_factory=list, max_length=TOKENS)]
     text: Annotated[str, StringConstraints(max_length=TEXT)] | None = None
     tokens_each: Count = 1
     has_first: bool = True

@@ -142,7 +142,8 @@ class Index:
         scope, scoped = self._chosen({name: patterns for name, patterns in where.items() if name in (*by, *ALWAYS)})
         chosen, values = self._chosen(where)
         self._rows(
-            f"CREATE OR REPLACE TEMP TABLE newest AS SELECT rowid AS id, {chosen} AS chosen FROM entries WHERE {TOGETHER} AND {scope} "
+            f"CREATE OR REPLACE TEMP TABLE newest AS SELECT rowid AS id, {chosen} AS chosen FROM entries "
+            f"WHERE {TOGETHER} AND {scope} "
             "QUALIFY row_number() OVER (PARTITION BY combination ORDER BY started_at DESC, path DESC) = 1",
             [*values, *scoped],
         )

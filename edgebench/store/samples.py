@@ -34,16 +34,7 @@ def pack(
     """
     arrays: dict[str, NDArray[Any]] = {}
     for index, trial in enumerate(measurement.trials):
-        for name in PARTS:
-            arrays[f"trial{index}.{name}"] = _compact(getattr(trial, name))
-        windows = [(window.begin_ns, window.end_ns, window.inferences) for window in trial.windows]
-        arrays[f"trial{index}.windows"] = np.array(windows, np.int64).reshape(-1, 3)
-        for name, values in trial.stages.items():
-            arrays[f"trial{index}.stage.{name}"] = _compact(values)
-        if trial.answers:
-            arrays[f"trial{index}.answers"] = _text([dataclasses.asdict(each) for each in trial.answers])
-        facts = {name: getattr(trial, name) for name in FACTS}
-        arrays[f"trial{index}.facts"] = _text({**facts, "steps": [dataclasses.astuple(step) for step in trial.steps]})
+        arrays.update(_trial_arrays(index, trial))
     if measurement.predictions is not None:
         flat = np.frombuffer(measurement.predictions.values, "<f4")
         arrays["predictions"] = flat.reshape(measurement.predictions.rows, -1)
@@ -64,6 +55,20 @@ def pack(
     for name in ("idle", "marks"):
         arrays[f"power.{name}"] = np.array(getattr(measurement.power, name), np.int64).reshape(-1, 2)
     return _packed(arrays)
+
+
+def _trial_arrays(index: int, trial: Trial) -> dict[str, NDArray[Any]]:
+    """Write what one trial measured."""
+    arrays = {f"trial{index}.{name}": _compact(getattr(trial, name)) for name in PARTS}
+    windows = [(window.begin_ns, window.end_ns, window.inferences) for window in trial.windows]
+    arrays[f"trial{index}.windows"] = np.array(windows, np.int64).reshape(-1, 3)
+    for name, values in trial.stages.items():
+        arrays[f"trial{index}.stage.{name}"] = _compact(values)
+    if trial.answers:
+        arrays[f"trial{index}.answers"] = _text([dataclasses.asdict(each) for each in trial.answers])
+    facts = {name: getattr(trial, name) for name in FACTS}
+    arrays[f"trial{index}.facts"] = _text({**facts, "steps": [dataclasses.astuple(step) for step in trial.steps]})
+    return arrays
 
 
 def _text(content: object) -> NDArray[Any]:

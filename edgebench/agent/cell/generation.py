@@ -42,7 +42,7 @@ def trial(worker: Any, feeds: List[Any]) -> None:
         events.emit("samples", ns=list(window), begin_ns=begin, end_ns=end, inferences=len(window) * sweeps.calls)
 
     tokens = sum(len(each["tokens"]) for each in sweeps.answers)
-    least = dict(mode, min_samples=int(math.ceil(mode["min_samples"] / float(max(1, tokens)))))
+    least = dict(mode, min_samples=math.ceil(mode["min_samples"] / max(1, tokens)))
     precise = sample(sweeps, least, scenario["half_width"] if mode["adaptive"] else None, emit)
     if mode["adaptive"]:
         events.emit("stopped", precise=precise)

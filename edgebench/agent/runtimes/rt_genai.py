@@ -81,7 +81,7 @@ class Runtime(object):
         return {
             "prompt_tokens": len(asked),
             "first_ns": ends[0] - begin,
-            "token_ns": [after - before for before, after in zip(ends, ends[1:])],
+            "token_ns": [ends[index] - ends[index - 1] for index in range(1, len(ends))],
             "tokens": tokens,
         }
 
