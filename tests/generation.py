@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,7 @@ def make_network(folder: Path, seed: int = 0) -> Path:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=128,
+        max_position_embeddings=1024,
         pad_token_id=0,
         bos_token_id=1,
         eos_token_id=2,
@@ -63,35 +64,74 @@ def make_network(folder: Path, seed: int = 0) -> Path:
     return folder
 
 
-def build(network: Path, folder: Path, precision: str, *extra: str) -> Path:
-    """Let ONNX Runtime GenAI's builder write a folder, as a user does."""
-    words = ["-m", "onnxruntime_genai.models.builder", "-i", str(network), "-o", str(folder), "-p", precision, "-e", "cpu"]
-    options = ["--extra_options", *extra] if extra else []
-    start = "import runpy, sys; from edgebench.data._torchvision import load_torchvision; load_torchvision(); "
-    start += "sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
-    command = [sys.executable, "-c", start, words[1], *words[2:], "-c", str(folder.parent / "cache"), *options]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+START = """
+import runpy, sys
+from edgebench.data._torchvision import load_torchvision
+load_torchvision()
+root, network = sys.argv[1:3]
+for precision in sys.argv[3:]:
+    words = ["-i", network, "-o", f"{root}/{precision}", "-p", precision, "-e", "cpu", "-c", f"{root}/cache"]
+    sys.argv = ["builder", *words]
+    runpy.run_module("onnxruntime_genai.models.builder", run_name="__main__", alter_sys=True)
+"""
+
+
+def build(network: Path, root: Path, *precisions: str) -> Path:
+    """Let ONNX Runtime GenAI's builder write folders by its command line, one for each precision, below `root`."""
+    words = [sys.executable, "-W", "ignore", "-c", START, str(root), str(network), *precisions]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder
+    return root
 
 
-def greedy(network: Path, prompt: str, count: int = NEW_TOKENS) -> list[int]:
+def greedy(network: Path, prompts: Sequence[str], count: int = NEW_TOKENS) -> dict[str, list[int]]:
     """Return the tokens that transformers generates, its own way."""
     import torch
 
     library = transformers()
     tokenizer = library.AutoTokenizer.from_pretrained(network)
     model = library.AutoModelForCausalLM.from_pretrained(network).eval()
-    ids = tokenizer(prompt, return_tensors="pt").input_ids
-    with torch.no_grad():
-        found = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
-    return [int(each) for each in found[0, ids.shape[1] :]]
+    answers = {}
+    for prompt in prompts:
+        ids = tokenizer(prompt, return_tensors="pt").input_ids
+        with torch.no_grad():
+            found = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False)
+        answers[prompt] = [int(each) for each in found[0, ids.shape[1] :]]
+    return answers
 
 
-def write_prompts(path: Path, references: dict[str, str] | None = None) -> Path:
+def text(network: Path, tokens: Sequence[int]) -> str:
+    """Write tokens as text, by transformers' tokenizer."""
+    return str(transformers().AutoTokenizer.from_pretrained(network).decode(tokens, skip_special_tokens=True))
+
+
+def write_prompts(path: Path, references: Mapping[str, str] | None = None) -> Path:
     """Write a file of prompts, a JSON object a line."""
     known = references or {}
     lines = [{"prompt": each, **({"reference": known[each]} if each in known else {})} for each in PROMPTS]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def write_gguf(path: Path, kind: str = "Q8_0", **more: Any) -> Path:
+    """Write a GGUF file of one quantized matrix and a norm with llama.cpp's own package: as large as a model's need be here."""
+    import gguf
+    import numpy as np
+
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(128)
+    writer.add_block_count(1)
+    writer.add_file_type({"Q8_0": 7, "Q4_0": 2, "F16": 1}[kind])
+    writer.add_token_list(["a", "b", "c"])
+    for name, value in more.items():
+        writer.add_uint32(name.replace("__", "."), value)
+    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
+    quantized = gguf.GGMLQuantizationType[kind]
+    writer.add_tensor("blk.0.attn_q.weight", gguf.quants.quantize(weights, quantized), raw_dtype=quantized)
+    writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
     return path

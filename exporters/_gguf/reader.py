@@ -14,15 +14,50 @@ NUMBERS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?
 STRING, ARRAY = 8, 9
 MOST_KEYS, MOST_TENSORS, MOST_ITEMS, LONGEST, DIMENSIONS = 10_000, 100_000, 10_000_000, 1 << 26, 8
 PRECISIONS = {
-    **{0: "fp32", 1: "fp16", 30: "bf16", 8: "int8", 9: "int8", 15: "int8"},
-    **{2: "int4", 3: "int4", 12: "int4", 20: "int4", 23: "int4"},
-    **{6: "int5", 7: "int5", 13: "int5", 14: "int6", 11: "int3", 18: "int3", 21: "int3"},
-    **{10: "int2", 16: "int2", 17: "int2", 22: "int2"},
+    0: "fp32",
+    1: "fp16",
+    30: "bf16",
+    8: "int8",
+    9: "int8",
+    15: "int8",
+    2: "int4",
+    3: "int4",
+    12: "int4",
+    20: "int4",
+    23: "int4",
+    6: "int5",
+    7: "int5",
+    13: "int5",
+    14: "int6",
+    11: "int3",
+    18: "int3",
+    21: "int3",
+    10: "int2",
+    16: "int2",
+    17: "int2",
+    22: "int2",
 }
 """By ggml's numbers of tensor types: bits of a weight, scales aside."""
 FILE_TYPES = {
-    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 7: "Q8_0", 8: "Q5_0", 9: "Q5_1", 10: "Q2_K", 11: "Q3_K_S", 12: "Q3_K_M"},
-    **{13: "Q3_K_L", 14: "Q4_K_S", 15: "Q4_K_M", 16: "Q5_K_S", 17: "Q5_K_M", 18: "Q6_K", 25: "IQ4_NL", 30: "IQ4_XS", 32: "BF16"},
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    25: "IQ4_NL",
+    30: "IQ4_XS",
+    32: "BF16",
 }
 """By llama.cpp's numbers: what a file is called."""
 
@@ -45,7 +80,7 @@ def read(path: Path) -> FileDescription:
         raise Unreadable("names no architecture, or holds no tensors; convert the model again with llama.cpp's scripts")
     if isinstance(metadata.get("split.count"), int) and metadata["split.count"] > 1:
         raise Unreadable("is one part of several; join them with llama-gguf-split --merge")
-    if not f"{architecture}.context_length" in metadata or path.stat().st_size <= end:
+    if f"{architecture}.context_length" not in metadata or path.stat().st_size <= end:
         raise Unreadable(f"is no language model's ({architecture[:40]}), or has no weights; bring a text model")
     weights: Counter[str] = Counter()
     for kind, _, count in types:

@@ -85,6 +85,13 @@ class Runtime(object):
             "tokens": tokens,
         }
 
+    def fitted(self, feed: str) -> str:
+        """Leave out the end of a prompt's middle, line by line, until it fits beside an answer."""
+        lines = feed.splitlines()
+        while self._context and len(lines) > 3 and len(self._tokenizer.encode("\n".join(lines))) + self._most > self._context:
+            del lines[-4]
+        return "\n".join(lines)
+
     def text(self, tokens: Sequence[int]) -> str:
         """Turn tokens into text."""
         return str(self._tokenizer.decode(self._np.array(tokens, self._np.int32)))
