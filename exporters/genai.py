@@ -13,6 +13,7 @@ from edgebench.schema.file import FileDescription
 PRECISIONS = ("fp32", "fp16", "int8", "int4")
 CALIBRATES: dict[str, tuple[str, ...]] = {}
 DYNAMIC_BATCH = False
+BROUGHT = True
 REQUIRES: tuple[tuple[str, str], ...] = ()
 BUILDER = "python -m onnxruntime_genai.models.builder -i MODEL -o FOLDER -p int4 -e cpu"
 __all__ = ["Limits"]

@@ -13,6 +13,7 @@ from edgebench.schema.file import FileDescription
 PRECISIONS = ("fp32", "fp16", "int8", "int6", "int5", "int4", "int3", "int2")
 CALIBRATES: dict[str, tuple[str, ...]] = {}
 DYNAMIC_BATCH = False
+BROUGHT = True
 REQUIRES: tuple[tuple[str, str], ...] = ()
 BUILDER = "llama.cpp's convert_hf_to_gguf.py, then llama-quantize"
 __all__ = ["Limits"]

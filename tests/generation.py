@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import string
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -60,7 +61,13 @@ def make_network(folder: Path, seed: int = 0) -> Path:
         initializer_range=0.2,  # else all next tokens are nearly as likely
     )
     torch.manual_seed(seed)
-    library.LlamaForCausalLM(config).eval().save_pretrained(folder)
+    model = library.LlamaForCausalLM(config).eval()
+    readable = set(string.ascii_letters + string.digits + ".,;?Ġ")
+    with torch.no_grad():
+        for token, number in tokenizer.get_vocab().items():
+            if token != SPECIAL[2] and not set(token) <= readable:
+                model.lm_head.weight[number] = 0  # never the likeliest: answers are text, not torn bytes
+    model.save_pretrained(folder)
     return folder
 
 

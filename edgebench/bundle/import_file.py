@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench import plugins
+from edgebench import plugins, tasks
 from edgebench.bundle import golden as golden_
 from edgebench.bundle import kinds, shapes
 from edgebench.bundle import prompts as prompts_
@@ -286,7 +286,7 @@ def _draft(brought: Brought, entry: str, inputs: tuple[Input, ...]) -> Bundle:
     model = Model(
         name=brought.name,
         architecture="file",
-        task=prompts_.TASK if described.asks else "none" if data is None else brought.options.image.task or data.task,
+        task=tasks.generating() if described.asks else "none" if data is None else brought.options.image.task or data.task,
         classes=() if data is None else data.classes,
         inputs=inputs,
         sha256=sha256_json(hashes) if described.entry else next(iter(hashes.values())),

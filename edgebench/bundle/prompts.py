@@ -17,7 +17,6 @@ from edgebench.files import inside, parse_json, sha256_json
 from edgebench.schema import Bundle, Prompts
 from edgebench.schema.file import FileDescription, FileTensor
 
-TASK = "generation"
 FILE = "prompts.jsonl"
 MOST, MOST_BYTES, LARGEST = 256, 1 << 16, 16 << 20
 """Prompts, bytes of one, and bytes of their file."""

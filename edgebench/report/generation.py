@@ -19,7 +19,6 @@ from edgebench.store import index as indexing
 from edgebench.store.index import Damaged, Where
 from edgebench.store.row import Entry
 
-TASK = "generation"
 FORMATS = {"markdown": ".md", "json": ".json"}
 HEADER = """# Language models
 
@@ -64,13 +63,13 @@ class Made:
     def values(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
         failed = [{**_cell(each), "stage": each.more["failed_stage"], **(each.more["failure"] or {})} for each in self.failed]
-        return {"task": TASK, "tables": [table.values() for table in self.tables], "failed": failed}
+        return {"tables": [table.values() for table in self.tables], "failed": failed}
 
 
 def make(results: Path, where: Where | None = None) -> Made:
     """Make the tables of a folder of records; of the same cell the newest record counts."""
     with indexing.open_index(Path(results), lambda *_: None) as index:
-        entries = index.entries({**(where or {}), "task": [TASK]})
+        entries = index.entries(where, generating=True)
         damaged = tuple(index.damaged)
     newest: dict[tuple[Any, ...], Entry] = {}
     for entry in sorted(entries, key=lambda each: (each.started_at, each.path)):

@@ -159,6 +159,8 @@ class Exporter(Protocol):
     """
     Limits: type[bundle.Limits] = bundle.Limits
     """What a target may say of this format under `limits`; without it: nothing."""
+    BROUGHT: bool = False
+    """Whether its files are brought alone: no network is exported to it."""
     mixer: Callable[[ExportRequest[Any], Path], Mixer] | None = None
     """Makes what writes mixtures of precision; without it `edgebench quantize --search` has nothing to search."""
     recognizes: Callable[[bytes, Path], bool] | None = None

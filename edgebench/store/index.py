@@ -18,7 +18,7 @@ from edgebench import __version__
 from edgebench.errors import InputError, RecordError, UnknownName
 from edgebench.files import storage
 from edgebench.store import snapshot
-from edgebench.store.row import ALWAYS, APART, FIELDS, FILTERS, REVISION, Entry, Selection, flatten, grouping
+from edgebench.store.row import ALWAYS, FIELDS, FILTERS, REVISION, Entry, Selection, flatten, grouping
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -54,7 +54,7 @@ AXES = ("latency", "metric", "size")
 UNJUDGED = ("latency", "size", "memory")
 """Likewise of rows that have no data set."""
 LARGEST = 2**63 - 1
-TOGETHER = f"(task IS NULL OR task NOT IN ({', '.join(repr(task) for task in APART)}))"
+TOGETHER = "NOT generates"
 """What stands in the tables that all share."""
 LISTED = "(SELECT unnest(?::VARCHAR[]))"
 Where = Mapping[str, Sequence[str]]
@@ -88,13 +88,14 @@ class Index:
         """List the records that cannot be read, by their paths."""
         return [Damaged(*row) for row in self._rows("SELECT path, reason FROM damaged ORDER BY path")]
 
-    def entries(self, where: Where | None = None, first: int | None = None) -> list[Entry]:
-        """List records by their paths, or only the first ones.
+    def entries(self, where: Where | None = None, first: int | None = None, generating: bool = False) -> list[Entry]:
+        """List records by their paths, or only the first ones, or only language models'.
 
         where: names of `FILTERS`, each with patterns (`resnet*`) of which one
         must fit; `UnknownName` for another name.
         """
         chosen, values = self._chosen(where or {})
+        chosen += " AND generates" if generating else ""
         limit = "" if first is None else f" LIMIT {int(first)}"
         return self._entries(f"SELECT * FROM entries WHERE {chosen} ORDER BY path{limit}", values)
 

@@ -18,13 +18,10 @@ GROUPS = ("dataset", "target", "format", "precision", "model")
 """What a table may be made of."""
 ALWAYS = ("mode", "device", "scenario", "method", "judged", "evaluation_sha256")
 """What may never be mixed in one table, asked for or not: the samples of a data set may have changed under its name."""
-APART = ("generation",)
-"""Tasks that have tables of their own: a language model has neither a metric nor one inference."""
 NO_DATASET = "no data set"
 """What cells without one are chosen by, and what tables call it."""
 FILTERS = {
     **{name: name for name in (*GROUPS, "role", "mode", "runtime")},
-    "task": "coalesce(task, 'unknown')",
     "dataset": f"CASE WHEN judged THEN dataset ELSE '{NO_DATASET}' END",
     "scenario": "scenario_kind",
     "verdict": "coalesce(verdict, status)",
@@ -67,6 +64,8 @@ class Entry:
     """Its name, version and options."""
     role: str
     task: str | None
+    generates: bool
+    """Whether it is a language model's, which has neither a metric nor one inference: those have tables of their own."""
     model_sha256: str | None
     size_bytes: int | None
     parameters: int | None
@@ -181,6 +180,7 @@ def flatten(path: str, record: Record) -> Entry:
         "runtime": record.ran_by,
         "role": record.role,
         "task": record.model.task if record.model else None,
+        "generates": record.generation is not None or bool(record.model and _generates(record.model.task)),
         "model_sha256": record.model.sha256 if record.model else None,
         "size_bytes": record.size_bytes,
         "parameters": record.parameters,
@@ -208,6 +208,16 @@ def flatten(path: str, record: Record) -> Entry:
     }
     same = hashlib.sha256("\0".join(values[name] for name in COMBINATION).encode())
     return Entry(combination=int.from_bytes(same.digest()[:8], "big", signed=True), **values)
+
+
+def _generates(task: str) -> bool:
+    """Return whether a task is that of language models; one that is not here is none."""
+    from edgebench import tasks
+
+    try:
+        return bool(tasks.part(task, "GENERATES"))
+    except UnknownName:
+        return False
 
 
 def grouping(by: Iterable[str], sort: str) -> tuple[str, ...]:

@@ -82,7 +82,8 @@ def _pairs(
     record: Record, measurement: Measurement, arrays: Mapping[str, Any], manifest: Bundle | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the written and the computed numbers by name."""
-    cell, labels = record.cell, arrays.get("labels")
+    cell = record.cell
+    labels: Any = arrays.get("labels")
     least = MODES[cell.mode].min_samples
     asked = _asked(manifest, arrays)
     found: dict[str, Any] = summary.derived(cell, measurement, least, record.host_agreement, record.bundle_details, *asked)
@@ -122,7 +123,7 @@ def _asked(manifest: Bundle | None, arrays: Mapping[str, Any]) -> tuple[Prompts 
     prompts = None if manifest is None else manifest.prompts
     if prompts is None or prompts.sha256 is None:
         return prompts, ()
-    written = parse_json(str(arrays["prompts"])) if "prompts" in arrays else None
+    written: Any = parse_json(str(arrays["prompts"])) if "prompts" in arrays else None
     if sha256_json(written) != prompts.sha256:
         raise RecordError("the prompts beside its samples are not those of its bundle; measure this cell again")
     return prompts, [each.get("reference") for each in written]
