@@ -29,6 +29,7 @@ ENDINGS = (
     ".keras",
     ".h5",
     ".pb",
+    ".gguf",
 )
 """What model files are usually called; messages alone depend on it."""
 CHECKPOINT = "`edgebench export FILE --architecture NAME --format onnx` makes a file of it that runs"

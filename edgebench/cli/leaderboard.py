@@ -103,7 +103,7 @@ def _generation(results: Path, out: Path | None, format: str | None, where: list
 
 def _print(tables: Sequence[Table], names: list[str]) -> None:
     if not tables:
-        console.say("No records here: `edgebench run` makes them, and --where may leave none.")
+        console.say("No records here: `edgebench run` makes them, and --where may leave none; of language models: --task.")
     elif len(tables) > MANY and all(len(table.rows) <= 1 for table in tables):
         _print_first(tables)
     else:
