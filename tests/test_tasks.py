@@ -58,7 +58,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_the_tasks_are_files() -> None:
-    assert plugins.names("edgebench.tasks") == ("binary", "multi-class", "multi-label", "none", "ordinal")
+    assert plugins.names("edgebench.tasks") == ("binary", "generation", "multi-class", "multi-label", "none", "ordinal")
     with pytest.raises(UnknownName, match="did you mean 'multi-class'"):
         tasks.load("multi-clas")
 
@@ -191,7 +191,8 @@ def test_tasks_that_are_like_each_other_are_refused(own: Any) -> None:
 
 def test_no_code_outside_the_tasks_and_data_sets_asks_for_one_by_name() -> None:
     """What a task wants done differently, it declares."""
-    words = [f'"{name}"' for name in plugins.names("edgebench.tasks") if name not in ("none", "multi-class")]
+    known = ("none", "multi-class", "generation")  # the last is also what records call a language model's figures
+    words = [f'"{name}"' for name in plugins.names("edgebench.tasks") if name not in known]
     for folder in ("edgebench", "exporters", "targets"):
         for path in (ROOT / folder).rglob("*.py"):
             if path.parent.name not in ("tasks", "data"):

@@ -7,7 +7,7 @@ from typing import Any, List, Tuple
 
 PREFIXES = {"runtimes": "rt_", "meters": "meter_"}
 FLAT = ("clock", "events", "facts")
-OPTIONAL = ("finish", "device_bytes", "stages", "profile", "take", "footprint", "unpredicted")
+OPTIONAL = ("finish", "device_bytes", "stages", "profile", "take", "footprint", "unpredicted", "generate")
 """What a runtime may do beside `load`, `prepare`, `infer` and `scores`; it names what it does in its `OFFERS`."""
 
 

@@ -287,13 +287,20 @@ def _trials(trials: Sequence[Trial], min_samples: int) -> list[Reason]:
     unsettled = sum(not trial.settled for trial in trials)
     if unsettled:
         found += _reason(f"the warm-up of {unsettled} of {len(trials)} trials never settled", f"{IDLE} with fixed clocks")
-    fewest = min(len(trial.samples_ns) * trial.calls_per_sample for trial in trials)
+    fewest, what = min((_values(trial) for trial in trials), key=lambda found: found[0])
     if fewest < min_samples:
         found += _reason(
-            f"a trial has {fewest} samples, the mode asks for {min_samples}",
+            f"a trial has {fewest} {what}, the mode asks for {min_samples}",
             "the model is slow for this mode: read its tails with care",
         )
     return found
+
+
+def _values(trial: Trial) -> tuple[int, str]:
+    """Count what a trial's quantiles are of: a language model's are of tokens."""
+    if trial.answers:
+        return sum(each.new_tokens for each in trial.answers), "tokens"
+    return len(trial.samples_ns) * trial.calls_per_sample, "samples"
 
 
 def _windows(samples: Samples) -> NDArray[np.float64]:

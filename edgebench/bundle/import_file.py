@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgebench import plugins
+from edgebench import plugins, tasks
 from edgebench.bundle import golden as golden_
 from edgebench.bundle import kinds, shapes
+from edgebench.bundle import prompts as prompts_
 from edgebench.bundle import values as values_
 from edgebench.bundle.export import accepted as accepted_exactly
 from edgebench.bundle.export import find_written
@@ -52,6 +53,12 @@ class FileOptions:
     atol: float = 1e-5
     image: ImageOptions = field(default_factory=ImageOptions)
     """How images of a data set become what the file takes."""
+    prompts: Path | None = None
+    """What a language model is asked: `.txt` or `.jsonl`."""
+    max_new_tokens: int = 32
+    """How long a language model's answers are at most."""
+    prompt_tokens: int = 512
+    """Random tokens in a prompt, of a language model whose program makes them itself."""
     several: bool = False
     """Whether the options are those of several files: names that this one does not have are passed over."""
 
@@ -62,7 +69,8 @@ class FileOptions:
     @property
     def called(self) -> str:
         """Name the model: as was said, or as the file."""
-        stem = self.name or self.path.name.removesuffix(self.path.suffix)
+        named = self.path.suffix if self.path.suffix.lower() in kinds.ENDINGS or not self.path.is_dir() else ""
+        stem = self.name or self.path.name.removesuffix(named)
         return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._")[:64] or "model"
 
 
@@ -102,6 +110,7 @@ class Brought:
     given: values_.Given
     arrays: Mapping[str, Any]
     golden: golden_.Outputs | None
+    asked: prompts_.Asked | None
     key: str
 
     @property
@@ -115,6 +124,8 @@ def read(options: FileOptions, target: Target, data: Dataset | None, trust: bool
     path = str(options.path)
     described = kinds.read_file(options.path)
     _check_trust(options.path, described, trust)
+    prompts = prompts_.asked(path, described, options.prompts, options.max_new_tokens, options.prompt_tokens)
+    described = prompts_.closed(described, prompts)
     accepts = accepted(target, described.format, described.precision)
     known = {each.name for each in described.inputs}
     outputs = {each.name for each in described.outputs}
@@ -125,7 +136,8 @@ def read(options: FileOptions, target: Target, data: Dataset | None, trust: bool
     )
     values_.check(path, described, given)
     right = golden_.read(options.golden, described, options.rtol, options.atol) if options.golden is not None else None
-    arrays = {**({} if right is None else right.inputs), **values_.opened(given.inputs)}
+    texts = {} if prompts is None else prompts.arrays(described)
+    arrays = {**({} if right is None else right.inputs), **values_.opened(given.inputs), **texts}
     tensors = shapes.resolved(path, described, _shapes(options, described, arrays))
     asked = {
         "schema": BUNDLE_SCHEMA,
@@ -139,8 +151,9 @@ def read(options: FileOptions, target: Target, data: Dataset | None, trust: bool
         "carry": dict(given.carry),
         "golden": None if right is None else right.key(),
         "dataset": None if data is None else [str(data.ref), data.read("test").sha256, options.image.keyed()],
+        **({} if prompts is None else {"prompts": prompts.spec.model_dump(mode="json")}),
     }
-    return Brought(options, described, accepts, data, tensors, given, arrays, right, sha256_json(asked))
+    return Brought(options, described, accepts, data, tensors, given, arrays, right, prompts, sha256_json(asked))
 
 
 def accepted(target: Target, format: str, precision: str) -> Accepts:
@@ -192,8 +205,10 @@ def _shapes(options: FileOptions, described: FileDescription, arrays: Mapping[st
 
 def _hashes(path: Path, described: FileDescription) -> dict[str, str]:
     """Hash a file and those that it reads besides, or a folder's."""
-    if path.is_dir():
+    if path.is_dir() and not described.entry:
         return {each.relative_to(path).as_posix(): sha256_file(each) for each in _inside(path)}
+    if path.is_dir():
+        return {str(each): sha256_file(path / each) for each in described.files}
     return {"": sha256_file(path), **{str(each): sha256_file(path.parent / each) for each in described.files}}
 
 
@@ -225,6 +240,8 @@ def bundle_of(
             draft = draft.model_copy(update={"outputs": outputs(staging, draft)})
         if brought.data is not None:
             draft = draft.model_copy(update={"scored": scored_output(brought.options, draft.outputs, brought.data)})
+        if brought.asked is not None:
+            brought.asked.write(staging)
         if brought.golden is not None:
             draft = draft.model_copy(update={"golden": brought.golden.write(staging, draft)})
         made = write_manifest(staging, draft.model_copy(update={"files": list_files(staging)}))
@@ -235,7 +252,14 @@ def bundle_of(
 
 def _copy(brought: Brought, staging: Path) -> str:
     """Copy the file, and those that it reads besides; returns the entry."""
-    path, suffix = brought.options.path, brought.described.suffix
+    path, suffix, first = brought.options.path, brought.described.suffix, brought.described.entry
+    if path.is_dir() and first:
+        (staging / "model").mkdir()
+        for each in brought.described.files:
+            there = inside(staging / "model", each.as_posix())
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path / each, there)
+        return f"model/{first}"
     if path.is_dir():
         shutil.copytree(path, staging / f"model{suffix}")
         return f"model{suffix}/Manifest.json"
@@ -257,14 +281,15 @@ def _draft(brought: Brought, entry: str, inputs: tuple[Input, ...]) -> Bundle:
     known = shapes.description(described)
     said = {key: str(known[key])[:200] for key in ("imgsz", "stride", "task", "version", "author") if known.get(key)}
     custom = {"custom_operators": [str(each) for each in described.custom[:20]]} if described.custom else {}
+    hashes = _hashes(brought.options.path, described)
     said_of = {} if brought.options.image.head is None else {"head": brought.options.image.head}
     model = Model(
         name=brought.name,
         architecture="file",
-        task="none" if data is None else brought.options.image.task or data.task,
+        task=tasks.generating() if described.asks else "none" if data is None else brought.options.image.task or data.task,
         classes=() if data is None else data.classes,
         inputs=inputs,
-        sha256=next(iter(_hashes(brought.options.path, described).values())),
+        sha256=sha256_json(hashes) if described.entry else next(iter(hashes.values())),
         parameters=described.parameters,
         lineage=Lineage(recipe=IMPORTED, options=said_of, dataset=None if data is None else data.ref),
     )
@@ -283,6 +308,7 @@ def _draft(brought: Brought, entry: str, inputs: tuple[Input, ...]) -> Bundle:
         limits={},
         details={**described.details, **({"kinds": dict(described.kinds)} if described.kinds else {}), **custom, **said},
         key=brought.key,
+        prompts=None if brought.asked is None else brought.asked.spec,
     )
 
 

@@ -29,6 +29,7 @@ ENDINGS = (
     ".keras",
     ".h5",
     ".pb",
+    ".gguf",
 )
 """What model files are usually called; messages alone depend on it."""
 CHECKPOINT = "`edgebench export FILE --architecture NAME --format onnx` makes a file of it that runs"
@@ -137,6 +138,8 @@ def _strange(path: Path, head: bytes) -> tuple[str, str]:
 
 def _folder(path: Path) -> tuple[str, str] | None:
     """Say what a folder is that no format takes; None where it is nothing that is known."""
+    if (path / "genai_config.json").is_file():
+        return "is no whole folder of ONNX Runtime GenAI", "build it again with onnxruntime_genai.models.builder"
     if (path / "saved_model.pb").is_file():
         return "is a TensorFlow SavedModel", TO_ONNX
     if (path / "config.json").is_file() and any(path.glob(each) for each in ("*.safetensors", "pytorch_model*.bin")):

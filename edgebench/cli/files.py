@@ -40,7 +40,9 @@ class FeedGroup:
     @property
     def given(self) -> list[str]:
         """Name the options that were given."""
-        return [f"--{each.name}" for each in dataclasses.fields(self) if getattr(self, each.name) != each.default]
+        return [
+            f"--{each.name.replace('_', '-')}" for each in dataclasses.fields(self) if getattr(self, each.name) != each.default
+        ]
 
     def read(self, path: Path, several: bool = False, **image: Any) -> FileOptions:
         """Collect what is said of a file; `InputError` where something cannot be read. `image`: more of `ImageOptions`."""
@@ -77,6 +79,14 @@ class FileGroup(FeedGroup):
     head: options.Head = None
     classes_file: options.ClassesFile = None
     resize: options.Resize = None
+    prompts: Annotated[
+        Path | None,
+        typer.Option(help="Language models: what they answer, .txt or .jsonl with references, see docs/generation.md."),
+    ] = None
+    max_new_tokens: Annotated[int, typer.Option(help="Language models: how long an answer is at most.")] = 32
+    prompt_tokens: Annotated[
+        int, typer.Option(help="Language models of programs that take no text: random tokens in a prompt.", min=1)
+    ] = 512
 
     def dataset(self, text: str | None) -> str | None:
         """Say to a data set how its images are placed, in which order its classes are."""
@@ -92,7 +102,8 @@ class FileGroup(FeedGroup):
         options.check_head(self.head)
         said = {"task": self.task, "mean": mean, "std": std, "output": self.output, "head": self.head}
         found = super().read(path, several, **said, **image)
-        return dataclasses.replace(found, name=self.name, golden=self.golden, rtol=self.rtol, atol=self.atol)
+        asked = {name: getattr(self, name) for name in ("prompts", "max_new_tokens", "prompt_tokens")}
+        return dataclasses.replace(found, name=self.name, golden=self.golden, rtol=self.rtol, atol=self.atol, **asked)
 
 
 def named(option: str, texts: list[str] | None, example: str, read: Callable[[str], T]) -> Mapping[str, T]:

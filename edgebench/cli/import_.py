@@ -12,7 +12,9 @@ from edgebench.cli import console, files, options
 
 @options.grouped
 def command(
-    what: Annotated[list[str], typer.Argument(help="Model files: .onnx, .tflite, .pt2, TorchScript, engines, .mlpackage.")],
+    what: Annotated[
+        list[str], typer.Argument(help="Model files: .onnx, .tflite, .pt2, TorchScript, engines, .mlpackage, .gguf.")
+    ],
     device: options.DeviceGroup,
     file: files.FileGroup,
     out: Annotated[Path, typer.Option(help="Folder that the bundle's folder is written into.")] = Path("bundles"),

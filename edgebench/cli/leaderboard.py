@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edgebench.cli import console, options
+from edgebench.errors import InputError
 
 if TYPE_CHECKING:
     from edgebench.report.tables import Table
@@ -31,6 +32,7 @@ def command(
     by: options.By = "dataset,target",
     where: options.Where = None,
     columns: Annotated[str, typer.Option(help="Only these, in this order: model,p50,size.")] = "",
+    task: Annotated[str | None, typer.Option(help="generation: the tables of language models, which stand in no other.")] = None,
     top: Annotated[
         int | None, typer.Option(help="Only the first rows of each table; 0: all. A terminal shows 20 unless given.", min=0)
     ] = None,
@@ -42,6 +44,9 @@ def command(
     """
     from edgebench.report import leaderboard as verbs
 
+    if task is not None and _has_own_tables(task):
+        _generation(results, out, "json" if json else format, where)
+        return
     names, shown = options.parts(columns), json or format is not None or out is not None
     cut = {"top": top or None} if shown or top is not None else {"top": FIRST, "many": MANY}
     made = options.tables(results, sort=sort, by=by, where=where, **cut)
@@ -58,9 +63,47 @@ def command(
         raise typer.Exit(1)
 
 
+def _has_own_tables(task: str) -> bool:
+    """Return whether a task has tables of its own; `InputError` where it has none."""
+    from edgebench import tasks
+
+    if not tasks.part(task, "GENERATES"):
+        own = tasks.generating()
+        raise InputError(f"--task {task}: stands in the tables that all share; leave it out, or name {own}")
+    return True
+
+
+def _generation(results: Path, out: Path | None, format: str | None, where: list[str] | None) -> None:
+    """Print or write the tables of language models."""
+    from edgebench.report import columns, generation
+
+    made = generation.make(results, options.filters(where))
+    for damaged in made.damaged:
+        console.complain(f"left out: {damaged.reason}")
+    if out is not None or format is not None:
+        text = generation.publish(made, results, out, format)
+        if out is not None:
+            console.say(f"{out}: {sum(len(table.rows) for table in made.tables)} rows", flush=True)
+        elif format == "json":
+            console.print_json_text(text)
+        else:
+            console.print_document(text)
+    else:
+        for table in made.tables:
+            console.print_table(table.title, generation.grid(table), right=generation.NUMBERS)
+            for note in filter(None, (*generation.notes(table, verdicts=False), generation.advice(table))):
+                console.say(note)
+        for entry in made.failed:
+            console.say(f"failed: {columns.failure(entry)}")
+        if not made.tables and not made.failed:
+            console.say("No records of language models here: `edgebench run FOLDER --prompts FILE` makes them.")
+    if made.damaged:
+        raise typer.Exit(1)
+
+
 def _print(tables: Sequence[Table], names: list[str]) -> None:
     if not tables:
-        console.say("No records here: `edgebench run` makes them, and --where may leave none.")
+        console.say("No records here: `edgebench run` makes them, and --where may leave none; of language models: --task.")
     elif len(tables) > MANY and all(len(table.rows) <= 1 for table in tables):
         _print_first(tables)
     else:

@@ -13,7 +13,7 @@ from edgebench.cli import console, files, options, tracking
 
 if TYPE_CHECKING:
     from edgebench.run.outcome import CellOutcome, RunResult
-    from edgebench.schema import Record
+    from edgebench.schema import Generation, Record
     from edgebench.track._work import Tracking
 
 
@@ -121,7 +121,9 @@ def _print_outcome(result: RunResult, results: Path) -> None:
         console.say(line)
     _warn(result)
     where = shlex.quote(str(results))
-    console.say(f"{len(rows) - len(failed)} of {len(rows)} cells have a result; `edgebench leaderboard {where}` compares them")
+    generates = [record.generation is not None for record in result.records if record.status == "done"]
+    table = "edgebench leaderboard" + (" --task generation" if generates and all(generates) else "")
+    console.say(f"{len(rows) - len(failed)} of {len(rows)} cells have a result; `{table} {where}` compares them")
     if failed:
         names = f"`edgebench results list {where} --where verdict=failed` names their records"
         console.say(f"{len(failed)} failed; {names}, and the same command tries them again")
@@ -167,6 +169,10 @@ def _failure(cell: CellOutcome, record: Record | None) -> str:
     return f"failed: {cell.model} {cell.format} {cell.precision} on {cell.target}: {'; '.join(why)}"
 
 
+def _tokens(found: Generation) -> str:
+    return f"{found.decode_per_second.median.value:.4g} tokens"
+
+
 def _name(cell: CellOutcome) -> dict[str, Any]:
     return {"target": cell.target, "model": cell.model, "format": cell.format, "precision": cell.precision}
 
@@ -180,7 +186,7 @@ def _numbers(record: Record | None) -> dict[str, Any]:
     return {
         "metric %": "" if accuracy is None else percent(accuracy.metrics.get(accuracy.headline)),
         "p50 ms": milliseconds(record.latency.median_ns.value),
-        "per second": f"{record.per_second:.4g}",
+        "per second": f"{record.per_second:.4g}" if record.generation is None else _tokens(record.generation),
         "size MiB": mebibytes(record.size_bytes),
         "verdict": record.verdict.word,
     }

@@ -18,6 +18,8 @@ SLACK, LATE = 3.0, 10.0
 """A trial may take so many times the mode's cap; a program that takes the samples itself so many times the mode's least."""
 SAMPLE_SECONDS = 5.0
 """To infer one sample of the evaluation split."""
+TOKEN_SECONDS = 2.0
+"""A language model's token, its part of the prompt included."""
 WARM_WINDOWS, STEPS = 10, 7
 """The agent's: windows of a warm-up, and rates that a server trial tries."""
 EVENTS_PER_SECOND, BYTES_PER_SECOND = 100, 4 << 10
@@ -70,8 +72,15 @@ def of_pass(job: Mapping[str, Any], wanted: Mapping[str, Any]) -> Allowance:
         seconds = 3 * START_SECONDS + SLACK * longest + LATE * (mode["min_seconds"] + mode["warmup_seconds"])
         if cell["scenario"]["kind"] == "server":
             seconds += STEPS * max(START_SECONDS, SLACK * mode["cap_seconds"])
-        return allow(seconds, 2 * seconds / mode["window_seconds"], SAMPLE_BYTES_PER_SECOND * longest)
-    return allow(2 * START_SECONDS)
+        more = generation_seconds(cell)
+        return allow(seconds + more, 2 * (seconds + more) / mode["window_seconds"], SAMPLE_BYTES_PER_SECOND * longest)
+    return allow(2 * START_SECONDS + generation_seconds(cell))
+
+
+def generation_seconds(cell: Mapping[str, Any]) -> float:
+    """Allow a language model its sweeps: those of the warm-up, and the one that goes over the cap."""
+    asked = cell.get("prompts")
+    return 0.0 if asked is None else TOKEN_SECONDS * (WARM_WINDOWS + 3) * asked["count"] * asked["max_new_tokens"]
 
 
 def columns(cell: Mapping[str, Any]) -> int:

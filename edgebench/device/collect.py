@@ -14,7 +14,7 @@ from edgebench.device.bounds import BadEvent, one_line, read
 from edgebench.device.budget import columns
 from edgebench.device.job import PROTOCOL, inferred
 from edgebench.device.open import OpenCell, OpenTrace, OpenTrial
-from edgebench.schema import Failure, Measurement, Power, Step, Window
+from edgebench.schema import Answer, Failure, Measurement, Power, Step, Window
 
 LONGER = 1.01
 """Samples may be so many times as long as the window that they were taken in: clocks are rounded."""
@@ -28,17 +28,17 @@ NEEDS = {
 }
 """What a pass has sent when it is finished."""
 _SAMPLED = ("rate", "stopped", "stages", "program")
-AFTER = {"warm": "loaded", "samples": "warm", "step": "warm", **dict.fromkeys(_SAMPLED, "samples")}
+AFTER = {"warm": "loaded", "samples": "warm", "answers": "warm", "step": "warm", **dict.fromkeys(_SAMPLED, "samples")}
 """What goes before within a trial."""
 ONCE = {"loaded", "warm", "rate", "stopped", "stages", "memory", "finish", "loadgen", "timing", "outputs", "program"}
 SAMPLED = ("trial", "turns")
 """Passes that take samples."""
 PASSES = {
-    "trial": {"loaded", "timing", "alive", "warm", "samples", "step", "rate", "stopped", "stages", "program"},
+    "trial": {"loaded", "timing", "alive", "warm", "samples", "answers", "step", "rate", "stopped", "stages", "program"},
     "turns": {"loaded", "warm", "samples"},
     "accuracy": {"predictions", "unpredicted"},
     "outputs": {"outputs"},
-    "memory": {"memory"},
+    "memory": {"memory", "alive"},
     "finish": {"progress", "finish"},
     "profile": {"profile"},
     "loadgen": {"loadgen"},
@@ -179,6 +179,16 @@ class Collected:
         waited = message.waited_ns, message.waited_cpu_ns
         trial.windows.append(Window(index, message.begin_ns, message.end_ns, message.inferences, *waited))
 
+    def _on_answers(self, message: messages.Answers) -> None:
+        asked = self._job["cells"][message.cell].get("prompts")
+        if asked is None:
+            raise BadEvent("answers where nothing was asked")
+        for index, each in enumerate(message.answers):
+            answer = Answer(**dict(each))
+            if answer.prompt != index % asked["count"] or not 1 <= answer.new_tokens <= asked["max_new_tokens"]:
+                raise BadEvent(f"an answer of {answer.new_tokens} tokens to prompt {answer.prompt}, which is not due or too long")
+            self._trial(message).answers.append(answer)
+
     def _on_stopped(self, message: messages.Stopped) -> None:
         self._trial(message).precise = message.precise
 
@@ -276,11 +286,20 @@ class Collected:
         cell.threads, cell.affinity = message.threads, message.affinity
         if message.name in SAMPLED:
             self._trial(message).complete = True
+            self._check_answers(message)
         del self._sent[message.cell]
         self._over.add(message.cell)
         assert self.current is not None
         if len(self._over) == len(_places(self.current)):
             self.current = None
+
+    def _check_answers(self, message: messages.Pass) -> None:
+        """Refuse a trial of a language model that has other answers than it was timed for."""
+        trial = self._trial(message)
+        timed, expected = len(trial.answers), sum(window.inferences for window in trial.windows)
+        asks = self._job["cells"][message.cell].get("prompts") is not None and message.name == "trial"
+        if asks and timed != expected:
+            raise BadEvent(f"{timed} answers where {expected} were timed")
 
     def _on_failed(self, message: messages.Failed) -> None:
         self.failure = Failure(message.stage, message.reason, "run again: only this cell is measured anew")

@@ -24,8 +24,10 @@ from edgebench.schema import Attached, Bundle, Link, Progress, Target, Transport
 
 MAIN = "import sys\nfrom edgebench_agent.commands import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
-STAY_HERE = frozenset({"parity.npz", "tokenizer.json"})
+STAY_HERE = frozenset({"parity.npz", "prompts.jsonl"})
 """Files of a bundle that no device needs."""
+TOKENIZER = "tokenizer.json"
+"""Likewise, where texts are tokenized on the host; a language model's runtime reads its own."""
 
 Sent = Callable[[int, int], None]
 Samples = Sequence[NDArray[Any]]
@@ -129,10 +131,9 @@ def deploy(
     local cache folder cannot hold it.
     """
     agent = deploy_agent(target, transport, sent)
+    here = STAY_HERE if bundle.model.fusion is None else STAY_HERE | {TOKENIZER}
     there = {
-        name: transport.push(inside(folder, name), f"{place(bundle)}/{name}", sent)
-        for name in bundle.files
-        if name not in STAY_HERE
+        name: transport.push(inside(folder, name), f"{place(bundle)}/{name}", sent) for name in bundle.files if name not in here
     }
     data = [_push_samples(transport, each, sent) for each in samples]
     files = [(there[name], bundle.files[name].sha256) for name in there]

@@ -29,6 +29,8 @@ from edgebench.schema.base import Provenance
 SAMPLES = 1 << 23
 """Most numbers in one list: eight windows of the agent's."""
 SUMMARY = 1 << 16
+TOKENS, TEXT = 1 << 13, 1 << 17
+"""Of one answer: most tokens, and characters."""
 Durations = Annotated[list[Duration], FailFast(), Field(max_length=SAMPLES)]
 Some = Annotated[list[Duration], FailFast(), Field(min_length=1, max_length=SAMPLES)]
 
@@ -107,6 +109,31 @@ class Samples(Pass, Stretch):
     inferences: Count
     waited_ns: Duration | None = None
     waited_cpu_ns: Duration | None = None
+
+
+class AnswerSaid(Said):
+    """One answer of a language model."""
+
+    prompt: Natural
+    prompt_tokens: Count
+    first_ns: Annotated[int, Field(ge=1, le=10**15)]
+    token_ns: Annotated[list[Duration], FailFast(), Field(max_length=TOKENS)]
+    tokens: Annotated[list[Natural], FailFast(), Field(default_factory=list, max_length=TOKENS)]
+    text: Annotated[str, StringConstraints(max_length=TEXT)] | None = None
+    tokens_each: Count = 1
+    has_first: bool = True
+
+    @model_validator(mode="after")
+    def _has_a_time_for_each_token(self) -> AnswerSaid:
+        if self.tokens and len(self.token_ns) != len(self.tokens) - 1:
+            raise ValueError(f"{len(self.token_ns)} times between {len(self.tokens)} tokens")
+        return self
+
+
+class Answers(Pass):
+    """The answers of one sweep."""
+
+    answers: Annotated[list[AnswerSaid], FailFast(), Field(min_length=1, max_length=1024)]
 
 
 class Stopped(Pass):
@@ -358,6 +385,7 @@ KINDS: dict[str, type[BaseModel]] = {
     "loaded": Loaded,
     "warm": Warm,
     "samples": Samples,
+    "answers": Answers,
     "stopped": Stopped,
     "step": Step,
     "rate": Rate,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edgebench.device import messages
-from edgebench.schema import PowerTrace, Predictions, Step, Trial, Window
+from edgebench.schema import Answer, PowerTrace, Predictions, Step, Trial, Window
 
 
 @dataclass
@@ -26,6 +26,7 @@ class OpenTrial:
     stages: Mapping[str, list[int]] = field(default_factory=dict)
     complete: bool = False
     turns: int | None = None
+    answers: list[Answer] = field(default_factory=list)
 
     def close(self, index: int) -> Trial:
         """Freeze what has arrived."""
@@ -47,6 +48,7 @@ class OpenTrial:
             rate=self.rate,
             turns=self.turns,
             stages=self.stages,
+            answers=self.answers,
         )
 
 

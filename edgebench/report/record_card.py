@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgebench.report.columns import mebibytes, milliseconds, percent
-from edgebench.schema import Energy, FewSamples, Interval, LatencySummary, Model, Paired, Record
+from edgebench.schema import Energy, FewSamples, Interval, LatencySummary, Model, Paired, Record, Spread
 
 NOT_JUDGED = "no data set given"
 
@@ -41,7 +41,8 @@ def sections(record: Record) -> list[Section]:
     """Describe a record for people."""
     parts: list[tuple[str, Iterator[tuple[str, str | None]]]] = [
         ("cell", _cell(record)),
-        ("latency", _latency(record)),
+        ("generation", _generation(record)),
+        ("latency" if record.generation is None else "mean latency of an answer", _latency(record)),
         ("warnings", ((each.kind.replace("-", " "), each.text) for each in record.warnings)),
         ("accuracy", _accuracy(record)),
         ("right outputs", _right_outputs(record)),
@@ -77,6 +78,40 @@ def _cell(record: Record) -> Iterator[tuple[str, str | None]]:
     yield "evaluation split", cell.evaluation_sha256
     if cell.subset is not None:
         yield "subset", f"{cell.subset.samples} samples of the test split, each class in its share, seed {cell.subset.seed}"
+
+
+def _generation(record: Record) -> Iterator[tuple[str, str | None]]:
+    """Describe a language model's answers."""
+    found = record.generation
+    if found is None:
+        return
+    asked = "random tokens" if found.prompts_sha256 is None else f"sha256 {found.prompts_sha256}"
+    yield "prompts", f"{found.prompts}, {found.prompt_tokens} tokens; {asked}"
+    yield "answers", f"{found.new_tokens} tokens a sweep, {found.max_new_tokens} an answer at most; {found.sweeps} sweeps"
+    for name, spread in (("first token", found.first_token_ns), ("token to token", found.token_ns)):
+        yield (
+            name,
+            None if spread is None else f"{_between(spread.median, milliseconds, 'ms')}{_tails(spread, milliseconds, 'ms')}",
+        )
+    for name, rate in (("prefill", found.prefill_per_second), ("decode", found.decode_per_second)):
+        yield name, f"{_between(rate.median, _rate, 'tokens a second')}{_tails(rate, _rate, 'tokens a second')}"
+    if found.token_joules is not None:
+        yield "energy of a token", _between(found.token_joules, lambda joules: f"{joules * 1e3:.3g}", "mJ")
+    if found.exact_match is not None:
+        yield "exact match", f"{percent(found.exact_match)} % of {found.references} references"
+    if found.same_answers is not None:
+        yield "sweeps", "gave the same tokens" if found.same_answers else "gave other tokens than the first"
+    for name, reason in found.unknown.items():
+        yield f"no {name.replace('_', ' ')}, because", reason
+
+
+def _rate(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _tails(spread: Spread, form: Callable[[float], str], unit: str) -> str:
+    known = [(name, getattr(spread, name)) for name in ("p90", "p99")]
+    return "".join(f", {name} {form(value)} {unit}" for name, value in known if value is not None)
 
 
 def _latency(record: Record) -> Iterator[tuple[str, str | None]]:

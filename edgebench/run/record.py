@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from edgebench import __version__
-from edgebench.analysis import chance, energy, metrics, stats
+from edgebench.analysis import chance, energy, generation, metrics, stats
 from edgebench.analysis.metrics import Labels, hits, scores_of
 from edgebench.analysis.printed import program_of
 from edgebench.analysis.summary import counted, derived
 from edgebench.analysis.verdict import with_outputs
-from edgebench.bundle import doubts
+from edgebench.bundle import doubts, prompts
 from edgebench.data._arrays import Limit, open_npz
 from edgebench.errors import DataError, written
 from edgebench.run.plan import CellJob
@@ -83,7 +83,9 @@ def make_record(
     judged = accuracy or few
     agreement = None if judged is None else judged.host_agreement
     try:
-        found = derived(subject.cell, measurement, spec.min_samples, agreement, bundle.details)
+        right_texts = [each.get("reference") for each in prompts.of_bundle(subject.folder, bundle)]
+        given = (subject.cell, measurement, spec.min_samples, agreement, bundle.details)
+        found = derived(*given, bundle.prompts, right_texts)
         found["program"] = program_of(measurement.programs)
     except ValueError as error:
         return failed(record, Failure("samples", str(error), "run again; report it if it stays"))
@@ -92,6 +94,8 @@ def make_record(
     trials = counted(subject.cell, measurement.trials)
     windows = [window for trial in trials for window in trial.windows]
     headline, rails = energy.energies(measurement.power, windows, meters, meter_cost)
+    if found["generation"] is not None:
+        found["generation"] = generation.with_energy(found["generation"], measurement.power, headline, trials)
     update = {
         "status": "done",
         "memory": Memory.model_validate(dict(measurement.memory)),

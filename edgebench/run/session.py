@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from edgebench.analysis.processor import fitted
+from edgebench.bundle import prompts
 from edgebench.bundle.export import accepted
 from edgebench.bundle.import_file import IMPORTED
 from edgebench.bundle.import_file import accepted as accepted_file
@@ -350,7 +351,8 @@ def _measure_one(session: Session, subject: CellJob, before: float, total: float
     record = record_.controlled(record, control, others)
     labels = subject.data.read("test").labels if subject.data is not None and subject.judged else None
     record = record_.compared(record, measurement, labels, records_.find_references(session.options.results, subject.cell))
-    return records_.save(session.options.results, record, measurement, labels, subject.bundle)
+    asked = prompts.of_bundle(subject.folder, subject.bundle)
+    return records_.save(session.options.results, record, measurement, labels, subject.bundle, asked)
 
 
 def run_job(

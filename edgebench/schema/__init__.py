@@ -13,6 +13,7 @@ from edgebench.schema.base import (
     NAME,
     RECORD_SCHEMA,
     Frozen,
+    Interval,
     Kind,
     Layout,
     Mode,
@@ -35,7 +36,8 @@ from edgebench.schema.bundle import (
     Temperature,
 )
 from edgebench.schema.cell import MODES, TURNS, WARMUP_SECONDS, Cell, ModeSpec, Scenario, Subset, TurnSpec
-from edgebench.schema.measurement import Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
+from edgebench.schema.generation import Generation, Prompts, Spread
+from edgebench.schema.measurement import Answer, Failure, Measurement, Power, PowerTrace, Predictions, Step, Trial, Window
 from edgebench.schema.model import (
     SYNTHETIC,
     Curves,
@@ -72,7 +74,6 @@ from edgebench.schema.record import (
     Comparison,
     Energy,
     FewSamples,
-    Interval,
     LatencySummary,
     LoadGen,
     Memory,
@@ -105,6 +106,7 @@ __all__ = [
     "WARMUP_SECONDS",
     "Accepts",
     "Accuracy",
+    "Answer",
     "AsRun",
     "Attached",
     "BatchPoint",
@@ -129,6 +131,7 @@ __all__ = [
     "Finish",
     "Frozen",
     "Fusion",
+    "Generation",
     "Goals",
     "Golden",
     "Input",
@@ -165,6 +168,7 @@ __all__ = [
     "Preprocessing",
     "Profile",
     "Progress",
+    "Prompts",
     "Provenance",
     "Pruned",
     "Reason",
@@ -176,6 +180,7 @@ __all__ = [
     "Separated",
     "Server",
     "Sidecar",
+    "Spread",
     "Step",
     "Stream",
     "Subset",

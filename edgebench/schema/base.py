@@ -48,6 +48,14 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), defer_build=True)
 
 
+class Interval(Frozen):
+    """A value and its 95 % confidence interval, over trials unless said otherwise."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
 Doubt = Literal[
     "near-chance", "class-order", "few-samples", "few-parity-samples", "duplicates", "shared-patients", "missing-classes",
     "calibration-left-out",

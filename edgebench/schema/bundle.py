@@ -16,6 +16,7 @@ from pydantic import (
 )
 
 from edgebench.schema.base import BUNDLE_SCHEMA, NAME, Frozen, Warned
+from edgebench.schema.generation import Prompts
 from edgebench.schema.model import Input, Model, TensorSpec, one_image, read_preprocessing
 
 PLACEMENT = "placement"
@@ -182,13 +183,14 @@ class Bundle(Frozen):
     key: str = Field(description="sha256 of all that went in; the same key is never exported twice")
     sha256: str = Field("", description="of all but the temperature, which has its own")
     temperature: Temperature | None = Field(None, description="null: nothing was fitted; see `edgebench validate`")
+    prompts: Prompts | None = Field(None, description="null: no language model")
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, protected_namespaces=())
 
     @model_serializer(mode="wrap")
-    def _temperature_where_there_is_one(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave it out where there is none, as in bundles of before there were any."""
-        return {name: value for name, value in write(self).items() if name != "temperature" or value is not None}
+    def _what_few_have_where_there_is_some(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave temperature and prompts out where there are none, as in bundles of before there were any."""
+        return {name: value for name, value in write(self).items() if name not in ("temperature", "prompts") or value is not None}
 
     @model_validator(mode="before")
     @classmethod

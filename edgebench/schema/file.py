@@ -75,6 +75,10 @@ class FileDescription:
     """Files that it reads besides, relative to its folder."""
     suffix: str = ""
     """What a bundle's file is called at its end."""
+    entry: str = ""
+    """Of a folder whose `files` are taken and no others: the one that the runtime opens."""
+    asks: str = ""
+    """Of a language model: `text`, prompts of a file, or `tokens`, random ones; empty: it is none."""
 
 
 def precision_of(kinds: Mapping[str, int], otherwise: str) -> str:

@@ -34,6 +34,32 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """One answer of a language model: its times, and what it said."""
+
+    prompt: int
+    """Which one, in the bundle's order."""
+    prompt_tokens: int
+    first_ns: int
+    """From the prompt's text to the first new token; of a program that has no text, the prefill alone."""
+    token_ns: Sequence[int]
+    """From one new token to the next; or means, see `tokens_each`."""
+    tokens: Sequence[int] = ()
+    """The new tokens; empty: the program does not tell."""
+    text: str | None = None
+    """The same as text; None: not asked for again, or not told."""
+    tokens_each: int = 1
+    """How many tokens each of `token_ns` is the mean of."""
+    has_first: bool = True
+    """Whether `first_ns` holds the first token."""
+
+    @property
+    def new_tokens(self) -> int:
+        """Count what was generated."""
+        return len(self.tokens) or len(self.token_ns) * self.tokens_each
+
+
+@dataclass(frozen=True)
 class Trial:
     """What one fresh process measured; times in nanoseconds."""
 
@@ -59,6 +85,8 @@ class Trial:
     """Number of the pass in which it took turns with others, window by window; None: it ran alone."""
     stages: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """Parts of inferences taken after the samples, nanoseconds: an accelerator's host_to_device, compute, device_to_host."""
+    answers: Sequence[Answer] = ()
+    """Of a language model, sweep by sweep; a sample is the mean time of the answers of one sweep."""
 
 
 @dataclass(frozen=True)

@@ -161,6 +161,8 @@ class Exporter(Protocol):
     """
     Limits: type[bundle.Limits] = bundle.Limits
     """What a target may say of this format under `limits`; without it: nothing."""
+    BROUGHT: bool = False
+    """Whether its files are brought alone: no network is exported to it."""
     mixer: Callable[[ExportRequest[Any], Path], Mixer] | None = None
     """Makes what writes mixtures of precision; without it `edgebench quantize --search` has nothing to search."""
     recognizes: Callable[[bytes, Path], bool] | None = None
@@ -266,6 +268,12 @@ class OptionalRuntime(Protocol):
 
     def unpredicted(self) -> str | None:
         """Say why no outputs come home, where that shows on the device alone and few samples are asked for; None: they do."""
+
+    def generate(self, feed: Any) -> Mapping[str, Any]:
+        """Let a language model answer one prompt: `prompt_tokens`, `first_ns`, `token_ns` of the others, and the new `tokens`.
+
+        With it goes `text(tokens)`, which writes them out. A `take` returns answers as `answers` of its windows.
+        """
 
     def footprint(self, path: str, feed: Any) -> Mapping[str, Any]:
         """Return the fields of a `memory` event, where another process than the agent's holds the model."""

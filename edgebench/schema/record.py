@@ -9,9 +9,10 @@ from pydantic import (
     Field,
 )
 
-from edgebench.schema.base import NAME, RECORD_SCHEMA, Frozen, Mode, Provenance, Role, VerdictWord, Warned
+from edgebench.schema.base import NAME, RECORD_SCHEMA, Frozen, Interval, Mode, Provenance, Role, VerdictWord, Warned
 from edgebench.schema.bundle import Calibration, Parity
 from edgebench.schema.cell import Cell, Scenario
+from edgebench.schema.generation import Generation
 from edgebench.schema.model import Model
 
 
@@ -29,14 +30,6 @@ class Memory(Frozen):
     def model_bytes(self) -> int | None:
         """The model's share: peak − baseline."""
         return None if self.peak_bytes is None or self.baseline_bytes is None else self.peak_bytes - self.baseline_bytes
-
-
-class Interval(Frozen):
-    """A value and its 95 % confidence interval, over trials unless said otherwise."""
-
-    value: float
-    low: float | None = None
-    high: float | None = None
 
 
 class Energy(Frozen):
@@ -285,6 +278,7 @@ class Record(Frozen):
         None, description="in place of an accuracy; null: the whole split is judged, or nothing"
     )
     right_outputs: tuple[RightOutput, ...] = Field((), description="empty: none were given")
+    generation: Generation | None = Field(None, description="of a language model; then a sample of the latency is a mean answer")
     throughput: tuple[BatchPoint, ...] = ()
     server: Server | None = None
     sustained: Sustained | None = None

@@ -68,6 +68,8 @@ class OptionalTask(Protocol):
     """How scores become probabilities in files that give these too: `softmax` (one class is chosen) or `sigmoid`."""
     ORDERED: bool
     """Whether its classes have an order: how far off a decision is counts as well."""
+    GENERATES: bool
+    """Whether it is that of language models, which have prompts in place of a data set, and tables of their own."""
     VALIDATION: str
     """Name of the metric that `validation` makes."""
 

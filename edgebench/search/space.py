@@ -135,6 +135,8 @@ def files(target: Target, formats: Sequence[str], trains: bool, mixed: bool) -> 
             except MissingExtra as error:
                 missing[accepts.format] = str(error)
                 continue
+            if plugins.declared(plugin, "BROUGHT", Exporter.BROUGHT):
+                continue
             mixes = plugins.declared(plugin, "mixer", Exporter.mixer) is not None and precision == "mixed"
             if precision == "mixed" and not (mixes and mixed):
                 continue

@@ -54,6 +54,8 @@ AXES = ("latency", "metric", "size")
 UNJUDGED = ("latency", "size", "memory")
 """Likewise of rows that have no data set."""
 LARGEST = 2**63 - 1
+TOGETHER = "NOT generates"
+"""What stands in the tables that all share."""
 LISTED = "(SELECT unnest(?::VARCHAR[]))"
 Where = Mapping[str, Sequence[str]]
 
@@ -86,13 +88,14 @@ class Index:
         """List the records that cannot be read, by their paths."""
         return [Damaged(*row) for row in self._rows("SELECT path, reason FROM damaged ORDER BY path")]
 
-    def entries(self, where: Where | None = None, first: int | None = None) -> list[Entry]:
-        """List records by their paths, or only the first ones.
+    def entries(self, where: Where | None = None, first: int | None = None, generating: bool = False) -> list[Entry]:
+        """List records by their paths, or only the first ones, or only language models'.
 
         where: names of `FILTERS`, each with patterns (`resnet*`) of which one
         must fit; `UnknownName` for another name.
         """
         chosen, values = self._chosen(where or {})
+        chosen += " AND generates" if generating else ""
         limit = "" if first is None else f" LIMIT {int(first)}"
         return self._entries(f"SELECT * FROM entries WHERE {chosen} ORDER BY path{limit}", values)
 
@@ -140,7 +143,8 @@ class Index:
         scope, scoped = self._chosen({name: patterns for name, patterns in where.items() if name in (*by, *ALWAYS)})
         chosen, values = self._chosen(where)
         self._rows(
-            f"CREATE OR REPLACE TEMP TABLE newest AS SELECT rowid AS id, {chosen} AS chosen FROM entries WHERE {scope} "
+            f"CREATE OR REPLACE TEMP TABLE newest AS SELECT rowid AS id, {chosen} AS chosen FROM entries "
+            f"WHERE {TOGETHER} AND {scope} "
             "QUALIFY row_number() OVER (PARTITION BY combination ORDER BY started_at DESC, path DESC) = 1",
             [*values, *scoped],
         )
@@ -149,7 +153,8 @@ class Index:
         """Count the tables that `select` is about."""
         chosen, values = self._chosen(where or {})
         keys = ", ".join(grouping(by, sort))
-        [(tables,)] = self._rows(f"SELECT count(DISTINCT ({keys})) FROM entries WHERE status = 'done' AND {chosen}", values)
+        asked = f"SELECT count(DISTINCT ({keys})) FROM entries WHERE {TOGETHER} AND status = 'done' AND {chosen}"
+        [(tables,)] = self._rows(asked, values)
         return int(tables)
 
     def _chosen(self, where: Where) -> tuple[str, list[Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ def save(
     measurement: Measurement | None,
     labels: NDArray[Any] | None = None,
     bundle: Bundle | None = None,
+    asked: Sequence[Mapping[str, str]] = (),
 ) -> Record:
     """Write samples, then the record that carries their hash; replaces this cell's earlier record.
 
     `labels` of the evaluation split stand beside the predictions, so that every metric can be computed again, and what
-    `bundle.json` says, so that size and parameters can be.
+    `bundle.json` says, so that size and parameters can be; and what was `asked` of a language model.
 
     Samples are named by their hash, so that the earlier record stays whole
     until the new one takes its place. A failure never replaces a result: it
@@ -43,7 +44,7 @@ def save(
     """
     path = results / place(record)
     base = path.with_name(path.name.removesuffix(".json"))
-    content = samples.pack(measurement, labels, bundle) if measurement is not None and measurement.trials else None
+    content = samples.pack(measurement, labels, bundle, asked) if measurement is not None and measurement.trials else None
     beside: Path | None = None
     if content is not None:
         digest = hashlib.sha256(content).hexdigest()

@@ -64,6 +64,8 @@ class Entry:
     """Its name, version and options."""
     role: str
     task: str | None
+    generates: bool
+    """Whether it is a language model's, which has neither a metric nor one inference: those have tables of their own."""
     model_sha256: str | None
     size_bytes: int | None
     parameters: int | None
@@ -99,7 +101,7 @@ class Entry:
 
         trial_medians_ns, stages_ns, to_fp32, to_teacher, reasons (each with a
         reason and a recommendation), failure, failed_stage, parents (sha256 of
-        checkpoints), recipe, pruned (of pruned models), trained (what a transfer
+        checkpoints), recipe, generation (of language models), pruned (of pruned models), trained (what a transfer
         let learn, and its cost), macs, interval (of an accuracy), validation and
         controls (metrics on the validation split), environment (what of it tables
         name), bundle (its sha256).
@@ -180,6 +182,7 @@ def flatten(path: str, record: Record) -> Entry:
         "runtime": record.ran_by,
         "role": record.role,
         "task": record.model.task if record.model else None,
+        "generates": record.generation is not None or bool(record.model and _generates(record.model.task)),
         "model_sha256": record.model.sha256 if record.model else None,
         "size_bytes": record.size_bytes,
         "parameters": record.parameters,
@@ -207,6 +210,16 @@ def flatten(path: str, record: Record) -> Entry:
     }
     same = hashlib.sha256("\0".join(values[name] for name in COMBINATION).encode())
     return Entry(combination=int.from_bytes(same.digest()[:8], "big", signed=True), **values)
+
+
+def _generates(task: str) -> bool:
+    """Return whether a task is that of language models; one that is not here is none."""
+    from edgebench import tasks
+
+    try:
+        return bool(tasks.part(task, "GENERATES"))
+    except UnknownName:
+        return False
 
 
 def grouping(by: Iterable[str], sort: str) -> tuple[str, ...]:
@@ -237,6 +250,7 @@ def _details(record: Record) -> dict[str, Any]:
         "shuffled_text": None if record.accuracy is None else record.accuracy.shuffled_text,
         "bundle": record.cell.bundle_sha256,
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
+        **({} if record.generation is None else {"generation": record.generation.model_dump(mode="json")}),
     }
 
 

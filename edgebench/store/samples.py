@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.schema import Bundle, Measurement, Power, PowerTrace, Predictions, Record, Step, Trial, Window
+from edgebench.schema import Answer, Bundle, Measurement, Power, PowerTrace, Predictions, Record, Step, Trial, Window
 
 Arrays = Mapping[str, NDArray[Any]]
 MOST_BYTES = 1 << 29
@@ -22,18 +22,19 @@ FACTS = ("load_ns", "first_ns", "settled", "calls_per_sample", "complete", "batc
 TRACE = ("meter", "rail", "provenance", "counter", "own_clock", "note")
 
 
-def pack(measurement: Measurement, labels: NDArray[Any] | None = None, bundle: Bundle | None = None) -> bytes:
-    """Pack the raw readings (times in nanoseconds, predictions, power, conditions with their timestamps) and the manifest."""
+def pack(
+    measurement: Measurement,
+    labels: NDArray[Any] | None = None,
+    bundle: Bundle | None = None,
+    asked: Sequence[Mapping[str, str]] = (),
+) -> bytes:
+    """Pack the raw readings (times in nanoseconds, predictions, power, conditions with their timestamps) and the manifest.
+
+    `asked`: a language model's prompts, and their references.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     for index, trial in enumerate(measurement.trials):
-        for name in PARTS:
-            arrays[f"trial{index}.{name}"] = _compact(getattr(trial, name))
-        windows = [(window.begin_ns, window.end_ns, window.inferences) for window in trial.windows]
-        arrays[f"trial{index}.windows"] = np.array(windows, np.int64).reshape(-1, 3)
-        for name, values in trial.stages.items():
-            arrays[f"trial{index}.stage.{name}"] = _compact(values)
-        facts = {name: getattr(trial, name) for name in FACTS}
-        arrays[f"trial{index}.facts"] = _text({**facts, "steps": [dataclasses.astuple(step) for step in trial.steps]})
+        arrays.update(_trial_arrays(index, trial))
     if measurement.predictions is not None:
         flat = np.frombuffer(measurement.predictions.values, "<f4")
         arrays["predictions"] = flat.reshape(measurement.predictions.rows, -1)
@@ -42,6 +43,8 @@ def pack(measurement: Measurement, labels: NDArray[Any] | None = None, bundle: B
     if bundle is not None:
         measured = bundle.model_copy(update={"temperature": None})  # whose hash is the record's
         arrays["bundle"] = _text(measured.model_dump(mode="json", by_alias=True))
+    if asked:
+        arrays["prompts"] = _text(list(asked))
     for name in sorted({key for condition in measurement.conditions for key in condition}):
         arrays[f"conditions.{name}"] = _column([condition.get(name) for condition in measurement.conditions])
     for index, trace in enumerate(measurement.power.traces):
@@ -52,6 +55,20 @@ def pack(measurement: Measurement, labels: NDArray[Any] | None = None, bundle: B
     for name in ("idle", "marks"):
         arrays[f"power.{name}"] = np.array(getattr(measurement.power, name), np.int64).reshape(-1, 2)
     return _packed(arrays)
+
+
+def _trial_arrays(index: int, trial: Trial) -> dict[str, NDArray[Any]]:
+    """Write what one trial measured."""
+    arrays = {f"trial{index}.{name}": _compact(getattr(trial, name)) for name in PARTS}
+    windows = [(window.begin_ns, window.end_ns, window.inferences) for window in trial.windows]
+    arrays[f"trial{index}.windows"] = np.array(windows, np.int64).reshape(-1, 3)
+    for name, values in trial.stages.items():
+        arrays[f"trial{index}.stage.{name}"] = _compact(values)
+    if trial.answers:
+        arrays[f"trial{index}.answers"] = _text([dataclasses.asdict(each) for each in trial.answers])
+    facts = {name: getattr(trial, name) for name in FACTS}
+    arrays[f"trial{index}.facts"] = _text({**facts, "steps": [dataclasses.astuple(step) for step in trial.steps]})
+    return arrays
 
 
 def _text(content: object) -> NDArray[Any]:
@@ -116,7 +133,9 @@ def _read_trial(arrays: Arrays, index: int) -> Trial:
     parts = {name: arrays[f"trial{index}.{name}"].tolist() for name in PARTS}
     prefix = f"trial{index}.stage."
     stages = {name.removeprefix(prefix): array.tolist() for name, array in arrays.items() if name.startswith(prefix)}
-    return Trial(index=index, steps=steps, windows=windows, stages=stages, **parts, **facts)
+    said = arrays.get(f"trial{index}.answers")
+    answers = [] if said is None else [Answer(**each) for each in json.loads(str(said))]
+    return Trial(index=index, steps=steps, windows=windows, stages=stages, answers=answers, **parts, **facts)
 
 
 def _read_conditions(arrays: Arrays) -> list[dict[str, Any]]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgebench.analysis import energy, metrics, stats, summary
+from edgebench.analysis import energy, generation, metrics, stats, summary
 from edgebench.analysis.chance import commonest
 from edgebench.analysis.metrics import scores_of
 from edgebench.analysis.verdict import with_outputs
 from edgebench.errors import EdgebenchError, RecordError
-from edgebench.files import is_sealed, parse_json
-from edgebench.schema import METHOD, MODES, Bundle, Energy, Measurement, Progress, Record
+from edgebench.files import is_sealed, parse_json, sha256_json
+from edgebench.schema import METHOD, MODES, Bundle, Energy, Measurement, Progress, Prompts, Record
 from edgebench.store import records, samples
 
 TOLERANCE = 1e-9
@@ -54,7 +54,7 @@ def check(path: Path) -> Checked:
             return Checked(path, 0, ())
         arrays = records.read_samples(path, record)
         manifest = _manifest(record, arrays)
-        stored, computed = _pairs(record, samples.measured(arrays, record), arrays.get("labels"), manifest)
+        stored, computed = _pairs(record, samples.measured(arrays, record), arrays, manifest)
     except EdgebenchError as error:
         return Checked(path, 0, (str(error),))
     except Exception as error:  # whoever wrote the samples decides what goes wrong in them
@@ -79,12 +79,17 @@ def _manifest(record: Record, arrays: Mapping[str, Any]) -> Bundle | None:
 
 
 def _pairs(
-    record: Record, measurement: Measurement, labels: Any, manifest: Bundle | None
+    record: Record, measurement: Measurement, arrays: Mapping[str, Any], manifest: Bundle | None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the written and the computed numbers by name."""
     cell = record.cell
+    labels: Any = arrays.get("labels")
     least = MODES[cell.mode].min_samples
-    found: dict[str, Any] = summary.derived(cell, measurement, least, record.host_agreement, record.bundle_details)
+    asked = _asked(manifest, arrays)
+    found: dict[str, Any] = summary.derived(cell, measurement, least, record.host_agreement, record.bundle_details, *asked)
+    if found["generation"] is not None:
+        trials = summary.counted(cell, measurement.trials)
+        found["generation"] = generation.with_energy(found["generation"], measurement.power, record.energy, trials)
     found["verdict"] = with_outputs(found["verdict"], record.right_outputs)
     stored: dict[str, Any] = {name: getattr(record, name) for name in found}
     for name, own, again in _energies(record, measurement):
@@ -111,6 +116,17 @@ def _pairs(
         stored["accuracy"] = record.accuracy.metrics
     flat = [{name: value for name, value in _flat("", side) if not _changed(cell.method, name)} for side in (stored, found)]
     return flat[0], flat[1]
+
+
+def _asked(manifest: Bundle | None, arrays: Mapping[str, Any]) -> tuple[Prompts | None, Sequence[str | None]]:
+    """Return what a language model was asked, and the right answers; `RecordError` where they are not its bundle's."""
+    prompts = None if manifest is None else manifest.prompts
+    if prompts is None or prompts.sha256 is None:
+        return prompts, ()
+    written: Any = parse_json(str(arrays["prompts"])) if "prompts" in arrays else None
+    if sha256_json(written) != prompts.sha256:
+        raise RecordError("the prompts beside its samples are not those of its bundle; measure this cell again")
+    return prompts, [each.get("reference") for each in written]
 
 
 def _energies(record: Record, measurement: Measurement) -> Iterator[tuple[str, Energy, Energy]]:

@@ -20,6 +20,12 @@ def load(name: str) -> Task:
     return cast(Task, _loaded(name))
 
 
+@cache
+def generating() -> str:
+    """Name the task of language models: the one that declares `GENERATES`."""
+    return next(name for name in plugins.names("edgebench.tasks") if part(name, "GENERATES"))
+
+
 def part(name: str, wanted: str) -> Any:
     """Return what a task has of `OptionalTask` under a name; None where it has not."""
     return getattr(_loaded(name), wanted, None)

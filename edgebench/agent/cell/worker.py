@@ -14,7 +14,7 @@ from ..cores import big
 from ..events import Events
 from ..facts import cores
 from ..hangup import when_host_leaves
-from . import memory, turns
+from . import generation, memory, turns
 from .heartbeat import Heartbeat
 from .loop import Loop, calls_per_sample, median, sample, warm_up
 from .outputs import outputs
@@ -170,8 +170,9 @@ def resident(worker: Worker) -> None:
     loaded = memory.status_bytes("VmRSS")
     worker.stage = "memory"
     query, infer = worker.prepare(raw), worker.infer
-    for _ in range(10):
-        infer(query)
+    with Heartbeat(lambda seconds: worker.events.emit("alive", seconds=seconds)):
+        for _ in range(2 if "generate" in worker.offers else 10):
+            infer(query)
     highest = peak.stop()
     worker.events.emit(
         "memory",
@@ -226,6 +227,10 @@ def trial(worker: Worker) -> None:
     job, mode, events = worker.job, worker.job["mode"], worker.events
     if "take" in worker.offers:
         timed_by_itself(worker)
+        return
+    if "generate" in worker.offers:
+        with Heartbeat(lambda seconds: events.emit("alive", seconds=seconds)):
+            generation.trial(worker, opened(worker))
         return
     inputs = opened(worker)
     loop, said = warmed(worker, inputs, mode["window_seconds"])
@@ -283,6 +288,8 @@ def timed_by_itself(worker: Worker) -> None:
     events.emit("loaded", load_ns=taken["load_ns"], first_ns=taken["first_ns"], prepare_ns=[prepare_ns], scores_ns=[0])
     events.emit("warm", warmup_ns=taken["warmup_ns"], settled=True, calls_per_sample=taken.get("calls_per_sample", 1), batch=1)
     for window in taken["windows"]:
+        if "answers" in window:
+            events.emit("answers", answers=window.pop("answers"))
         events.emit("samples", **window)
     events.emit("stages", stages=taken["stages"])
     if "program" in taken:
