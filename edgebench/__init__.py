@@ -1,10 +1,11 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `compare`,
-`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`, `trust_file`, on devices `probe`, `setup`,
-`remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+`noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `serve`, `bench_serve`, `verify`, `trust_file`, on
+devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`,
+`clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
-`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`.
+`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ServeOptions`, `ValidateOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         quantize,
         remove_setup,
         run,
+        serve,
         setup,
         sweep,
         train,
@@ -55,6 +57,7 @@ if TYPE_CHECKING:
         QuantizeOptions,
         RunOptions,
     )
+    from edgebench.serving.options import ServeOptions
     from edgebench.validate.options import ValidateOptions
 
 __version__ = "0.1.0"
@@ -66,6 +69,7 @@ __all__ = [
     "MeasureOptions",
     "QuantizeOptions",
     "RunOptions",
+    "ServeOptions",
     "SourceOptions",
     "ValidateOptions",
     "__version__",
@@ -90,6 +94,7 @@ __all__ = [
     "remove_setup",
     "report",
     "run",
+    "serve",
     "setup",
     "sweep",
     "train",
@@ -123,8 +128,9 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from edgebench import api
         from edgebench.bundle.import_file import FileOptions
+        from edgebench.serving.options import ServeOptions
         from edgebench.validate.options import ValidateOptions
 
-        own = {"FileOptions": FileOptions, "ValidateOptions": ValidateOptions}
+        own = {"FileOptions": FileOptions, "ServeOptions": ServeOptions, "ValidateOptions": ValidateOptions}
         return own[name] if name in own else getattr(api, name)
     raise AttributeError(f"module 'edgebench' has no attribute {name!r}")

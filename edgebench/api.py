@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from edgebench.explain._work import Result as Explained
     from edgebench.quantize.search import Result as Quantized
     from edgebench.run.compare import Suite
+    from edgebench.serving.options import ServeOptions
     from edgebench.store.verify import Checked
     from edgebench.validate.options import ValidateOptions
     from edgebench.validate.validate import Validation
@@ -371,6 +372,17 @@ def validate(
     from edgebench.validate.validate import validate
 
     return validate(sources, dataset, options or ValidateOptions(), progress)
+
+
+def serve(bundle: Path, *, options: ServeOptions | None = None, listening: Callable[[str], None] = lambda _: None) -> None:
+    """Serve a bundle by HTTP until SIGINT or SIGTERM; `listening` is told the address once it answers.
+
+    `InputError` for what cannot be served, before anything listens.
+    """
+    from edgebench.serving.options import ServeOptions
+    from edgebench.serving.server import serve
+
+    serve(Path(bundle), options or ServeOptions(), listening)
 
 
 def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list[Checked]:

@@ -58,7 +58,7 @@ def cell_job(
         "known": known,
         "bundle": bundle.sha256,
         "precision": bundle.precision,
-        "finish": _finish(bundle, options),
+        "finish": finish_of(bundle, options),
         "options": {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None},
         "files": list(deployed.files),
         "inputs": [
@@ -104,7 +104,7 @@ def counted(samples: Samples) -> int:
     return max(counts, default=1)
 
 
-def _finish(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def finish_of(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write the step that the device takes once."""
     if bundle.finish is None:
         return None
