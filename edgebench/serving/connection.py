@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from uvicorn import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_SECONDS = 10.0
-"""In which a request's head must have come, since the connection was made or the answer before ended."""
 LINGER_SECONDS = 5.0
 """So long a client may take for the rest of an answer once the connection is closed."""
 
 
 class Connection(H11Protocol):
-    """HTTP/1.1 on one connection, with an end to waiting."""
+    """HTTP/1.1 on one connection; a request's head must come in the time that the application's options give a request."""
 
     _timer: asyncio.TimerHandle | None = None
+
+    def __init__(self, config: Config, *given: Any, **more: Any) -> None:
+        super().__init__(config, *given, **more)
+        application: Any = config.app
+        self._head_seconds: float = application.args[1].timeout_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -51,7 +55,7 @@ class Connection(H11Protocol):
         if not waiting:
             self._stop()
         elif self._timer is None and not self.transport.is_closing():
-            self._timer = self.loop.call_later(HEAD_SECONDS, self._give_up)
+            self._timer = self.loop.call_later(self._head_seconds, self._give_up)
 
     def _stop(self) -> None:
         if self._timer is not None:
