@@ -5,7 +5,7 @@ The verbs of the command line as functions: `inspect_data`, `convert_data`, `tra
 devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`,
 `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
-`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ServeOptions`, `ValidateOptions`.
+`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ServeOptions`, `BenchOptions`, `ValidateOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -23,6 +23,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from edgebench.api import (
+        bench_serve,
         compare,
         compress,
         convert_data,
@@ -57,11 +58,13 @@ if TYPE_CHECKING:
         QuantizeOptions,
         RunOptions,
     )
+    from edgebench.serving.bench import BenchOptions
     from edgebench.serving.options import ServeOptions
     from edgebench.validate.options import ValidateOptions
 
 __version__ = "0.1.0"
 __all__ = [
+    "BenchOptions",
     "CompressOptions",
     "ExplainOptions",
     "ExportOptions",
@@ -73,6 +76,7 @@ __all__ = [
     "SourceOptions",
     "ValidateOptions",
     "__version__",
+    "bench_serve",
     "clean",
     "compare",
     "compress",
@@ -128,9 +132,11 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from edgebench import api
         from edgebench.bundle.import_file import FileOptions
+        from edgebench.serving.bench import BenchOptions
         from edgebench.serving.options import ServeOptions
         from edgebench.validate.options import ValidateOptions
 
-        own = {"FileOptions": FileOptions, "ServeOptions": ServeOptions, "ValidateOptions": ValidateOptions}
+        groups = (BenchOptions, FileOptions, ServeOptions, ValidateOptions)
+        own = {group.__name__: group for group in groups}
         return own[name] if name in own else getattr(api, name)
     raise AttributeError(f"module 'edgebench' has no attribute {name!r}")

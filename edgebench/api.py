@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from edgebench.explain._work import Result as Explained
     from edgebench.quantize.search import Result as Quantized
     from edgebench.run.compare import Suite
+    from edgebench.serving.bench import Bench, BenchOptions
     from edgebench.serving.options import ServeOptions
     from edgebench.store.verify import Checked
     from edgebench.validate.options import ValidateOptions
@@ -383,6 +384,13 @@ def serve(bundle: Path, *, options: ServeOptions | None = None, listening: Calla
     from edgebench.serving.server import serve
 
     serve(Path(bundle), options or ServeOptions(), listening)
+
+
+def bench_serve(url: str, *, options: BenchOptions | None = None, progress: Progress = no_progress) -> Bench:
+    """Measure what serves a bundle from outside: latencies at one rate after the other, and what it can hold."""
+    from edgebench.serving.bench import BenchOptions, bench
+
+    return bench(url, options or BenchOptions(), progress)
 
 
 def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list[Checked]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import signal
@@ -25,7 +26,7 @@ from servers import Client, command, digits, form, png, running
 KEY = "a-key-of-no-less-than-16"
 Cli = Callable[..., tuple[int, str, str]]
 BOUNDARY = {"Content-Type": "multipart/form-data; boundary=x"}
-LONG = {"method": "lime", "evaluations": "2000"}
+LONG = {"method": "lime", "evaluations": "1200"}
 """An explanation that takes a while."""
 
 
@@ -147,10 +148,8 @@ def test_a_head_that_never_ends_is_given_up(client: Client, head: bytes) -> None
     with socket.create_connection(("127.0.0.1", client.port), timeout=10) as connection:
         connection.sendall(head)
         began = time.monotonic()
-        try:
+        with contextlib.suppress(ConnectionResetError):
             assert connection.recv(1) == b""
-        except ConnectionResetError:
-            pass
         assert 0.5 < time.monotonic() - began < 5
 
 

@@ -60,7 +60,7 @@ def command(
         port=port,
         workers=workers,
         threads=threads,
-        key=_key(api_key_file),
+        key=read_key(api_key_file),
         open=open,
         names=tuple(allow_host or ()),
         origins=tuple(cors_origin or ()),
@@ -81,6 +81,12 @@ def command(
         runtime=options.assigned(option, "optimization=none"),
     )
 
+    if print_ is not None:
+        from edgebench.serving.printed import printed
+
+        console.print_document(printed(print_, bundle, wanted))
+        return
+
     def listening(address: str) -> None:
         if json:
             console.print_json({"url": address})
@@ -91,7 +97,7 @@ def command(
     console.complain("served no longer")
 
 
-def _key(path: Path | None) -> str | None:
+def read_key(path: Path | None) -> str | None:
     """Read the key: of a file, or of the environment."""
     import os
 
