@@ -208,11 +208,13 @@ async def _level(
     due = np.cumsum(random.exponential(1 / rate, count))
     asking = _Asking(server, options.lines)
     began = time.perf_counter()
-    tasks = []
+    tasks: set[asyncio.Task[None]] = set()
     for number, after in enumerate(due):
         wait = began + after - time.perf_counter()
         await asyncio.sleep(max(wait, 0))
-        tasks.append(asyncio.ensure_future(asking.ask(requests[number % len(requests)], began + after)))
+        task = asyncio.ensure_future(asking.ask(requests[number % len(requests)], began + after))
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
     await asyncio.gather(*tasks)
     seconds = time.perf_counter() - began - due[0]
     await asking.close()
@@ -236,7 +238,7 @@ class _Asking:
             self.lags.append(time.perf_counter() - due)
             try:
                 status, _ = await asyncio.wait_for(line.ask(request), TIMEOUT_SECONDS)
-            except (OSError, EOFError, ValueError, asyncio.TimeoutError) as error:
+            except Exception as error:  # whatever a server does is counted
                 self.errors[type(error).__name__] += 1
                 await line.close()
             else:
