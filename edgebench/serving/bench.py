@@ -23,7 +23,7 @@ import numpy as np
 from edgebench.analysis.stats import eligible, quantile
 from edgebench.errors import InputError, MeasureError
 from edgebench.schema import Progress, no_progress
-from edgebench.serving.http import Line, Server, form, server_at
+from edgebench.serving.client import Line, Server, form, server_at
 
 QUANTILES = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99}
 SHARES = (0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1)
