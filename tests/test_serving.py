@@ -9,6 +9,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ from servers import Client, digits, form, png, running
 import edgebench
 from edgebench import ExplainOptions, RunOptions
 from edgebench.agent.runtimes import tensors
-from edgebench.bundle.manifest import read_bundle, write_manifest, write_temperature
+from edgebench.bundle.manifest import list_files, read_bundle, write_manifest, write_temperature
 from edgebench.bundle.predict import Predictor, ready
 from edgebench.config import read_dataset
 from edgebench.data import open_images
@@ -409,3 +410,17 @@ def test_a_damaged_bundle_is_not_served(bundles: dict[str, Path], tmp_path: Path
     entry.write_bytes(entry.read_bytes()[:-1])
     code, _, errors = cli("serve", folder, "--port", "0")
     assert (code, "changed since it was written" in errors) == (2, True)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_file_that_does_not_run_is_said_in_one_line(workers: int, bundles: dict[str, Path], tmp_path: Path) -> None:
+    """Also where each of several workers finds it out, and none is tried again."""
+    folder = shutil.copytree(bundles["onnx"], tmp_path / "copy")
+    bundle = read_bundle(folder)
+    (folder / bundle.entry).write_bytes(b"no network")
+    write_manifest(folder, bundle.model_copy(update={"files": list_files(folder)}))
+    words = [sys.executable, "-m", "edgebench", "serve", str(folder), "--port", "0", "--workers", str(workers)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{bundle.name}: the exported file does not run: load: " in done.stderr
+    assert "Traceback" not in done.stderr

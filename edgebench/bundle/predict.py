@@ -56,7 +56,8 @@ class Predictor:
             module = plugins.load_device("runtimes", self.bundle.runtime)
             outputs = [each.model_dump(mode="json") for each in self.bundle.outputs]
             job: dict[str, Any] = {"inputs": self._inputs, "outputs": outputs, "scored": [each["name"] for each in outputs]}
-            job |= {"options": dict(self.options), "known": self._known, "pass": "accuracy"}
+            job |= {"bundle": self.bundle.sha256, "precision": self.bundle.precision, "files": list(self.bundle.files)}
+            job |= {"options": job_.options_of(self.bundle, self.options), "known": self._known, "pass": "accuracy"}
             job["finish"] = job_.finish_of(self.bundle, self.options)
             path = str(self.folder / self.bundle.entry)
             with self._stage("load"), undisturbed():

@@ -28,7 +28,7 @@ def command(
     tls_certificate: Annotated[Path | None, typer.Option(help="PEM, with the chain.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="PEM, not encrypted.")] = None,
     max_bytes: Annotated[str, typer.Option(help="Of a request, for instance 8MiB.")] = "8MiB",
-    max_pixels: Annotated[int, typer.Option(help="Of a picture.", min=1)] = 1 << 24,
+    max_pixels: Annotated[int, typer.Option(help="Of a picture.", min=1)] = 1 << 23,
     max_files: Annotated[int, typer.Option(help="In one batch request.", min=1)] = 32,
     batch: Annotated[int, typer.Option(help="Pictures inferred together at most, where the file takes any batch.", min=1)] = 8,
     wait_ms: Annotated[float, typer.Option(help="So long a picture waits for others at most.", min=0)] = 2.0,

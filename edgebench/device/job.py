@@ -59,7 +59,7 @@ def cell_job(
         "bundle": bundle.sha256,
         "precision": bundle.precision,
         "finish": finish_of(bundle, options),
-        "options": {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None},
+        "options": options_of(bundle, options),
         "files": list(deployed.files),
         "inputs": [
             {**each.model_dump(mode="json"), "data": _data(path, array)}
@@ -102,6 +102,11 @@ def counted(samples: Samples) -> int:
     if len(counts) > 1 or 0 in counts:
         raise InputError(f"the inputs hold {' and '.join(map(str, sorted(counts)))} samples; give as many for each, or one")
     return max(counts, default=1)
+
+
+def options_of(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those that are the runtime's own."""
+    return {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None}
 
 
 def finish_of(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -91,8 +91,9 @@ FeaturesField = Annotated[bool, Form(alias="return_features", description="The s
 
 
 def make_app(folder: Path, options: ServeOptions) -> FastAPI:
-    """Make the application; the model is loaded when it starts."""
+    """Load the model and make the application; `ExportError` where the file does not run here."""
     service = Service(folder, options)
+    service.load()
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:

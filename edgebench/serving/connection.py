@@ -23,9 +23,12 @@ class Connection(H11Protocol):
         self._head_seconds: float = application.args[1].timeout_seconds
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a head."""
+        """Begin to wait for a head; or end it at once, where there are so many that files would run out."""
         super().connection_made(transport)
-        self._watch()
+        if self.limit_concurrency is not None and len(self.connections) > 2 * self.limit_concurrency:
+            transport.abort()
+        else:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""

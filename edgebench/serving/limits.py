@@ -72,6 +72,9 @@ class Limits:
                 await self._app(scope, exchange.receive, exchange.send)
             else:
                 await exchange.refuse(refusal)
+        except Exception:  # a fault of this program's, which a layer further out answers
+            exchange.status = 500
+            raise
         finally:
             self._clients[client] -= 1
             if not self._clients[client]:

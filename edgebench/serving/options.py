@@ -41,7 +41,7 @@ class ServeOptions:
     """Both: TLS."""
     max_bytes: int = 8 << 20
     """Of a request's body."""
-    max_pixels: int = 1 << 24
+    max_pixels: int = 1 << 23
     """Of one picture."""
     max_files: int = 32
     """In one batch request."""

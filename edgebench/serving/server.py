@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from edgebench.errors import ExportError, InputError, MissingExtra
+from edgebench.errors import EdgebenchError, ExportError, InputError, MissingExtra
 from edgebench.serving.options import ServeOptions
 
 SHARED = "PROMETHEUS_MULTIPROC_DIR"
@@ -40,7 +40,7 @@ def serve(folder: Path, options: ServeOptions, listening: Callable[[str], None])
         address = f"{options.scheme}://{name}:{listener.getsockname()[1]}/"
         code = _run(folder, options, listener, functools.partial(listening, address))
     if code:
-        raise ExportError(f"{folder}: the model could not be loaded, or a worker ended; look above")
+        raise ExportError(f"{folder}: a worker could not begin; the reason stands above")
 
 
 def _require() -> None:
@@ -138,6 +138,8 @@ def settings(folder: Path, options: ServeOptions) -> dict[str, Any]:
 
 def application(folder: Path, options: ServeOptions) -> Any:
     """Make a worker's application; what it has to complain of goes to standard error, which runtimes are kept from."""
+    from uvicorn.config import STARTUP_FAILURE
+
     from edgebench.serving.app import make_app
 
     logger = logging.getLogger("uvicorn.error")
@@ -145,4 +147,10 @@ def application(folder: Path, options: ServeOptions) -> Any:
         logger.addHandler(logging.StreamHandler(os.fdopen(os.dup(2), "w", errors="backslashreplace")))
         logger.setLevel(logging.ERROR)
         logger.propagate = False
-    return make_app(folder, options)
+    try:
+        return make_app(folder, options)
+    except EdgebenchError as error:
+        if options.workers == 1:
+            raise
+        logger.error("edgebench: %s", " ".join(str(error).split()))
+        raise SystemExit(STARTUP_FAILURE) from error  # which the parent knows not to try again

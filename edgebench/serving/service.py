@@ -38,10 +38,14 @@ class Service:
         self.device = str(here["board"] or here["cpu"] or here["machine"])
         self.runtime_version = facts.runtimes([self.model.bundle.runtime])[self.model.bundle.runtime]["version"]
 
+    def load(self) -> None:
+        """Load the model, on the thread that will infer; `ExportError` where it does not run here."""
+        self._inferrer.submit(self.model.open).result()
+        self.loaded = True
+
     async def start(self) -> None:
-        """Load the model and begin."""
-        loop, options = asyncio.get_running_loop(), self.options
-        await loop.run_in_executor(self._inferrer, self.model.open)
+        """Begin to answer."""
+        options = self.options
         self._batcher = Batcher(
             self.model.infer,
             self.model.most,
@@ -52,7 +56,6 @@ class Service:
             self.metrics.inferred,
         )
         self._batcher.start()
-        self.loaded = True
 
     async def stop(self) -> None:
         """Let go of the model; an inference that is stuck is left behind."""
