@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import uvicorn
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -89,7 +90,7 @@ def running(folder: Path, **options: Any) -> Iterator[Client]:
     given.check()
     listener, ready = server.listen(given), threading.Event()
     settings = server.settings(folder, given)
-    made = processes.Telling(processes.Config(**settings), ready.set)
+    made = processes.Telling(uvicorn.Config(**settings), ready.set)
     thread = threading.Thread(target=functools.partial(asyncio.run, made.serve([listener])))
     thread.start()
     try:

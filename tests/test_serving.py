@@ -145,6 +145,38 @@ def test_any_picture_is_preprocessed_as_on_a_device(format: str, bundles: dict[s
             assert (np.array(features, np.float32) == predictor.run([pixels[None]])[0][0]).all()
 
 
+def test_a_photo_is_read_as_the_network_s_own_data_set_reads_files(here: Path) -> None:
+    """Cut and scaled, grey made of colour and transparent ground, as its options say: the record's scores, of the very files."""
+    random, files = np.random.default_rng(4), []
+    for split, count in (("train", 6), ("val", 3), ("test", 3)):
+        for name in ("a", "b"):
+            folder = here / "photos" / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                pixels = random.integers(0, 256, (40 + index, 70, 4 if index == 1 else 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+                files += [folder / f"{index}.png"] if split == "test" else []
+    given = {"dataset": f"image-folder:{here / 'photos'},size=24,background=black", "size": 16, "channels": 1, "name": "photos"}
+    bundle = verbs.export("tinynet:net", format="onnx", out=here / "bundles", **given).folder
+    verbs.run(bundle=[bundle], target=["cpu"], results=here / "results", work=here / "work")
+    [path] = records.record_paths(here / "results")
+    found = records.read_measurement(path, records.read_record(path))[0].predictions
+    assert found is not None
+    with running(bundle) as client:
+        replies = [client.post("/predict?return_features=1", each.read_bytes()).json["features"] for each in files]
+    given_back = np.array([next(iter(each.values())) for each in replies], np.float32)
+    assert (given_back == np.frombuffer(found.values, "<f4").reshape(len(files), -1)).all()
+
+
+def test_a_very_large_picture_is_answered_soon(client: Client) -> None:
+    large = np.kron(digits(1).images[0].squeeze(), np.ones((300, 300), np.uint8))
+    began = time.monotonic()
+    found = client.post("/predict", png(large))
+    assert (found.status, time.monotonic() - began < 2) == (200, True)
+    small = client.post("/predict", png(np.kron(digits(1).images[0].squeeze(), np.ones((100, 100), np.uint8))))
+    assert list(found.json["probabilities"].values()) == pytest.approx(list(small.json["probabilities"].values()), abs=0.01)
+
+
 def test_a_photo_is_turned_as_its_camera_says(client: Client) -> None:
     upright = digits(1).images[0]
     exif = Image.Exif()

@@ -116,15 +116,19 @@ def read_image(path: Path, real: Path, how: Reading) -> NDArray[np.uint8]:
         return place(_plain(turned, path, how), how.geometry)
 
 
-def decode(content: bytes, name: str, how: Reading, seconds: float = SECONDS) -> NDArray[np.uint8]:
-    """Read one image (the first of several) that is in memory, as large as it is; uint8 [h, w, c].
+def decode(content: bytes, name: str, how: Reading, seconds: float = SECONDS, whole: bool = False) -> NDArray[np.uint8]:
+    """Read one image (the first of several) that is in memory, as `read_image` does; uint8 [h, w, c].
 
-    `name` is what messages name. `DataError` says what is wrong, `NoImage` and `TooManyPixels` among them.
+    `whole`: as large as it is. `name` is what messages name.
+    `DataError` says what is wrong, `NoImage` and `TooManyPixels` among them.
     """
     path = Path(name)
     with pixel_limit(how.max_pixels), _opened(path, content, how.max_pixels, seconds) as image:
         image.load()
-        pixels = np.asarray(_plain(_turned(image) if how.exif else image, path, how), dtype=np.uint8)
+        plain = _plain(_turned(image) if how.exif else image, path, how)
+        if not whole:
+            return place(plain, how.geometry)
+        pixels = np.asarray(plain, dtype=np.uint8)
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 

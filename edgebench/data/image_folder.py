@@ -47,10 +47,13 @@ Files = list[tuple[Path, int]]
 Labelled = list[tuple[Path, str]]
 
 
-def reading(options: Options, geometry: Geometry) -> Reading:
-    """Say how files become pixels, which is also how a picture of somebody's own is read for a network trained on these."""
+def reading(options: Options, geometry: Geometry | None = None) -> Reading:
+    """Say how files become pixels, which is also how a picture of somebody's own is read for a network trained on these.
+
+    `geometry`: what became of the options' own, where that is known already.
+    """
     return Reading(
-        geometry,
+        geometry or read_geometry(options)[0],
         int_option(options, "channels", 3, 1, 4),
         int_option(options, "max_pixels", MAX_PIXELS, 1, 1 << 31),
         _word(options, "exif", ("apply", "ignore")) != "ignore",

@@ -24,7 +24,7 @@ from edgebench.serving.options import ServeOptions
 from edgebench.serving.page import page
 from edgebench.serving.service import Service
 
-BUSY = {503: {"description": "busy; try again after Retry-After seconds"}}
+BUSY: dict[int | str, dict[str, Any]] = {503: {"description": "busy; try again after Retry-After seconds"}}
 REFUSED: dict[int | str, dict[str, Any]] = {
     400: {"description": "the form is damaged"},
     401: {"description": "without the API key"},

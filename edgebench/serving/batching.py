@@ -108,7 +108,7 @@ class Batcher:
                 self._news.clear()
                 await self._news.wait()
             await self._gather()
-            batch = []
+            batch: list[_Waiting] = []
             while self._queue and len(batch) < self._most:
                 waiting = self._queue.popleft()
                 if not waiting.answer.done():  # whoever asked has left, or was told that it takes too long

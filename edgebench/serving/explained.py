@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import io
 import time
 from collections.abc import Awaitable, Callable
@@ -91,14 +92,17 @@ class Explainer:
         whole: NDArray[np.uint8] = preprocess.whole(image[None], spec.model_dump(mode="json"))[0]
         return whole
 
-    async def _outputs(self, image: Array, cells: Cells, shown: NDArray[np.bool_]) -> list[dict[str, Array]]:
+    async def _outputs(self, image: NDArray[np.uint8], cells: Cells, shown: NDArray[np.bool_]) -> list[dict[str, Array]]:
         found: list[dict[str, Array]] = []
         for first in range(0, len(shown), TOGETHER):
             part = shown[first : first + TOGETHER]
-            tensors = await self._aside(lambda part=part: self._model.tensor(cells.covered(image, part)))
+            tensors = await self._aside(functools.partial(self._covered, image, cells, part))
             answers = await asyncio.gather(*(self._ask(tensors[row : row + 1]) for row in range(len(part))))
             found += [each.outputs for each in answers]
         return found
+
+    def _covered(self, image: NDArray[np.uint8], cells: Cells, shown: NDArray[np.bool_]) -> Array:
+        return self._model.tensor(cells.covered(image, shown))
 
     async def _aside(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)

@@ -18,6 +18,7 @@ from edgebench.bundle.manifest import read_bundle
 from edgebench.bundle.predict import Predictor, ready
 from edgebench.bundle.samples import made
 from edgebench.data import Geometry
+from edgebench.data._geometry import place_arrays
 from edgebench.data._images import Reading, decode
 from edgebench.errors import ExportError, InputError
 from edgebench.schema import Bundle, Preprocessing
@@ -27,6 +28,8 @@ from edgebench.trust import check_bundle, is_own
 Array = NDArray[Any]
 LOOKED_AT = 32
 """Pictures of noise that are inferred before anything is served: what scores are is seen in them, and the runtime is warm."""
+LARGE = 1 << 20
+"""Pixels of a picture that Pillow, whose filters the device's code follows, brings to its size: that code takes seconds."""
 DECODE_SECONDS = 2.0
 """Of the processor, for one picture."""
 
@@ -62,7 +65,7 @@ class Served:
         check_served(folder, self.bundle)
         check_bundle(folder, self.bundle, self.bundle.runtime, options.trust)
         self.folder = folder
-        self._reading = reading_of(self.bundle, options.max_pixels)
+        self._reading, self._placed = reading_of(self.bundle, options.max_pixels)
         self._predictor = Predictor(
             folder,
             self.bundle,
@@ -114,8 +117,13 @@ class Served:
         return [each.name for each in self.bundle.outputs].index(str(self.bundle.scored))
 
     def pixels(self, content: bytes) -> NDArray[np.uint8]:
-        """Read a picture as the data set that the network was trained on reads files; uint8 [h, w, c]."""
-        return decode(content, "picture", self._reading, DECODE_SECONDS)
+        """Read a picture as the data set that the network was trained on reads files; uint8 [h, w, c].
+
+        Where that reads none, as large as it is, or, of very large ones, as large as the network's input.
+        """
+        image = decode(content, "picture", self._reading, DECODE_SECONDS, whole=not self._placed)
+        small = self._placed or image.shape[0] * image.shape[1] <= LARGE
+        return image if small else place_arrays(image[None], self._reading.geometry)[0]
 
     def tensor(self, images: Array) -> Array:
         """Preprocess pictures [n, h, w, c] by the code of the device."""
@@ -169,14 +177,18 @@ def check_served(folder: Path, bundle: Bundle) -> None:
         raise InputError(f"{folder}: runs in {bundle.runtime}, a runtime of your own; those of edgebench are what is served")
 
 
-def reading_of(bundle: Bundle, max_pixels: int) -> Reading:
-    """Say how files become pixels: as the data set that the network was trained on does, where that reads files."""
+def reading_of(bundle: Bundle, max_pixels: int) -> tuple[Reading, bool]:
+    """Say how files become pixels, and whether they are brought to a size by that: as the network's data set does with its own.
+
+    The bundle knows how images came to the input's size where the data set was told how; else the data set's options do.
+    """
     spec, ref = bundle.inputs[0].preprocessing, bundle.model.lineage.dataset
     assert spec is not None
-    geometry = Geometry(spec.height, spec.width)
+    known = spec.resize is not None
+    geometry = Geometry(spec.height, spec.width, spec.resize or "stretch", spec.interpolation or "bilinear", spec.antialias)
     if ref is not None and ref.name in plugins.names("edgebench.data"):
         own = plugins.declared(plugins.load("edgebench.data", ref.name, "data set"), "reading", None)
         if own is not None:
-            found: Reading = own({**ref.options, "max_pixels": max_pixels}, geometry)
-            return found
-    return Reading(geometry, 3, max_pixels)
+            found: Reading = own({**ref.options, "max_pixels": max_pixels}, geometry if known else None)
+            return found, True
+    return Reading(geometry, 3, max_pixels), known
