@@ -1,11 +1,11 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `data_requirements`, `synthesize_data`, `convert_data`, `train`,
-`export`, `import_file`, `run`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`,
-`trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`,
-`listing`, `find`, `clean`, `merge` and `track`.
+`export`, `import_file`, `run`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `serve`,
+`bench_serve`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`,
+`recommend`, `report`, `listing`, `find`, `clean`, `merge` and `track`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
-`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`.
+`QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ServeOptions`, `BenchOptions`, `ValidateOptions`.
 `read_target("jetson-nano", "nano@jetson.local")` gives those that take a target a device with its address.
 They are imported when first used, so that `import edgebench` costs nothing.
 """
@@ -23,6 +23,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 if TYPE_CHECKING:
     from edgebench.api import (
+        bench_serve,
         compare,
         compress,
         convert_data,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
         quantize,
         remove_setup,
         run,
+        serve,
         setup,
         sweep,
         synthesize_data,
@@ -59,10 +61,13 @@ if TYPE_CHECKING:
         QuantizeOptions,
         RunOptions,
     )
+    from edgebench.serving.bench import BenchOptions
+    from edgebench.serving.options import ServeOptions
     from edgebench.validate.options import ValidateOptions
 
 __version__ = "0.1.0"
 __all__ = [
+    "BenchOptions",
     "CompressOptions",
     "ExplainOptions",
     "ExportOptions",
@@ -70,9 +75,11 @@ __all__ = [
     "MeasureOptions",
     "QuantizeOptions",
     "RunOptions",
+    "ServeOptions",
     "SourceOptions",
     "ValidateOptions",
     "__version__",
+    "bench_serve",
     "clean",
     "compare",
     "compress",
@@ -95,6 +102,7 @@ __all__ = [
     "remove_setup",
     "report",
     "run",
+    "serve",
     "setup",
     "sweep",
     "synthesize_data",
@@ -130,8 +138,11 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         from edgebench import api
         from edgebench.bundle.import_file import FileOptions
+        from edgebench.serving.bench import BenchOptions
+        from edgebench.serving.options import ServeOptions
         from edgebench.validate.options import ValidateOptions
 
-        own = {"FileOptions": FileOptions, "ValidateOptions": ValidateOptions}
+        groups = (BenchOptions, FileOptions, ServeOptions, ValidateOptions)
+        own = {group.__name__: group for group in groups}
         return own[name] if name in own else getattr(api, name)
     raise AttributeError(f"module 'edgebench' has no attribute {name!r}")

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from edgebench.explain._work import Result as Explained
     from edgebench.quantize.search import Result as Quantized
     from edgebench.run.compare import Suite
+    from edgebench.serving.bench import Bench, BenchOptions
+    from edgebench.serving.options import ServeOptions
     from edgebench.store.verify import Checked
     from edgebench.validate.options import ValidateOptions
     from edgebench.validate.validate import Validation
@@ -360,6 +362,24 @@ def validate(
     from edgebench.validate.validate import validate
 
     return validate(sources, dataset, options or ValidateOptions(), progress)
+
+
+def serve(bundle: Path, *, options: ServeOptions | None = None, listening: Callable[[str], None] = lambda _: None) -> None:
+    """Serve a bundle by HTTP until SIGINT or SIGTERM; `listening` is told the address once it answers.
+
+    `InputError` for what cannot be served, before anything listens.
+    """
+    from edgebench.serving.options import ServeOptions
+    from edgebench.serving.server import serve
+
+    serve(Path(bundle), options or ServeOptions(), listening)
+
+
+def bench_serve(url: str, *, options: BenchOptions | None = None, progress: Progress = no_progress) -> Bench:
+    """Measure what serves a bundle from outside: latencies at one rate after the other, and what it can hold."""
+    from edgebench.serving.bench import BenchOptions, bench
+
+    return bench(url, options or BenchOptions(), progress)
 
 
 def verify(results: Path = RESULTS, *, progress: Progress = no_progress) -> list[Checked]:

@@ -15,7 +15,7 @@ FOLDERS = {"edgebench.exporters": "exporters", "edgebench.targets": "targets", "
 LEVELS = """
 cli
 api
-search
+search serving
 quantize diagnose explain validate
 run track
 bundle report

@@ -48,3 +48,11 @@ def logits(task: str, scores: NDArray[Any], head: str | None = None) -> NDArray[
     if wide.ndim == 2 and wide.shape[1] == 1 and tasks.part(task, "PROBABILITIES") == "softmax":
         wide = np.concatenate([np.zeros_like(wide), wide], axis=1)
     return wide
+
+
+def of_classes(task: str, scores: NDArray[Any], classes: Any, head: str | None = None) -> NDArray[np.float64]:
+    """Return the logit of each row's class [n]; of one column for two classes, the first has the opposite of the second's."""
+    found, wanted = logits(task, scores, head), np.asarray(classes)
+    if scores.shape[1] == 1 and found.shape[1] == 2:
+        return np.asarray(found[:, 1] * (2 * wanted - 1))
+    return np.asarray(found[np.arange(len(found)), wanted])

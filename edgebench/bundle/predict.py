@@ -16,6 +16,7 @@ import numpy as np
 
 from edgebench import plugins
 from edgebench.agent import facts
+from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.samples import Array
 from edgebench.bundle.samples import given as given_
 from edgebench.data import Split
@@ -31,11 +32,23 @@ class Predictor:
     """A bundle that was made here, opened: numpy arrays in, numpy arrays out. A context manager.
 
     With a `target`, and where the runtime is a user's own, a process of the agent runs it; else this one. Whatever the
-    runtime raises is an `ExportError` that says at what stage.
+    runtime raises is an `ExportError` that says at what stage. `known`: whether its programs may be loaded as they are.
+    `batch`: how many samples go at once at most, where the file takes any batch. `threads`: all cores unless given.
     """
 
-    def __init__(self, folder: Path, bundle: Bundle, options: Mapping[str, Any] = NONE, target: Target | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        options: Mapping[str, Any] = NONE,
+        target: Target | None = None,
+        *,
+        known: bool = True,
+        batch: int = 4,
+        threads: int | None = None,
+    ) -> None:
         self.folder, self.bundle, self.options, self.target = folder, bundle, options, target
+        self._known, self._most, self._threads = known, batch, threads
         self._inputs = [each.model_dump(mode="json") for each in bundle.inputs]
         self._runtime: Any = None
 
@@ -44,10 +57,16 @@ class Predictor:
         if self.target is None:
             module = plugins.load_device("runtimes", self.bundle.runtime)
             outputs = [each.model_dump(mode="json") for each in self.bundle.outputs]
-            job = {"inputs": self._inputs, "outputs": outputs, "scored": [each["name"] for each in outputs]}
+            job: dict[str, Any] = {"inputs": self._inputs, "outputs": outputs, "scored": [each["name"] for each in outputs]}
+            job |= {"bundle": self.bundle.sha256, "precision": self.bundle.precision, "files": list(self.bundle.files)}
+            job |= {"options": job_.options_of(self.bundle, self.options), "known": self._known, "pass": "accuracy"}
+            job["finish"] = job_.finish_of(self.bundle, self.options)
+            path = str(self.folder / self.bundle.entry)
             with self._stage("load"), undisturbed():
-                self._runtime = module.Runtime({**job, "options": dict(self.options), "known": True, "pass": "accuracy"})
-                self._runtime.load(str(self.folder / self.bundle.entry), facts.cores())
+                self._runtime = module.Runtime(job)
+                if job["finish"] is not None:
+                    self._runtime.finish(path)
+                self._runtime.load(path, self._threads or facts.cores())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -87,7 +106,7 @@ class Predictor:
     @property
     def _batch(self) -> int:
         """Return how many samples go at once: several, to try it, where the file takes any batch."""
-        return 4 if self.bundle.dynamic_batch and len(self.bundle.inputs) == len(self.bundle.outputs) == 1 else 1
+        return self._most if self.bundle.dynamic_batch and len(self.bundle.inputs) == len(self.bundle.outputs) == 1 else 1
 
     def _here(self, samples: Sequence[Array], count: int) -> bytes:
         for spec, given, array in zip(self._inputs, self.bundle.inputs, samples, strict=True):
@@ -129,6 +148,17 @@ class Predictor:
             reason = f"{failure.stage}: {failure.reason}" if failure else "no predictions"
             raise ExportError(f"{bundle.name}: the exported file does not run: {reason}")
         return found.values
+
+
+def ready(given: Input, images: Array) -> Array:
+    """Preprocess images [n, h, w, c] as a runtime does, so that those of several sizes can go to a file together.
+
+    Real numbers in the file's layout, which it quantizes where it does; whole levels [n, H, W, c] for a file of pixels.
+    """
+    assert given.preprocessing is not None
+    spec = given.preprocessing.model_dump(mode="json")
+    images = np.ascontiguousarray(images)
+    return np.asarray(preprocess.whole(images, spec) if given.takes_pixels else preprocess.apply(images, spec))
 
 
 def _as_given(given: Input, array: Array) -> dict[str, Any]:

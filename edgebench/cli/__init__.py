@@ -19,6 +19,7 @@ import typer
 
 from edgebench import __version__
 from edgebench.cli import (
+    bench_serve,
     compare,
     compress,
     console,
@@ -38,6 +39,7 @@ from edgebench.cli import (
     report,
     results,
     run,
+    serve,
     sweep,
     targets,
     train,
@@ -74,6 +76,8 @@ for command in (
     leaderboard,
     recommend,
     report,
+    serve,
+    bench_serve,
     validate,
     verify,
     noise,
@@ -83,7 +87,7 @@ for command in (
     formats,
     doctor,
 ):
-    app.command(name=command.__name__.rsplit(".", 1)[1].rstrip("_"))(command.command)
+    app.command(name=command.__name__.rsplit(".", 1)[1].rstrip("_").replace("_", "-"))(command.command)
 app.add_typer(data.app, name="data")
 app.add_typer(targets.app, name="targets")
 app.add_typer(results.app, name="results")

@@ -34,16 +34,25 @@ SCANS, SCANNED_PIXELS = 24, 1 << 31
 _ONE_AT_A_TIME = threading.RLock()
 
 
+class TooManyPixels(DataError):
+    """An image is larger than is allowed."""
+
+
+class NoImage(DataError):
+    """A file is an image of no format that is read."""
+
+
 class _Reader(io.BufferedReader):
     """A file whose reading ends where the image would take too long; `DataError`, which no reader of Pillow's takes for its own.
 
     Pillow reads headers piece by piece, and goes on as long as a file offers more of them.
     """
 
-    def __init__(self, path: Path, real: Path) -> None:
-        super().__init__(open_regular(real))
-        self.path = path
-        self.ends = time.thread_time() + SECONDS
+    def __init__(self, path: Path, real: Path | bytes, seconds: float) -> None:
+        raw: Any = open_regular(real) if isinstance(real, Path) else io.BytesIO(real)
+        super().__init__(raw)
+        self.path, self.seconds = path, seconds
+        self.ends = time.thread_time() + seconds
         self.in_header = True
         self.reads = self.taken = self.scans = 0
         self.scans_allowed: int | None = None
@@ -58,7 +67,7 @@ class _Reader(io.BufferedReader):
         if self.in_header and (self.reads > HEADER_READS or self.taken > HEADER_BYTES):
             raise DataError(f"{self.path}: its header is longer than that of any photo; replace or remove it")
         if time.thread_time() > self.ends:
-            raise DataError(f"{self.path}: not read within {SECONDS:.0f} s; save it again, or remove it")
+            raise DataError(f"{self.path}: not read within {self.seconds:.0f} s; save it again, or remove it")
         if self.scans_allowed is not None:
             self.scans += content.count(b"\xff\xda")
             if self.scans > self.scans_allowed:
@@ -107,6 +116,22 @@ def read_image(path: Path, real: Path, how: Reading) -> NDArray[np.uint8]:
         return place(_plain(turned, path, how), how.geometry)
 
 
+def decode(content: bytes, name: str, how: Reading, seconds: float = SECONDS, whole: bool = False) -> NDArray[np.uint8]:
+    """Read one image (the first of several) that is in memory, as `read_image` does; uint8 [h, w, c].
+
+    `whole`: as large as it is. `name` is what messages name.
+    `DataError` says what is wrong, `NoImage` and `TooManyPixels` among them.
+    """
+    path = Path(name)
+    with pixel_limit(how.max_pixels), _opened(path, content, how.max_pixels, seconds) as image:
+        image.load()
+        plain = _plain(_turned(image) if how.exif else image, path, how)
+        if not whole:
+            return place(plain, how.geometry)
+        pixels = np.asarray(plain, dtype=np.uint8)
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
 def read_header(path: Path, real: Path, max_pixels: int) -> tuple[str, tuple[int, int], bool]:
     """Look at a file's beginning: its mode and format, its size (width, height), and whether it has transparent pixels."""
     with _opened(path, real, max_pixels) as image:
@@ -114,18 +139,18 @@ def read_header(path: Path, real: Path, max_pixels: int) -> tuple[str, tuple[int
 
 
 @contextmanager
-def _opened(path: Path, real: Path, max_pixels: int) -> Iterator[Any]:
+def _opened(path: Path, real: Path | bytes, max_pixels: int, seconds: float = SECONDS) -> Iterator[Any]:
     """Open an image within all limits, and turn whatever its reader raises into one line."""
     from PIL import Image, UnidentifiedImageError
 
     bomb = f"{max_pixels} pixels; make it smaller, or allow it by the option"
     try:
-        with _Reader(path, real) as file, Image.open(file, formats=FORMATS) as image:
+        with _Reader(path, real, seconds) as file, Image.open(file, formats=FORMATS) as image:
             pixels = image.width * image.height
             if 2 * pixels > max_pixels and image.format == "WEBP":
-                raise DataError(f"{path}: WebP of {pixels} pixels, more than half of {bomb} max_pixels={2 * pixels}")
+                raise TooManyPixels(f"{path}: WebP of {pixels} pixels, more than half of {bomb} max_pixels={2 * pixels}")
             if max(image.size) > MAX_SIDE:
-                raise DataError(
+                raise TooManyPixels(
                     f"{path}: {image.width} × {image.height} pixels, and a side has {MAX_SIDE} at most; crop or remove it"
                 )
             file.in_header = False
@@ -136,11 +161,12 @@ def _opened(path: Path, real: Path, max_pixels: int) -> Iterator[Any]:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         needed = re.search("[0-9]+", str(error))  # nobody else knows of how many
-        raise DataError(f"{path}: more than {bomb} max_pixels{f'={needed[0]}' if needed else ''}") from error
+        raise TooManyPixels(f"{path}: more than {bomb} max_pixels{f'={needed[0]}' if needed else ''}") from error
     except Exception as error:  # a damaged file may raise anything at all
-        found = f"it is none of {', '.join(FORMATS)}" if isinstance(error, UnidentifiedImageError) else described(error)
-        found = "it is empty" if real.stat().st_size == 0 else found
-        raise DataError(f"{path}: not a readable image ({found}); replace or remove it") from error
+        unknown = isinstance(error, UnidentifiedImageError)
+        found = f"it is none of {', '.join(FORMATS)}" if unknown else described(error)
+        found = "it is empty" if (real.stat().st_size if isinstance(real, Path) else len(real)) == 0 else found
+        raise (NoImage if unknown else DataError)(f"{path}: not a readable image ({found}); replace or remove it") from error
 
 
 def _turned(image: Any) -> Any:

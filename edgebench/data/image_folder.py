@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edgebench.data import MAX_CLASSES, SPLITS, Opened, Split, int_option, text_option
+from edgebench.data import MAX_CLASSES, SPLITS, Geometry, Opened, Split, int_option, text_option
 from edgebench.data._dealing import ALIASES, deal
 from edgebench.data._files import GIB, inside, memory_bytes
 from edgebench.data._folders import Found, class_folders, images, splits
@@ -49,6 +49,21 @@ Labelled = list[tuple[Path, str]]
 Deal = Callable[[Path, dict[str, Files], Options, list[str]], dict[str, Files]]
 
 
+def reading(options: Options, geometry: Geometry | None = None) -> Reading:
+    """Say how files become pixels, which is also how a picture of somebody's own is read for a network trained on these.
+
+    `geometry`: what became of the options' own, where that is known already.
+    """
+    return Reading(
+        geometry or read_geometry(options)[0],
+        int_option(options, "channels", 3, 1, 4),
+        int_option(options, "max_pixels", MAX_PIXELS, 1, 1 << 31),
+        _word(options, "exif", ("apply", "ignore")) != "ignore",
+        _background(options),
+        _range(options),
+    )
+
+
 def load(options: Options, deal: Deal | None = None) -> Opened:
     """List the files; `DataError` names a folder without images, and later an image that cannot be read.
 
@@ -61,15 +76,8 @@ def load(options: Options, deal: Deal | None = None) -> Opened:
     if not root.is_dir():
         raise DataError(f"image-folder: {root} is not a folder; give the folder that holds train/, val/ and test/")
     geometry, chosen = read_geometry(options)
-    channels = int_option(options, "channels", 3, 1, 4)
-    how = Reading(
-        geometry,
-        channels,
-        int_option(options, "max_pixels", MAX_PIXELS, 1, 1 << 31),
-        _word(options, "exif", ("apply", "ignore")) != "ignore",
-        _background(options),
-        _range(options),
-    )
+    how = reading(options, geometry)
+    channels = how.channels
     allowed = GIB * int_option(options, "max_gib", 0, 0, 1 << 20) or memory_bytes() // 2
     home, found = root.resolve(), Found()
     notes: list[str] = []

@@ -58,8 +58,8 @@ def cell_job(
         "known": known,
         "bundle": bundle.sha256,
         "precision": bundle.precision,
-        "finish": _finish(bundle, options),
-        "options": {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None},
+        "finish": finish_of(bundle, options),
+        "options": options_of(bundle, options),
         "files": list(deployed.files),
         "inputs": [
             {**each.model_dump(mode="json"), "data": _data(path, array)}
@@ -105,7 +105,12 @@ def counted(samples: Samples) -> int:
     return max(counts, default=1)
 
 
-def _finish(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def options_of(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those that are the runtime's own."""
+    return {name: value for name, value in options.items() if name != TIMEOUT or bundle.finish is None}
+
+
+def finish_of(bundle: Bundle, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Write the step that the device takes once."""
     if bundle.finish is None:
         return None

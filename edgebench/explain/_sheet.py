@@ -44,7 +44,7 @@ def draw(study: Study, classes: Sequence[str], columns: Sequence[tuple[Explanati
         _write(pen, (GAP, top + SIDE), [f"sample {choice.samples[row]}", f"{choice.chosen[row]}, for {wanted}"])
         for column, (explanation, maps) in enumerate(columns, 1):
             left = GAP + column * (SIDE + GAP)
-            sheet.paste(_over(picture, maps[row]), (left, top))
+            sheet.paste(over(picture, maps[row]), (left, top))
             _write(pen, (left, top + SIDE), _captions(explanation, classes, row))
     stream = io.BytesIO()
     sheet.save(stream, "PNG", optimize=True)
@@ -74,13 +74,13 @@ def _enlarged(image: NDArray[np.uint8]) -> Any:
     return found.resize((SIDE, SIDE), Image.Resampling.NEAREST if few else Image.Resampling.BILINEAR)
 
 
-def _over(picture: Any, map_: NDArray[np.float64]) -> Any:
-    """Lay a map over a grey picture."""
+def over(picture: Any, map_: NDArray[np.float64]) -> Any:
+    """Lay a map [rows, columns] over a picture of Pillow's, in grey; red cells speak for the class, blue ones against it."""
     from PIL import Image
 
     most = float(np.abs(map_).max())
     share = np.clip(map_ / most, -1, 1) if most > 0 and np.isfinite(most) else np.zeros_like(map_)
-    wide = Image.fromarray(share.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    wide = Image.fromarray(share.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR)
     strength = STRENGTH * np.asarray(wide)[..., None]
     grey = np.repeat(np.asarray(picture.convert("L"), np.float64)[..., None], 3, axis=2)
     colour = np.where(strength >= 0, np.array(FOR, np.float64), np.array(AGAINST, np.float64))

@@ -64,11 +64,8 @@ class Subject:
         return heads.logits(self.model.task, scores, self.head)
 
     def of_classes(self, scores: Scores, classes: Any) -> NDArray[np.float64]:
-        """Return the logit of each row's class [n]; of one column for two classes, the first has the opposite of the second's."""
-        found, wanted = self.logits(scores), np.asarray(classes)
-        if scores.shape[1] == 1 and found.shape[1] == 2:
-            return np.asarray(found[:, 1] * (2 * wanted - 1))
-        return np.asarray(found[np.arange(len(found)), wanted])
+        """Return the logit of each row's class [n]."""
+        return heads.of_classes(self.model.task, scores, classes, self.head)
 
     def likely(self, scores: Scores) -> NDArray[np.float64]:
         """Return how likely each class is held [n, classes]."""

@@ -1,0 +1,1 @@
+"""A bundle behind HTTP: the same file, runtime and preprocessing as on a device, asked by others."""
