@@ -38,7 +38,7 @@ def write_npz(path: Path, labels: int = 1, classes: int = 3, shape: tuple[int, .
 
 
 def test_the_data_sets_are_files() -> None:
-    assert plugins.names("edgebench.data") == ("chest-xray", "cifar10", "dicom", "digits", "image-folder", "medmnist")
+    assert plugins.names("edgebench.data") == ("chest-xray", "cifar10", "dicom", "digits", "image-folder", "medmnist", "rsna")
     with pytest.raises(UnknownName, match="did you mean 'digits'"):
         open_text("digts")
 

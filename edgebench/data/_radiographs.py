@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROWS, COLUMNS = 128, 128
-NOISE, LEAST, MOST = 7.0, 0.12, 1.0
+NOISE, LEAST, MOST = 7.0, 0.2, 1.0
 """Grey levels; how bright an opacity is, as a part of what a lung can become."""
-BRIGHT = 70.0
+BRIGHT = 85.0
 
 
 class Opacity(NamedTuple):
@@ -52,8 +52,10 @@ def _far(x: float, y: float, half_width: float, half_height: float) -> NDArray[n
     return np.sqrt(((right[None] - x) / half_width) ** 2 + ((down[:, None] - y) / half_height) ** 2)
 
 
-def radiograph(random: np.random.Generator, found: tuple[Opacity, ...], width: int, height: int) -> NDArray[np.uint8]:
-    """Draw a chest with these opacities: uint8 [height, width]; detail ends at 128 × 128."""
+def radiograph(
+    random: np.random.Generator, found: tuple[Opacity, ...], width: int, height: int, heart: float = 1.0
+) -> NDArray[np.uint8]:
+    """Draw a chest with these opacities and a heart of some size: uint8 [height, width]; detail ends at 128 × 128."""
     from PIL import Image
 
     lean, wide = random.uniform(-0.02, 0.02), random.uniform(0.92, 1.06)
@@ -62,7 +64,7 @@ def radiograph(random: np.random.Generator, found: tuple[Opacity, ...], width: i
     lungs = sum(1 / (1 + np.exp(12 * (_far(x + lean, 0.5, 0.17 * wide, 0.33) - 1))) for x in (0.3, 0.7))
     grey = body - random.uniform(70, 90) * lungs
     grey += 9 * lungs * np.sin(2 * math.pi * (9 + random.uniform(-1, 1)) * down + random.uniform(0, 6))
-    grey += 45 / (1 + np.exp(14 * (_far(0.56 + lean, 0.66, 0.15, 0.17) - 1)))
+    grey += 45 / (1 + np.exp(14 * (_far(0.56 + lean, 0.66, 0.15 * heart, 0.17 * heart) - 1)))
     for each in found:
         grey += BRIGHT * each.strength * np.exp(-((_far(*each[:2], each.half_width, each.half_height)) ** 2))
     grey += random.standard_normal(grey.shape, dtype=np.float32) * NOISE

@@ -34,14 +34,14 @@ ZIP_BYTES, UNPACKED_BYTES = 2_460_000_000, 1_230_000_000
 """About: the archive holds the folder twice."""
 FETCH = "kaggle datasets download -d paultimothymooney/chest-xray-pneumonia --unzip"
 PERSON = re.compile(r"(person\d+|(?:NORMAL2-)?IM-\d+)")
-OWN = ("val", "counts", "labels", SYNTHETIC)
+OWN = ("val", "counts", SYNTHETIC)
 
 
 def requirements(options: Options) -> Requirements:
     """Say what is published."""
     return Requirements(
-        "Chest X-rays of children, normal or with pneumonia (D. Kermany et al. 2018), as Kaggle has them: JPEG files of 384 to 2916 "
-        "× 127 to 2713 pixels, most of them grey. Its val has 16 images, too few to choose anything by (val=15 deals out others)",
+        "Chest X-rays of children, normal or with pneumonia (D. Kermany et al. 2018), as Kaggle has them: JPEG files of 384 to "
+        "2916 × 127 to 2713 pixels, most of them grey. Its val has 16 images, too few to choose anything by (val=15 deals out others)",
         FETCH,
         ZIP_BYTES,
         {split: sum(found) for split, found in COUNTS.items()},
@@ -65,26 +65,25 @@ def load(options: Options) -> Opened:
         raise DataError(f"--dataset: counts={counts} is neither published nor any; give one of them, or leave it out")
     checked = counts == "published" and options.get(SYNTHETIC, "full") == "full"
     given = {"channels": 1, **{key: value for key, value in options.items() if key not in OWN}, "source": str(root)}
-    if "labels" in options:
-        opened = image_folder.load({**given, "labels": options["labels"]})
-        return opened._replace(notes=tuple(note for note in opened.notes if "left out" not in note))
     return image_folder.load(given, partial(_dealt, options, checked))
 
 
 def _dealt(
-    options: Options, checked: bool, root: Path, files: dict[str, Files], _: Options, notes: list[str]
+    options: Options, checked: bool, root: Path, files: dict[str, Files], given: Options, notes: list[str]
 ) -> dict[str, Files]:
     """Count what there is, and deal val out where that is asked for."""
+    if not {"train", "test"} <= set(files):
+        raise DataError(f"chest-xray: {root / str(given.get('labels'))}: says of no file that it is of train, or of test; say it")
     for split, published in COUNTS.items():
         found = Counter(label for _, label in files.get(split, []))
         for label, (name, count) in enumerate(zip(CLASSES, published, strict=True)):
             if checked and found[label] != count:
                 told = f"{root / split / name} has {found[label]} images, {count} are published"
                 raise DataError(f"chest-xray: {told}; fetch it again, or allow it by the data set option counts=any")
-    notes[:] = [note for note in notes if "has no val/" not in note]
-    percent = int_option(options, "val", 0, 0, 90)
+    percent, few = int_option(options, "val", 0, 0, 90), len(files.get("val", []))
+    if not percent and not few:
+        raise DataError(f"chest-xray: {root} has no images in val; deal some out by the data set option val=15")
     if not percent:
-        few = len(files.get("val", []))
         notes.append(f"its val has {few} images, too few to choose anything by; val=15 deals out 15 % of train and val instead")
         return files
     whole = [*files["train"], *files.get("val", [])]

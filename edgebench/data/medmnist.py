@@ -97,9 +97,7 @@ def requirements(options: Mapping[str, str | int | bool]) -> Requirements:
     return described_set(*_known(options), str(_file(*_known(options)[:1], options).parent))
 
 
-def synthesize(
-    folder: Path, *, tiny: bool, seed: int, options: Mapping[str, str | int | bool]
-) -> Mapping[str, Path | str | int | bool]:
+def synthesize(folder: Path, *, tiny: bool, seed: int, options: Mapping[str, str | int | bool]) -> Mapping[str, Path | str]:
     """Write the `.npz` of one of the sets in a size: arrays of the published names, types and shapes, unpacked."""
     name, size = _known(options)
     write_set(folder / file_of(name, size), name, int(size), tiny=tiny, seed=seed)
