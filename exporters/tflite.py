@@ -191,15 +191,20 @@ def _ranges(tool: Any, content: bytes, request: ExportRequest[Limits]) -> dict[s
         np.ascontiguousarray(np.moveaxis(array, 1, -1)) if each.preprocessing and each.preprocessing.layout == "nchw" else array
         for each, array in zip(inputs, arrays, strict=True)
     ]
-    first = {f"args_{index}": calibration.one(array, 0, len(inputs[index].shape)) for index, array in enumerate(samples)}
-    form: dict[str, Any] = tool.calibrate({None: [first]})
     plain = litert.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES  # XNNPACK hides what lies between
     runner = litert.Interpreter(
         model_content=content, experimental_op_resolver_type=plain, experimental_preserve_all_tensors=True
     )
     runner.allocate_tensors()
     taken = runner.get_input_details()
-    given = [taken[place]["index"] for place in arguments([each["name"] for each in taken])]
+    order = arguments([each["name"] for each in taken])
+    given = [taken[place]["index"] for place in order]
+    samples = [
+        array if array.dtype.kind == "f" else array.astype(taken[place]["dtype"])  # the converter narrows indices
+        for array, place in zip(samples, order, strict=True)
+    ]
+    first = {f"args_{index}": calibration.one(array, 0, len(inputs[index].shape)) for index, array in enumerate(samples)}
+    form: dict[str, Any] = tool.calibrate({None: [first]})
     names = {index: name for index, name in _activations(content).items() if name in form}
 
     def run(number: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 
 from edgebench.analysis import metrics
 from edgebench.bundle.doubts import of_scores
@@ -37,7 +36,7 @@ def check_accuracy(network: Network, data: Dataset | None, percent: float) -> fl
     if data is None:
         raise InputError("--expect-accuracy: is judged on a data set's test split; give --dataset")
     test = data.read("test")
-    scores = next(iter(outputs_of(network, given(network.model.inputs, Path(), test.images)).values()))
+    scores = next(iter(outputs_of(network, given(network.model.inputs, network.folder, test, str(data.ref))).values()))
     found = 100 * metrics.evaluate(network.model.task, test.labels, scores, network.model.head)["accuracy"]
     if abs(found - percent) > ROUNDED + 100 / len(test):
         order = [each.text for each in of_scores(network.model, test.labels, scores) if each.kind == "class-order"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from edgebench.data._warnings import of_data
 from edgebench.errors import BundleError, ExportError, InputError, MissingExtra, UnknownName
 from edgebench.files import new_folder, sha256_json
 from edgebench.models import source_digest
+from edgebench.models.tokens import FILE as TOKENIZER
 from edgebench.schema import (
     BUNDLE_SCHEMA,
     PLACEMENT,
@@ -197,10 +199,12 @@ def _build(order: Order, key: str, target: Target, staging: Path, progress: Prog
         raise ExportError(f"{order.model.name}: {order.format} files hold one batch size; leave --dynamic-batch out")
     request = request_of(order, network)
     plugin.preflight(request)
-    inputs, calibration = calibration_of(order)
+    inputs, calibration = calibration_of(order, network.folder)
     progress(label, 1, 4)
     made = plugin.export(dataclasses.replace(request, calibration=inputs), staging)
     progress(label, 2, 4)
+    if order.model.fusion is not None:
+        shutil.copyfile(network.folder / TOKENIZER, staging / TOKENIZER)
     bundle = _draft(order, key, network, made, plugin.tools())
     bundle = bundle.model_copy(update={"calibration": calibration, "files": list_files(staging)})
     found = judge_file(order, network, staging, bundle, made, target)
@@ -221,7 +225,7 @@ def exported_size(order: Order) -> int:
     plugin, network = exporter(order.format, order.precision), order.network()
     request = request_of(order, network)
     plugin.preflight(request)
-    inputs, _ = calibration_of(order)
+    inputs, _ = calibration_of(order, network.folder)
     with tempfile.TemporaryDirectory(prefix="edgebench-") as folder:
         made = plugin.export(dataclasses.replace(request, calibration=inputs), Path(folder))
         draft = _draft(order, "", network, made, plugin.tools())
@@ -244,7 +248,7 @@ class Judged:
 
 def judge_file(order: Order, network: Network, folder: Path, bundle: Bundle, made: Exported, target: Target) -> Judged:
     """Run a fresh bundle on this computer, and compare it with the torch network; `ExportError` where it does not run."""
-    samples, labels, chosen, source = parity_samples(order.model, order.dataset, order.parity)
+    samples, labels, chosen, source = parity_samples(order.model, order.dataset, order.parity, network.folder)
     samples = tuple(map(_as_the_file_takes, samples, made.inputs))
     outputs, as_run, runtime = _host_outputs(folder, bundle, made, samples, target)
     reference = list(torch_outputs(network, samples).values())
@@ -318,8 +322,11 @@ def as_written(bundle: Bundle, runtime: str) -> Mapping[str, Any] | None:
     return plugins.declared(plugins.load_device("runtimes", runtime), "AS_WRITTEN", RuntimeModule.AS_WRITTEN)
 
 
-def calibration_of(order: Order) -> tuple[tuple[Array, ...] | None, Calibration | None]:
-    """Choose calibration samples from the training split, with a fixed seed, none of which is in the test split too."""
+def calibration_of(order: Order, folder: Path = Path()) -> tuple[tuple[Array, ...] | None, Calibration | None]:
+    """Choose calibration samples from the training split, with a fixed seed, none of which is in the test split too.
+
+    `folder` holds the tokenizer of a network that reads text.
+    """
     if not _calibrates(order) or order.dataset is None:
         return None, None
     train, plan = order.dataset.read("train"), order.calibration
@@ -328,17 +335,17 @@ def calibration_of(order: Order) -> tuple[tuple[Array, ...] | None, Calibration 
     chosen = np.sort([index for index in drawn if hashed(train.images[index]) not in known])
     if not len(chosen):
         raise InputError(f"{order.dataset.ref}: every calibration sample is in the test split too; the splits must differ")
-    images = train.some(chosen).images
+    shown = train.some(chosen)
     method = calibration_method(order)
     calibration = Calibration(
         samples=len(chosen),
-        sha256=digest(images),
+        sha256=digest(shown.images),
         method=method,
         percentile=plan.percentile if method == "percentile" else None,
         dataset=str(order.dataset.ref),
         excluded=len(drawn) - len(chosen),
     )
-    samples = given(order.model.inputs, Path(), images)
+    samples = given(order.model.inputs, folder, shown, str(order.dataset.ref))
     return tuple(map(as_the_network_takes, order.model.inputs, samples)), calibration
 
 

@@ -33,22 +33,21 @@ RELATED = 0.5
 
 
 def parity_samples(
-    model: Model, dataset: Dataset | None, wanted: int | None = None
+    model: Model, dataset: Dataset | None, wanted: int | None = None, folder: Path = Path()
 ) -> tuple[tuple[Array, ...], Array | None, tuple[int, ...], str]:
     """Choose samples of the test split for each input, or make some where there is no data set (and say so).
 
-    `wanted`: so many, each class in its share.
+    `wanted`: so many, each class in its share. `folder` holds the tokenizer of a network that reads text.
     """
-    nowhere = Path()  # a network's values name no files
     if dataset is None:
-        return made(model.inputs, nowhere, SYNTHETIC_SAMPLES), None, (), "synthetic"
+        return made(model.inputs, folder, SYNTHETIC_SAMPLES), None, (), "synthetic"
     test = dataset.read("test")
     if wanted is not None:
         chosen = subset(test.labels, wanted, 0)
     else:
         chosen = np.sort(np.random.default_rng(0).choice(len(test), min(PARITY_SAMPLES, len(test)), replace=False))
     shown = test.some(chosen)
-    samples = given(model.inputs, nowhere, shown.images)
+    samples = given(model.inputs, folder, shown, str(dataset.ref))
     return samples, shown.labels, tuple(int(index) for index in chosen), "test"
 
 

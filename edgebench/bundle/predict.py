@@ -17,6 +17,8 @@ import numpy as np
 from edgebench import plugins
 from edgebench.agent import facts
 from edgebench.bundle.samples import Array
+from edgebench.bundle.samples import given as given_
+from edgebench.data import Split
 from edgebench.device import deploy, measure
 from edgebench.device import job as job_
 from edgebench.errors import ExportError, InputError
@@ -61,6 +63,19 @@ class Predictor:
         if sorted(names) != sorted(inputs):
             raise InputError(f"{self.bundle.name}: takes {', '.join(names)}; given: {', '.join(inputs) or 'nothing'}")
         found = self.run([np.asarray(inputs[name]) for name in names])
+        return {each.name: array for each, array in zip(self.bundle.outputs, found, strict=True)}
+
+    def pairs(self, images: Array, texts: Sequence[str]) -> dict[str, Array]:
+        """Return each output by name of images, uint8 [n, h, w, c], and the text beside each, tokenised here.
+
+        `InputError` where the file reads no text, or there are more of one than of the other.
+        """
+        if not any(each.tokens for each in self.bundle.inputs):
+            raise InputError(f"{self.bundle.name}: reads no text; give its inputs by name")
+        if len(images) != len(texts):
+            raise InputError(f"{self.bundle.name}: {len(images)} images and {len(texts)} texts; give each image its text")
+        split = Split(np.asarray(images), np.zeros(len(images), np.int64), texts=tuple(texts))
+        found = self.run(given_(self.bundle.inputs, self.folder, split))
         return {each.name: array for each, array in zip(self.bundle.outputs, found, strict=True)}
 
     def run(self, samples: Sequence[Array]) -> list[Array]:

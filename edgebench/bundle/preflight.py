@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from edgebench.bundle.export import accepted, exporter, limits_of
 from edgebench.data import Dataset
 from edgebench.errors import MissingExtra
 from edgebench.models.normalization import sides
-from edgebench.recipes import Work
+from edgebench.recipes import Work, begun
 from edgebench.schema import ExportRequest, InputPlan, Lineage, Model, ModelPlan, Network, PlannedCell, Preprocessing, image_input
 
 
@@ -46,7 +47,8 @@ def untrained(plan: ModelPlan, data: Dataset, inputs: InputPlan) -> Network | No
         parameters=models.count_parameters(module),
         lineage=Lineage(recipe="untrained"),
     )
-    return Network(model, module, None)
+    network = Network(model, module, None)
+    return network if plan.recipe is None else begun(plan.recipe, plan.options, network)
 
 
 # ---------------------------------------------------------------- how long training takes
@@ -82,10 +84,11 @@ def pace(network: Network) -> Pace | None:
 
     threads = torch.get_num_threads()
     device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    images = torch.rand(network.example(MORE)[0].shape, generator=torch.Generator().manual_seed(0)).to(device)
+    images, *beside = network.example(MORE)
+    images = torch.rand(images.shape, generator=torch.Generator().manual_seed(0))
     torch.set_num_threads(1)
     try:
-        found = _tried(network.module.to(device).train(), images)
+        found = _tried(network.module.to(device).train(), [each.to(device) for each in (images, *beside)])
     except Exception:  # it is a user's own code, and the training will say what is wrong
         return None
     finally:
@@ -96,21 +99,22 @@ def pace(network: Network) -> Pace | None:
     return Pace(found.step / together, found.image / together)
 
 
-def _tried(module: Any, images: Any) -> Pace:
+def _tried(module: Any, inputs: Sequence[Any]) -> Pace:
     """Time two batches; the second time each, when memory and kernels are there."""
-    few = _seconds(module, images[:FEW])
+    fewer = [each[:FEW] for each in inputs]
+    few = _seconds(module, fewer)
     if few < SLOW_SECONDS:
-        few = _seconds(module, images[:FEW])
+        few = _seconds(module, fewer)
     if few >= SLOW_SECONDS:
         return Pace(0.0, few / FEW)
-    more = min(_seconds(module, images), _seconds(module, images))
+    more = min(_seconds(module, inputs), _seconds(module, inputs))
     image = max(more - few, more / 4) / (MORE - FEW)
     return Pace(max(few - FEW * image, 0.0), image)
 
 
-def _seconds(module: Any, images: Any) -> float:
+def _seconds(module: Any, inputs: Sequence[Any]) -> float:
     started = time.perf_counter()
-    module(images).square().mean().backward()
+    module(*inputs).square().mean().backward()
     float(next(module.parameters()).grad.sum())  # waits for an accelerator
     return time.perf_counter() - started
 

@@ -1,4 +1,4 @@
-"""The samples that a bundle's inputs are given: a data set's images, or what each input's values say, by a fixed seed."""
+"""The samples that a bundle's inputs are given: a data set's images and texts, or what each input's values say, by a seed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from edgebench.data._arrays import Limit, open_npz
 from edgebench.data._mapped import parts
 from edgebench.errors import BundleError, InputError
 from edgebench.files import inside
+from edgebench.models import tokens
 from edgebench.schema import Input, Values
 
 if TYPE_CHECKING:
-    from edgebench.data import Dataset
+    from edgebench.data import Dataset, Split
 
 Array = NDArray[Any]
 COUNT, MOST_BYTES = 32, 64 << 20
@@ -33,17 +34,25 @@ def samples(inputs: Sequence[Input], folder: Path, data: Dataset | None, count: 
     """
     if data is None:
         return made(inputs, folder, count)
-    images = data.read("test").images
     if not any(each.is_image for each in inputs):
         raise InputError(f"{data.ref}: no input takes its images (there are {', '.join(each.name for each in inputs)})")
-    return given(inputs, folder, images)
+    return given(inputs, folder, data.read("test"), str(data.ref))
 
 
-def given(inputs: Sequence[Input], folder: Path, images: Array) -> tuple[Array, ...]:
-    """Return images [n, h, w, c] or volumes [n, d, h, w, c] for the inputs that take them, and as many samples of the others."""
-    return tuple(
-        _batched(each, images) if each.is_image else _plain(each, folder, len(images), index) for index, each in enumerate(inputs)
-    )
+def given(inputs: Sequence[Input], folder: Path, split: Split, where: str = "the samples") -> tuple[Array, ...]:
+    """Return images [n, h, w, c] or volumes [n, d, h, w, c] for the inputs that take them, and as many samples of the others.
+
+    Inputs that are made of text take what stands beside the images; `folder` holds their tokenizer.
+    """
+    found: list[Array] = []
+    for index, each in enumerate(inputs):
+        if each.is_image:
+            found.append(_batched(each, split.images))
+        elif each.tokens is not None:
+            found.append(tokens.samples(each, split.texts, folder, where))
+        else:
+            found.append(_plain(each, folder, len(split), index))
+    return tuple(found)
 
 
 def made(inputs: Sequence[Input], folder: Path, count: int | None = None) -> tuple[Array, ...]:

@@ -25,7 +25,7 @@ def command(
     dataset: Annotated[
         str, typer.Option(help="digits, medmnist:NAME, image-folder:PATH, or dicom:PATH; options as ,key=value.")
     ] = "digits",
-    recipe: Annotated[str, typer.Option(help="train, transfer, distill, prune or qat.")] = "train",
+    recipe: Annotated[str, typer.Option(help="train, transfer, fusion, distill, prune or qat.")] = "train",
     teacher: Annotated[Path | None, typer.Option(help="Model folder of the teacher, for distill.")] = None,
     parent: Annotated[Path | None, typer.Option(help="Model folder to begin with; for transfer also a checkpoint file.")] = None,
     name: Annotated[str | None, typer.Option(help="What to call the model.")] = None,

@@ -1,8 +1,9 @@
-"""Data sets: uint8 images, labels, the task, class names, and the hash of each split."""
+"""Data sets: uint8 images, labels, texts where there are such, the task, class names, and the hash of each split."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -63,6 +64,8 @@ class Split:
     labels: NDArray[np.int64]
     groups: NDArray[np.int64] | None = None
     """Whose each sample is [n]: a number for each patient that says nothing of whom; None where nobody knows."""
+    texts: tuple[str, ...] | None = None
+    """What stands beside each image; None where the data set has no texts."""
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -70,16 +73,20 @@ class Split:
 
     def some(self, indices: NDArray[np.intp]) -> Split:
         """Take samples by their indices."""
-        return Split(chosen(self.images, indices), self.labels[indices], None if self.groups is None else self.groups[indices])
+        groups = None if self.groups is None else self.groups[indices]
+        texts = None if self.texts is None else tuple(self.texts[index] for index in indices)
+        return Split(chosen(self.images, indices), self.labels[indices], groups, texts)
 
     @cached_property
     def sha256(self) -> str:
-        """Hash images and labels with their shapes, and whose they are where that is known."""
+        """Hash images and labels with their shapes, and whose they are and what stands beside them where that is known."""
         digest = hashlib.sha256()
         for array in (self.images, self.labels) if self.groups is None else (self.images, self.labels, self.groups):
             digest.update(f"{array.dtype.str}{array.shape}".encode())
             for part in parts(array):  # a copy may not fit beside it
                 digest.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        if self.texts is not None:
+            digest.update(json.dumps(self.texts).encode())
         return digest.hexdigest()
 
 

@@ -47,7 +47,7 @@ class Converted:
 
 
 def convert(data: Dataset, folder: Path) -> Converted:
-    """Write each split's images as PNG, a folder per class, with MANIFEST (file, label, split, patient's number) and FACTS.
+    """Write each split's images as PNG, a folder per class, with MANIFEST (file, label, split, patient's number, text) and FACTS.
 
     Names are numbers: nothing of the files that the images come from is in them. `DataError` for labels that are no classes.
     """
@@ -65,7 +65,8 @@ def convert(data: Dataset, folder: Path) -> Converted:
                 place = f"{split}/{label}/{index:06d}.png"
                 _write(staging / place, pixels)
                 whose = {} if content.groups is None else {"patient": int(content.groups[index])}
-                rows.append({"file": place, "label": label, "split": split, **whose})
+                text = {} if content.texts is None else {"text": content.texts[index]}
+                rows.append({"file": place, "label": label, "split": split, **whose, **text})
                 PROGRESS.get()(f"write {split}", index + 1, len(content))
         (staging / MANIFEST).write_text(_table(rows), encoding="utf-8")
         if SYNTHETIC in data.ref.options:

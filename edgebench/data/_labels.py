@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edgebench.data._dealing import ALIASES
 from edgebench.data._files import described, open_regular
@@ -16,6 +17,7 @@ from edgebench.errors import DataError
 MOST_BYTES = 1 << 26
 FILE_COLUMNS = ("file", "path", "filename", "filepath", "file_name", "image", "image_path", "name", "id")
 LABEL_COLUMNS = ("label", "class", "target", "category", "class_name", "diagnosis")
+TEXT_COLUMN = "text"
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "fold")
 
 
@@ -108,22 +110,34 @@ def ambiguous(names: Sequence[str]) -> str | None:
     )
 
 
-def table(path: Path, root: Path) -> list[tuple[Path, str, str | None]]:
-    """Read a CSV of files and labels: path, label and split (None: not said) of each; `DataError` names the line."""
+class Row(NamedTuple):
+    """What a table says of one file."""
+
+    file: Path
+    label: str
+    split: str | None
+    """None: not said."""
+    text: str | None
+    """None: the table has no column of that name."""
+
+
+def table(path: Path, root: Path) -> list[Row]:
+    """Read a CSV of files and labels, with the split and a text of each where it has such columns; `DataError` names the line."""
     try:
         dialect: Any = csv.Sniffer().sniff(read_text(path)[:4096], ",;\t")
     except csv.Error:
         dialect = csv.excel
-    rows = csv.reader(read_text(path).splitlines(), dialect)
+    rows = csv.reader(io.StringIO(read_text(path), newline=""), dialect)  # a text may hold line breaks
     try:
         heads = [head.strip().lower() for head in next(rows, [])]
         columns = [_column(heads, known, path) for known in (FILE_COLUMNS, LABEL_COLUMNS)]
         split_column = next((heads.index(name) for name in SPLIT_COLUMNS if name in heads), None)
-        found: dict[Path, tuple[Path, str, str | None]] = {}
-        for number, row in enumerate(rows, 2):
+        text_column = heads.index(TEXT_COLUMN) if TEXT_COLUMN in heads else None
+        found: dict[Path, Row] = {}
+        for row in rows:
             if not any(cell.strip() for cell in row):
                 continue
-            place = f"{path}:{number}"
+            place = f"{path}:{rows.line_num}"
             if len(row) < len(heads):
                 raise DataError(f"{place}: {len(row)} cells for {len(heads)} columns; write all of them")
             name, label = (row[column].strip() for column in columns)
@@ -134,12 +148,21 @@ def table(path: Path, root: Path) -> list[tuple[Path, str, str | None]]:
                 raise DataError(f"{place}: {name} leads out of {root}; write paths from there on")
             if split is not None and split not in ALIASES:
                 raise DataError(f"{place}: the split {split!r} is none of {', '.join(ALIASES)}; rename it")
-            if found.get(file, (file, label, None))[1] != label:
-                raise DataError(f"{place}: {name} is {label} here and {found[file][1]} above; keep one")
-            found[file] = (file, label, None if split is None else ALIASES[split])
+            text = None if text_column is None else row[text_column].strip()
+            made = Row(file, label, None if split is None else ALIASES[split], text)
+            _agree(made, found.get(file, made), place, name)
+            found[file] = made
     except csv.Error as error:
         raise DataError(f"{path}: no valid CSV ({described(error)}); mend it") from error
     return list(found.values())
+
+
+def _agree(row: Row, above: Row, place: str, name: str) -> None:
+    """Refuse a file that a table names twice with other things said of it."""
+    if above.label != row.label:
+        raise DataError(f"{place}: {name} is {row.label} here and {above.label} above; keep one")
+    if above.text != row.text:
+        raise DataError(f"{place}: {name} has another text here than above; keep one")
 
 
 def _column(heads: Sequence[str], known: Sequence[str], path: Path) -> int:

@@ -38,6 +38,8 @@ class Survey:
     """Of the files, width × height."""
     patients: dict[str, int]
     """By split, where it is known whose the samples are."""
+    texts: dict[str, int]
+    """By split, how many samples have a text that is not empty, where the data set has texts."""
     passed: int
     """Hidden files, and those of tools."""
     notes: tuple[str, ...]
@@ -66,6 +68,7 @@ def survey(data: Dataset) -> Survey:
         dict(modes.most_common()),
         dict(sizes.most_common()),
         {name: len(np.unique(split.groups)) for name, split in splits.items() if split.groups is not None},
+        {name: sum(map(bool, split.texts)) for name, split in splits.items() if split.texts is not None},
         data.passed,
         data.notes,
         doubled,

@@ -2,7 +2,8 @@
 
 Splits may be called `valid`, `validation`, `dev`, `testing`, in any capitals; without `val`, a part of train
 becomes it. Class folders alone are dealt out by the options `val` and `test` (percent, 15 each unless stated),
-stratified, with a fixed seed. `labels=FILE` is a CSV (file, label, split) instead, or a data.yaml.
+stratified, with a fixed seed. `labels=FILE` is a CSV (file, label, split) instead, or a data.yaml; a column `text` of the
+CSV is what stands beside each image.
 
 Classes stand in the order of their letters; `sort=natural` orders numbers in names by value, `classes=FILE` says the
 order, as `names` in a `data.yaml` beside the images does. `empty=allow` lets a split lack a class.
@@ -72,7 +73,8 @@ def load(options: Options, deal: Deal | None = None) -> Opened:
     allowed = GIB * int_option(options, "max_gib", 0, 0, 1 << 20) or memory_bytes() // 2
     home, found = root.resolve(), Found()
     notes: list[str] = []
-    labelled, folders = _listed(root, home, options, found, notes)
+    texts: dict[Path, str] = {}
+    labelled, folders = _listed(root, home, options, found, texts)
     classes = _classes(root, folders, options, notes)
     used = {"data.yaml", "manifest.csv", *(Path(str(options[key])).name for key in ("classes", "labels") if key in options)}
     found.others = [path for path in found.others if path.name not in used]
@@ -95,7 +97,7 @@ def load(options: Options, deal: Deal | None = None) -> Opened:
     return Opened(
         "binary" if len(classes) == 2 else "multi-class",
         classes,
-        partial(_read, files, home, how),
+        partial(_read, files, texts, home, how),
         (*notes, *found.told(root)),
         lambda name: [path for path, _ in files[name]],
         found.passed,
@@ -137,16 +139,16 @@ def _range(options: Options) -> tuple[float, float] | None:
 
 
 def _listed(
-    root: Path, home: Path, options: Options, found: Found, notes: list[str]
+    root: Path, home: Path, options: Options, found: Found, texts: dict[Path, str]
 ) -> tuple[dict[str, Labelled], tuple[str, ...]]:
-    """List files with their class's name by split (`""`: not said), and train's classes."""
+    """List files with their class's name by split (`""`: not said), and train's classes; `texts` takes what a table has."""
     labels = text_option(options, "labels")
     if labels is None:
         named = splits(root, home, found)
     else:
         path = Path(labels) if Path(labels).is_file() else root / labels
         if path.suffix.lower() not in (".yaml", ".yml"):
-            return _from_table(path, root, home)
+            return _from_table(path, root, home, texts)
         named = _from_yaml(path, root, home)
     if not named:
         return _labelled({"": root}, home, found)
@@ -187,12 +189,14 @@ def _from_yaml(path: Path, root: Path, home: Path) -> dict[str, Path]:
     return named
 
 
-def _from_table(path: Path, root: Path, home: Path) -> tuple[dict[str, Labelled], tuple[str, ...]]:
+def _from_table(path: Path, root: Path, home: Path, texts: dict[Path, str]) -> tuple[dict[str, Labelled], tuple[str, ...]]:
     listed: dict[str, Labelled] = {}
-    for file, label, split in table(path, root):
+    for file, label, split, text in table(path, root):
         if not inside(file, home).is_file() or not file.resolve().is_relative_to(home):
             raise DataError(f"{path}: {file} is no file within {root}; put it there, or remove the line")
         listed.setdefault(split or "", []).append((file, label))
+        if text is not None:
+            texts[file] = text
     if len(listed) > 1 and not {"train", "test"} <= set(listed):
         raise DataError(f"{path}: says of some files that they are {', '.join(filter(None, listed))}; it wants train and test")
     return listed, tuple({label: None for _, label in listed.get("train", listed.get("", []))})
@@ -260,7 +264,7 @@ def _check_files(root: Path, files: Mapping[str, Files], classes: Sequence[str],
     return notes
 
 
-def _read(files: dict[str, Files], home: Path, how: Reading, name: str) -> Split:
+def _read(files: dict[str, Files], texts: Mapping[Path, str], home: Path, how: Reading, name: str) -> Split:
     real = [inside(path, home) for path, _ in files[name]]
     shape = (len(real), how.geometry.height, how.geometry.width, 1 if how.channels == 1 else 3)
 
@@ -271,7 +275,8 @@ def _read(files: dict[str, Files], home: Path, how: Reading, name: str) -> Split
 
     key = ["image-folder", repr(how), *_changes(real)] if is_large(shape) else []
     pixels = kept(f"{home} {name}", key, shape, made)
-    return Split(pixels, np.array([label for _, label in files[name]], dtype=np.int64))
+    labels = np.array([label for _, label in files[name]], dtype=np.int64)
+    return Split(pixels, labels, texts=tuple(texts[path] for path, _ in files[name]) if texts else None)
 
 
 def _changes(paths: Sequence[Path]) -> list[list[str | int]]:

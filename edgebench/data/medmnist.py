@@ -9,6 +9,7 @@ is said. Images are [n, h, w], [n, h, w, c] or [n, c, h, w] with 1 or 3 channels
 [n, c, d, h, w]: [n, 28, 28, 3] are images, [n, 28, 28, 28] are volumes. `task` says how to read its labels, `md5` may pin it.
 An array of it may take half of this computer's memory, or `max_gib`; large images are unpacked once, into a file of the cache,
 and may take half of what is free there.
+Arrays `train_texts`, `val_texts` and `test_texts` (strings, one a sample) are what stands beside each image.
 Its images stay as they are, or come to `size` by `resize`, `interpolation`, `antialias` or a `preset`, as those of an
 image folder do; volumes stay as they are. Names, tasks and sums stand in `medmnist.json`.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ def _placed(opened: Opened, options: Mapping[str, str | int | bool]) -> Opened:
         def made() -> Iterator[NDArray[np.uint8]]:
             return (place_arrays(part, geometry) for part in parts(split.images))
 
-        return Split(kept(f"{name} at its size", key, shape, made), split.labels)
+        return replace(split, images=kept(f"{name} at its size", key, shape, made))
 
     return opened._replace(read=read, geometry=geometry)
 
@@ -296,11 +297,23 @@ def _read(path: Path, limit: Limit, task: str, count: int, name: str, layout: La
             _check_sides(archive, name)
         labels = _labels(archive, name, task, layout)
         images = _pixels(archive, name, layout)
+        texts = _texts(archive, name, len(images))
     if tasks.wrong(task, labels, count):
         raise DataError(f"{path}: {name}_labels has classes beyond the {count} that train_labels has; move or remove them")
     if images.ndim == 3 or images.shape[-1] not in (1, 3):
         images = images[..., None]
-    return Split(images, labels)
+    return Split(images, labels, texts=texts)
+
+
+def _texts(archive: Archive, name: str, count: int) -> tuple[str, ...] | None:
+    """Read what stands beside each image; None where the file has no texts. `DataError` for others than one a sample."""
+    held = archive.keys()
+    if "train_texts" not in held:
+        return None
+    found = archive.header(f"{name}_texts", "U")
+    if found.shape not in ((count,), (count, 1)):
+        raise DataError(f"{archive.path}: {name}_texts is {found} for {count} images; each image wants its text")
+    return tuple(str(text) for text in archive.read(f"{name}_texts").reshape(-1))
 
 
 def _check_sides(archive: Archive, name: str) -> None:

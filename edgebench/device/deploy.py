@@ -24,7 +24,7 @@ from edgebench.schema import Attached, Bundle, Link, Progress, Target, Transport
 
 MAIN = "import sys\nfrom edgebench_agent.commands import main\nsys.exit(main())\n"
 EPOCH = (1980, 1, 1, 0, 0, 0)
-STAY_HERE = frozenset({"parity.npz"})
+STAY_HERE = frozenset({"parity.npz", "tokenizer.json"})
 """Files of a bundle that no device needs."""
 
 Sent = Callable[[int, int], None]

@@ -15,7 +15,7 @@ from typing import Any
 from edgebench.architectures import ARCHITECTURES, SCRATCH, VIDEO, VOLUMES, is_listed, split_stem
 from edgebench.errors import CheckpointError, InputError, MissingExtra, UnknownName
 from edgebench.files import sha256_file, write_json
-from edgebench.models import factory, hugging_face, timm_zoo
+from edgebench.models import factory, hugging_face, timm_zoo, tokens
 from edgebench.schema import Model, Network
 from edgebench.trust import LIBRARIES, check_written, names_code, remember
 
@@ -148,6 +148,8 @@ def read_model(folder: Path) -> Model:
         raise CheckpointError(f"{path}: missing or changed since it was written; remove {folder} and make the model again")
     if model.ranges is not None and (not (folder / RANGES).is_file() or sha256_file(folder / RANGES) != model.ranges):
         raise CheckpointError(f"{folder / RANGES}: missing or changed since it was written; make the model again")
+    if model.fusion is not None:
+        tokens.check(folder, model.fusion.tokenizer)
     return model
 
 
@@ -186,6 +188,7 @@ def load_model(folder: Path, trust: bool = False) -> Network:
     if names_code(model.architecture):
         check_written(folder / "model.json", f"the network {model.architecture}", trust)
     network = load_network(model, checkpoint.read(checkpoint_path(folder, model), trust), str(folder))
+    network = replace(network, folder=folder)
     if model.ranges is None:
         return network
     from edgebench.models import graphs
@@ -212,6 +215,10 @@ def load_network(model: Model, weights: Any, where: str) -> Network:
         )
         if model.new_head is not None:
             heads.replace(module, model.new_head, Network(model, module, None).example()[0], len(model.classes))
+        if model.fusion is not None:
+            from edgebench.models import fusion
+
+            module = fusion.fused(module, model.fusion, len(model.classes), Network(model, module, None).example()[0])
         if model.pruned is not None:
             shapes.fit(module, weights, model.pruned.heads, where)
         checkpoint.fill(module, weights, where)

@@ -27,13 +27,22 @@ def replace(module: nn.Module, new: NewHead, example: Tensor, classes: int) -> n
 
     example: an input [1, c, h, w]. Raises as `own` does.
     """
-    paths, place = own(module, example), nn.Identity()
+    place = nn.Identity()
+    head = made(new, cut(module, example, place), classes)
+    _put(module, [path for path, layer in module.named_modules() if layer is place], head)
+    return head
+
+
+def cut(module: nn.Module, example: Tensor, place: nn.Module | None = None) -> int:
+    """Take a network's head off in place, so that it returns its pooled features [n, f]; returns how many.
+
+    example: an input [1, c, h, w]; `place` stands where the head was. Raises as `own` does.
+    """
+    paths, place = own(module, example), place or nn.Identity()
     _pool(_ran(module, example), paths[0])
     _put(module, paths, place)
     [features] = [shape[1] for _, layer, shape in _ran(module, example, place) if layer is place]
-    head = made(new, features, classes)
-    _put(module, [path for path, layer in module.named_modules() if layer is place], head)
-    return head
+    return features
 
 
 def own(module: nn.Module, example: Tensor) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -42,8 +43,8 @@ def build(architecture: str, classes: int, channels: int, size: int) -> Any:
         if hasattr(config, name) and getattr(config, name) != value:
             setattr(config, name, value)
     try:
-        with _quiet():
-            return _transformers().AutoModelForImageClassification.from_config(config, trust_remote_code=False)
+        with quiet():
+            return library().AutoModelForImageClassification.from_config(config, trust_remote_code=False)
     except Exception as error:  # whatever its layers make of the configuration
         raise InputError(f"{architecture}: {factory.told(error)}; check {CONFIG}, --size and --channels") from error
 
@@ -60,8 +61,8 @@ def weights(architecture: str) -> tuple[dict[str, Any], str]:
         has = f"holds {other.name} alone" if other is not None else "holds no weights"
         raise CheckpointError(f"{architecture}: {has}; edgebench reads safetensors: save_pretrained(…, safe_serialization=True)")
     try:
-        with _quiet():
-            network, found = _transformers().AutoModelForImageClassification.from_pretrained(
+        with quiet():
+            network, found = library().AutoModelForImageClassification.from_pretrained(
                 str(folder),
                 config=_config(architecture),
                 use_safetensors=True,
@@ -89,7 +90,7 @@ def stated(architecture: str) -> Mapping[str, Any]:
     found |= {"channels": config.num_channels} if isinstance(getattr(config, "num_channels", None), int) else {}
     path = folder_of(architecture) / PROCESSOR
     if path.is_file():
-        said = _json(path)
+        said = read_json(path)
         mean, std = said.get("image_mean"), said.get("image_std")
         if said.get("do_normalize", True) and isinstance(mean, list) and isinstance(std, list):
             found |= {"mean": tuple(mean), "std": tuple(std)}
@@ -102,19 +103,20 @@ def stated(architecture: str) -> Mapping[str, Any]:
 
 def _config(architecture: str) -> Any:
     folder = folder_of(architecture)
-    said = _json(folder / CONFIG)
+    said = read_json(folder / CONFIG)
     if "auto_map" in said:
         raise InputError(
             f"{architecture}: its {CONFIG} names code of its own (auto_map), which is not run; use a class of transformers"
         )
     try:
-        with _quiet():
-            return _transformers().AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+        with quiet():
+            return library().AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # of a foreign file
         raise InputError(f"{architecture}: {factory.told(error)}; save it again with save_pretrained()") from error
 
 
-def _json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a folder; `InputError` where it is none."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -124,27 +126,33 @@ def _json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _transformers() -> Any:
+def library() -> Any:
+    """Import transformers, torchvision before it."""
     from edgebench.data._torchvision import load_torchvision
 
     load_torchvision()  # before transformers does it
-    import transformers
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import transformers
 
     return transformers
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' advice and progress bars off the user's screen."""
-    logging = _transformers().utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+def quiet() -> Iterator[None]:
+    """Keep transformers' advice and progress bars off the user's screen, and what the libraries say that it imports."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    told = library().utils.logging
+    level, bars = told.get_verbosity(), told.is_progress_bar_enabled()
+    told.set_verbosity_error()
+    told.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logging.set_verbosity(level)
+        logging.disable(before)
+        told.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            told.enable_progress_bar()

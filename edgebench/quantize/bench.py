@@ -167,7 +167,9 @@ def held_out(order: Order, count: int) -> Dataset:
     if not chosen:
         return data.judged_on(Split(train.images[:0], train.labels[:0]))
     images, labels = (np.stack([getattr(part, name)[index] for part, index in chosen]) for name in ("images", "labels"))
-    return data.judged_on(Split(images, labels))
+    texts = [None if part.texts is None else part.texts[index] for part, index in chosen]
+    known_texts = tuple(text for text in texts if text is not None)
+    return data.judged_on(Split(images, labels, texts=known_texts if len(known_texts) == len(chosen) else None))
 
 
 @dataclass(frozen=True)

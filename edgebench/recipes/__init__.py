@@ -120,6 +120,18 @@ def shape_of(recipe: str, options: Mapping[str, Any], network: Network) -> Any:
     return plugin.shaped(_options(plugin.Options, recipe, options), network)
 
 
+def begun(recipe: str, options: Mapping[str, Any], network: Network) -> Network:
+    """Return what a recipe trains in the place of a network of the architecture that it is given, untrained.
+
+    A recipe whose file has no `begun(options, network)` trains that network itself.
+    """
+    plugin = plugins.load("edgebench.recipes", recipe, "recipe")
+    if not hasattr(plugin, "begun"):
+        return network
+    found: Network = plugin.begun(_options(plugin.Options, recipe, options), network)
+    return found
+
+
 def make_model(recipe: str, job: Job, root: Path) -> Path:
     """Make a model in a folder below `root`, or return the folder where it was made before.
 

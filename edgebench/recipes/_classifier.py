@@ -27,13 +27,14 @@ from edgebench.data import Dataset, Split
 from edgebench.data._mapped import release
 from edgebench.errors import InputError
 from edgebench.files import new_folder, sha256_file, storage
+from edgebench.models import tokens
 from edgebench.models.normalization import preprocessing, sides
 from edgebench.recipes import Job, _groups, _history, _loggers, _losses, _processes, _trainer, describe
 from edgebench.recipes._augment import Augmentation, augmentation, shifted
 from edgebench.recipes._groups import Group, whole
 from edgebench.recipes._losses import Loss, label_loss, learnt, soft_and_hard
 from edgebench.recipes._trainer import BEST, IMPROVEMENTS, as_is
-from edgebench.schema import Lineage, Network, NewHead, Preprocessing, Pruned
+from edgebench.schema import Fusion, Lineage, Network, NewHead, Preprocessing, Pruned
 
 if TYPE_CHECKING:
     from edgebench.recipes.train import Options, Training
@@ -44,13 +45,18 @@ JUDGED, JUDGED_BYTES = 256, 64 << 20
 """Samples that go through a network alone at once, and float32 bytes of volumes."""
 
 
-class Samples(TorchDataset[tuple[Tensor, Tensor]]):
+Beside = tuple[Tensor, ...]
+"""What else a network takes of each sample, in its order: ids and mask of a text."""
+
+
+class Samples(TorchDataset[tuple[Any, Tensor]]):
     """A split, preprocessed batch by batch with the code that the device runs."""
 
-    def __init__(self, split: Split, spec: Preprocessing, augmentation: Augmentation | None = None) -> None:
+    def __init__(self, split: Split, spec: Preprocessing, augmentation: Augmentation | None = None, beside: Beside = ()) -> None:
         self.split = split
         self.spec = spec.model_dump()
         self.augmentation = augmentation
+        self.beside = beside
 
     def __len__(self) -> int:
         """Count the samples."""
@@ -62,14 +68,22 @@ class Samples(TorchDataset[tuple[Tensor, Tensor]]):
         each = 4 * math.prod(self.split.images.shape[1:])
         return JUDGED if self.split.images.ndim == 4 else max(1, min(JUDGED, JUDGED_BYTES // each))
 
-    def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return images float32 [n, c, h, w], or volumes [n, c, d, h, w], and labels."""
+    def __getitems__(self, indices: Sequence[int]) -> tuple[Any, Tensor]:
+        """Return images float32 [n, c, h, w], or volumes [n, c, d, h, w], and labels; a list of those and what is beside them."""
         pixels = self.split.images[list(indices)]
         if self.augmentation is not None:
             pixels = self.augmentation(preprocess.whole(pixels, {**self.spec, "channels": pixels.shape[3]}), indices)
         images = preprocess.apply(pixels, self.spec)
         release(self.split.images)
-        return torch.from_numpy(images), torch.from_numpy(self.split.labels[list(indices)])
+        labels = torch.from_numpy(self.split.labels[list(indices)])
+        if self.beside:
+            return [torch.from_numpy(images), *(each[list(indices)] for each in self.beside)], labels
+        return torch.from_numpy(images), labels
+
+
+def apart(given: Any) -> tuple[Tensor, list[Tensor]]:
+    """Return a batch's images, and what a network takes beside them."""
+    return (given, []) if isinstance(given, Tensor) else (given[0], list(given[1:]))
 
 
 class Classifier(lightning.LightningModule):
@@ -89,13 +103,13 @@ class Classifier(lightning.LightningModule):
         self.metric: torchmetrics.Metric = learnt(dataset, "validation")(len(dataset.classes))
         self.register_buffer("best", torch.tensor([-math.inf, -math.inf, 0]))
 
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
+    def training_step(self, batch: tuple[Any, Tensor], index: int) -> Tensor:
         """Return the loss of an augmented batch, computed in float32 whatever the network is trained in."""
-        images, labels = batch
+        (images, beside), labels = apart(batch[0]), batch[1]
         images, others, share = shifted(images, self.options.augment), None, 1.0
         if self.options.mixup:
             images, others, share = _losses.mixed(images, self.options.mixup)
-        logits = self.network(images)
+        logits = self.network(images, *beside)
         with exactly(images):
             loss = self.loss(logits.float(), images, labels)
             if others is not None:
@@ -103,11 +117,11 @@ class Classifier(lightning.LightningModule):
         self.log("loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=self.options.devices > 1)
         return loss
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], index: int) -> None:
+    def validation_step(self, batch: tuple[Any, Tensor], index: int) -> None:
         """Gather the validation metric and loss, of the network in float32, as it is kept."""
-        images, labels = batch
+        (images, beside), labels = apart(batch[0]), batch[1]
         with exactly(images):
-            logits = self.network(images)
+            logits = self.network(images, *beside)
             self.metric.update(logits, labels)
             loss = self.loss(logits, images, labels)
         self.log("val_loss", loss, batch_size=len(labels), sync_dist=self.options.devices > 1)
@@ -170,6 +184,15 @@ def seed(options: Training) -> None:
 
 
 @dataclass(frozen=True)
+class Text:
+    """What a network reads beside its image, and how."""
+
+    fusion: Fusion
+    tokenizer: str
+    """The tokenizer.json."""
+
+
+@dataclass(frozen=True)
 class Found:
     """What a training came to at its best epoch."""
 
@@ -186,12 +209,17 @@ def learn(
     spec: Preprocessing,
     training: Path,
     groups: Sequence[Group] = (),
+    beside: Callable[[Split], Beside] = lambda _: (),
 ) -> Found:
-    """Train a network, all of it or its groups as they say, and leave it with the weights of its best epoch."""
+    """Train a network, all of it or its groups as they say, and leave it with the weights of its best epoch.
+
+    `beside` makes of a split what the network takes beside its images.
+    """
     classifier = Classifier(network, loss, job.dataset, options, groups)
     learned = job.dataset.read("train")
     change = augmentation(options.augment, options.seed, lambda: classifier.current_epoch, learned.images)
-    train, val = Samples(learned, spec, change), Samples(job.dataset.read("val"), spec)
+    judged = job.dataset.read("val")
+    train, val = Samples(learned, spec, change, beside(learned)), Samples(judged, spec, beside=beside(judged))
     seconds = _trainer.run(classifier, job, train, val, training)
     best = torch.load(training / BEST, weights_only=True)
     state = best["state_dict"]
@@ -207,14 +235,15 @@ def metric_name(job: Job) -> str:
     return f"val_{learnt(job.dataset, 'VALIDATION')}"
 
 
-def judge(job: Job, network: torch.nn.Module, spec: Preprocessing) -> float:
-    """Compute the validation metric of a network as it is."""
+def judge(job: Job, network: torch.nn.Module, spec: Preprocessing, beside: Beside = ()) -> float:
+    """Compute the validation metric of a network as it is, with what it takes beside the validation split's images."""
     metric: torchmetrics.Metric = learnt(job.dataset, "validation")(len(job.dataset.classes))
     network.eval()
     with torch.no_grad():
-        samples = Samples(job.dataset.read("val"), spec)
-        for images, labels in DataLoader(samples, samples.together, collate_fn=as_is):
-            metric.update(network(images), labels)
+        samples = Samples(job.dataset.read("val"), spec, beside=beside)
+        for given, labels in DataLoader(samples, samples.together, collate_fn=as_is):
+            images, others = apart(given)
+            metric.update(network(images, *others), labels)
     return round(float(metric.compute()), 6)
 
 
@@ -249,6 +278,8 @@ def parent_of(job: Job, same_classes: bool = True) -> Network:
     model = network.model
     if model.architecture == models.PROGRAM:
         raise InputError(f"{job.parent}: holds an exported program, which is not trained further; give a network's own weights")
+    if model.fusion is not None:
+        raise InputError(f"{job.parent}: reads a text beside its image, which {job.name} would not; give an image network")
     if model.architecture != job.architecture:
         raise InputError(f"{job.name}: its parent is a {model.architecture}; give that architecture, not {job.architecture}")
     seen = model.preprocessing
@@ -272,6 +303,7 @@ def write(
     pruned: Pruned | None = None,
     ranges: Ranges | None = None,
     new_head: NewHead | None = None,
+    text: Text | None = None,
 ) -> None:
     """Write a model folder, and remove what an interrupted training would have needed; of several processes the first does.
 
@@ -290,6 +322,9 @@ def write(
         digest = None if ranges is None else models.write_ranges(staging, ranges)
         curves = _history.curves(found.history, learnt(job.dataset, "VALIDATION"), found.metrics.get("best_epoch", -1))
         update = {"pruned": pruned, "ranges": digest, "new_head": new_head, "curves": curves}
+        if text is not None:
+            (staging / tokens.FILE).write_text(text.tokenizer, encoding="utf-8")
+            update |= {"fusion": text.fusion, "inputs": (*model.inputs, *tokens.inputs_of(text.fusion))}
         models.write_model(staging, model.model_copy(update=update))
         _history.write(staging, found.history)
     shutil.rmtree(training_folder(folder))

@@ -47,6 +47,8 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
     if not _classifier.alike(seen, job):
         what = f"its teacher sees {seen.sees}, the student {_classifier.wanted_of(job)}"
         raise InputError(f"{job.name}: {what}; give both the same input")
+    if network.model.fusion is not None:
+        raise InputError(f"{job.teacher}: reads a text beside its image, which {job.name} would not; give an image network")
     if network.model.classes != job.dataset.classes:
         raise InputError(f"{job.name}: its teacher knows other classes than {job.dataset.ref}; distil on the teacher's data set")
     hard = _classifier.label_loss(job.dataset, options)

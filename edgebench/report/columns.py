@@ -85,6 +85,9 @@ def _columns(headline: str) -> list[Column]:
         Column("runtime", "runtime", lambda row: row.entry.runtime, ("runtime",), number=False),
         Column("metric", f"{headline} %", lambda row: percent(row.entry.metric), ("metric", "metric_value")),
         Column("interval", "95 % interval", _interval, ("metric_low", "metric_high")),
+        Column(
+            "shuffled", "others' text %", lambda row: percent(row.entry.more["shuffled_text"]), ("shuffled_text",), always=False
+        ),
         Column("delta", "Δ points", _delta, ("metric_delta", "to_fp32")),
         Column("auroc", "AUROC", lambda row: _number(row.entry.auroc, ".4f"), ("auroc",)),
         Column("p50", "p50 ms", _time("median_ns"), ("median_ns", "median_low_ns", "median_high_ns")),
@@ -113,22 +116,24 @@ TRAINING = (
 """What transfer strategies cost; shown where they are asked for, since most models have none of it."""
 
 
-def chosen(headline: str, names: Sequence[str] = (), explained: bool = False) -> list[Column]:
+def chosen(headline: str, names: Sequence[str] = (), filled: Sequence[str] = ()) -> list[Column]:
     """Return the columns that are named, in that order; else all but `TRAINING`. `UnknownName` for one that there is not.
 
-    explained: whether any row's explanations were compared; else nobody misses their column.
+    filled: which of the columns any row has something in that nobody misses where none has.
     """
     usual = {column.name: column for column in _columns(headline)}
     columns = {**usual, **{column.name: column for column in TRAINING}}
     for name in names:
         if name not in columns:
             raise UnknownName("column", name, columns)
-    return [columns[name] for name in names] or [each for each in usual.values() if each.always or explained]
+    return [columns[name] for name in names] or [each for each in usual.values() if each.always or each.name in filled]
 
 
 def narrow(table: Table) -> tuple[str, ...]:
     """Name the columns that a terminal has room for."""
-    return (*NARROW[:-1], "explained", NARROW[-1]) if table.explained else NARROW
+    at = NARROW.index("metric") + 1
+    others = [name for name in table.filled if name != "shuffled"]
+    return (*NARROW[:at], *(name for name in table.filled if name == "shuffled"), *NARROW[at:-1], *others, NARROW[-1])
 
 
 def _of_training(row: Row, key: str, form: str) -> str:
@@ -268,6 +273,11 @@ BLANKS: tuple[tuple[Callable[[Row, Table], bool], str], ...] = (
         lambda row, _: row.drift is not None,
         "Map ρ: median rank correlation of a file's occlusion maps with FP32's, by the device's own scores; in brackets that of "
         "maps with themselves, and with another image's: it can be no higher than the one, and means nothing near the other.",
+    ),
+    (
+        lambda row, _: row.entry.more["shuffled_text"] is not None,
+        "Others' text: the same metric of the same file on the device, where each sample got another's text by a seed; "
+        "a model that is as good with it as with its own does not read.",
     ),
     (lambda row, _: row.entry.peak_bytes is None, "A blank peak could not be read on that device."),
     (

@@ -194,7 +194,7 @@ def _table(number: int, table: Table) -> dict[str, Any]:
         "headline": table.headline if table.judged else "",
         "columns": [
             {"name": each.name, "heading": each.heading, "keys": each.keys, "number": each.number}
-            for each in columns.chosen(table.headline, explained=table.explained)
+            for each in columns.chosen(table.headline, filled=table.filled)
         ],
     }
 

@@ -152,7 +152,7 @@ def _filter(page: Page, name: str, heading: str) -> dict[str, Any]:
 
 
 def _board(page: Page, number: int, table: Table) -> dict[str, Any]:
-    chosen = columns.chosen(table.headline, explained=table.explained)
+    chosen = columns.chosen(table.headline, filled=table.filled)
     return {
         "id": f"table-{number}",
         "title": columns.title(table),

@@ -75,6 +75,7 @@ class Row:
             "energy_reason": entry.energy_reason,
             "verdict": entry.verdict,
             **({} if self.drift is None else {"explanation": dict(self.drift), "explained": self.drift["found_correlation"]}),
+            **({} if more["shuffled_text"] is None else {"shuffled_text": more["shuffled_text"]}),
             "record": entry.path,
             **more.get("trained", {}),
         }
@@ -109,6 +110,12 @@ class Table:
     def explained(self) -> bool:
         """Return whether explanations of any row were compared."""
         return any(row.drift is not None for row in self.rows)
+
+    @property
+    def filled(self) -> tuple[str, ...]:
+        """Name the columns that any row has something in, of those that few tables have."""
+        reads = any(row.entry.more["shuffled_text"] is not None for row in self.rows)
+        return (*(("shuffled",) if reads else ()), *(("explained",) if self.explained else ()))
 
     @property
     def judged(self) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgebench.bundle.samples import Array, samples
 from edgebench.errors import InputError, UnknownName
+from edgebench.models.tokens import shuffled
 from edgebench.schema import Bundle, Cell, MeterSpec, PlannedCell, Profile, Target
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ class CellJob:
     """Samples of the split that it infers where its runtime cannot infer the whole; empty: all."""
     because: str = ""
     """Why it infers few."""
+    shuffled: int | None = None
+    """The seed by which each sample gets another's text; None: each has its own."""
 
     @property
     def judged(self) -> bool:
@@ -45,7 +48,18 @@ class CellJob:
 
     def samples(self) -> tuple[Array, ...]:
         """Return the samples of each input [n, …]."""
-        return samples(self.bundle.inputs, self.folder, self.data)
+        found = samples(self.bundle.inputs, self.folder, self.data)
+        if self.shuffled is None:
+            return found
+        others = shuffled(max(map(len, found)), self.shuffled)
+        given = zip(self.bundle.inputs, found, strict=True)
+        return tuple(array if each.tokens is None else array[others] for each, array in given)
+
+    @property
+    def control(self) -> CellJob | None:
+        """Return the same where each sample gets another's text; None where it reads none, or is not judged."""
+        reads = any(each.tokens is not None for each in self.bundle.inputs)
+        return replace(self, shuffled=0) if reads and self.judged else None
 
     @property
     def meters(self) -> tuple[MeterSpec, ...]:

@@ -108,6 +108,16 @@ def make_record(
     return record.model_copy(update=update)
 
 
+def controlled(record: Record, control: CellJob | None, measured: Sequence[Measurement]) -> Record:
+    """Write down what was decided where each sample had another's text; the record as it is where nothing was."""
+    if record.accuracy is None or control is None:
+        return record
+    found, _ = judge(control, measured[0].predictions)
+    return record.model_copy(
+        update={"accuracy": record.accuracy.model_copy(update={"shuffled_text": found.metrics[found.headline]})}
+    )
+
+
 def right_outputs(outputs: Iterable[Mapping[str, Any]]) -> Iterator[RightOutput]:
     """Keep what the device says of the outputs of which right ones are known."""
     for each in outputs:

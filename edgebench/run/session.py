@@ -330,6 +330,9 @@ def _measure_one(session: Session, subject: CellJob, before: float, total: float
     passes = job_.all_passes(
         session.spec, scenario, subject.bundle.dynamic_batch, subject.predicts, subject.bundle.golden is not None
     )
+    control = subject.control
+    if control is not None:
+        passes.insert([each.name for each in passes].index("accuracy") + 1, job_.Pass("accuracy", cell=1))
     lane, begin, idle = subject.cell.target, time.monotonic(), 0.0
     session.report(label, before, total, lane)
 
@@ -342,12 +345,13 @@ def _measure_one(session: Session, subject: CellJob, before: float, total: float
             begin, idle = time.monotonic() - float(event["age_seconds"]), float(event["idle_seconds"])
         session.report(label, before + min(time.monotonic() - begin, session.spec.seconds(scenario)), total, lane)
 
-    [measurement] = run_job(session, [subject], passes, on_event)
+    measurement, *others = run_job(session, [subject, *([control] if control else [])], passes, on_event)
     age = time.monotonic() - begin
     seconds, started_at = age - idle, now(age)
     cost = meter_cost(session.options.results, subject.cell)
     meters = session.measure.meters or subject.meters
     record = record_.make_record(subject, measurement, session.spec, started_at, seconds, meters, cost)
+    record = record_.controlled(record, control, others)
     labels = subject.data.read("test").labels if subject.data is not None and subject.judged else None
     record = record_.compared(record, measurement, labels, records_.find_references(session.options.results, subject.cell))
     return records_.save(session.options.results, record, measurement, labels, subject.bundle)

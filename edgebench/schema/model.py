@@ -130,6 +130,15 @@ class Values(Frozen):
         return (least if self.low is None else self.low, most if self.high is None else self.high)
 
 
+class Tokens(Frozen):
+    """Which part of a tokenised text an input is; the text is tokenised on the host, to the input's length."""
+
+    part: Literal["ids", "mask"] = Field(
+        description="ids: numbers of tokens; mask: 1 where there is one, 0 where the text is over"
+    )
+    tokenizer: str = Field(description="sha256 of the tokenizer.json that makes them")
+
+
 class TensorSpec(Frozen):
     """One input or output of a model or a file."""
 
@@ -148,6 +157,12 @@ class Input(TensorSpec):
     )
     values: Values | None = Field(None, description="of a plain tensor; null: synthetic, in a range that suits the dtype")
     carry: str | None = Field(None, description="the output that is fed back into it from the second inference on")
+    tokens: Tokens | None = Field(None, description="of the text beside each image; null: of no text")
+
+    @model_serializer(mode="wrap")
+    def _without_tokens_where_there_are_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing: keys and hashes of before stay."""
+        return {name: value for name, value in handler(self).items() if name != "tokens" or value is not None}
 
     @property
     def is_image(self) -> bool:
@@ -220,9 +235,24 @@ class NewHead(Frozen):
     dropout: float = Field(0.0, ge=0, lt=1, description="before each dense layer, in training")
 
 
+class Fusion(Frozen):
+    """How a network that sees an image reads a text beside it: by which encoder, and where the two meet."""
+
+    strategy: Literal["concat", "cross-attention", "gated"] = Field(
+        description="both side by side; the image asking the words; or a gate that weighs one against the other"
+    )
+    hidden: int = Field(ge=1, description="width of what both come to")
+    heads: int = Field(ge=1, description="cross-attention: heads")
+    dropout: float = Field(ge=0, lt=1, description="before the last layer, in training")
+    max_tokens: int = Field(ge=2, description="longer texts are cut off, shorter ones filled up")
+    encoder: dict[str, Any] = Field(description="the text encoder's config.json, as far as it is not the default")
+    encoder_sha256: str = Field(description="of the text encoder's config and the weights that it began with")
+    tokenizer: str = Field(description="sha256 of the model folder's tokenizer.json")
+
+
 HEADS = ("logits", "softmax", "sigmoid")
 """What scores can be said to be."""
-FEW = ("warnings", "pruned", "ranges", "new_head", "curves")
+FEW = ("warnings", "pruned", "ranges", "new_head", "curves", "fusion")
 """What is left out of a model where there is nothing of it."""
 
 
@@ -244,6 +274,7 @@ class Model(Frozen):
     ranges: str | None = Field(None, description="sha256 of ranges.json, the activations' learned ranges; null: there are none")
     curves: Curves | None = Field(None, description="null: nothing is known of its training")
     new_head: NewHead | None = Field(None, description="null: the last layers are the architecture's own")
+    fusion: Fusion | None = Field(None, description="null: it reads no text beside its image")
 
     @model_validator(mode="before")
     @classmethod

@@ -28,6 +28,8 @@ class Network:
     """Learned ranges of activations (low, high), by node of its `torch.fx` graph; INT8 files take these."""
     graph: Any = None
     """That graph, where there are ranges; None: as `torch.fx` traces it."""
+    folder: Path = Path()
+    """Its model folder, where the tokenizer of a network lies that reads text."""
 
     def example(self, batch: int = 1) -> tuple[Any, ...]:
         """Make a torch tensor for each of the model's inputs: zeros for images, else as their values say, by a fixed seed."""

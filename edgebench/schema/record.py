@@ -214,6 +214,9 @@ class Accuracy(Frozen):
     interval: Interval | None = Field(
         None, description="of the metric accuracy where a subset was judged, by the number of its samples (Wilson 1927)"
     )
+    shuffled_text: float | None = Field(
+        None, description="the headline metric where each sample gets another's text, by a seed; null: it reads no text"
+    )
     host_agreement: float | None = Field(description="share of parity samples decided as the file was on the exporting host")
     to_fp32: Paired | None = Field(
         None, description="against the same model in FP32, measured on the same target: in torch, else ONNX or TFLite"

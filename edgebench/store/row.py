@@ -143,8 +143,10 @@ class Selection:
 
 
 FIELDS = {field.name: str(field.type) for field in fields(Entry)}
-REVISION = 4
+REVISION = 5
 """To be raised where `flatten` makes other lines of the same records: indexes of before are then made anew."""
+CONTROLS = ("parent", "ptq", "control", "shuffled_text")
+"""What stands before the name of a model's validation metric, for what its own is to be held against."""
 ENVIRONMENT = ("board", "cpu", "machine", "virtual", "cores", "threads", "os")
 
 
@@ -232,6 +234,7 @@ def _details(record: Record) -> dict[str, Any]:
         "macs": record.macs,
         "interval": _interval(record),
         **_controls(record),
+        "shuffled_text": None if record.accuracy is None else record.accuracy.shuffled_text,
         "bundle": record.cell.bundle_sha256,
         "environment": {name: record.environment[name] for name in ENVIRONMENT if name in record.environment},
     }
@@ -267,13 +270,14 @@ def _interval(record: Record) -> tuple[float, float] | None:
 def _controls(record: Record) -> dict[str, Any]:
     """Return what a recipe's network, and its controls, came to on the validation split.
 
-    `control`: trained otherwise, as the recipe says; `ptq`: its parent, quantized without training.
+    `control`: trained otherwise, as the recipe says; `ptq`: its parent, quantized without training; `shuffled text`: the
+    same network, where each sample gets another's text.
     """
     metrics = {} if record.model is None else record.model.metrics
-    own = [name for name in metrics if name.startswith("val_") and f"parent_{name}" in metrics]
+    own = [name for name in metrics if name.startswith("val_") and any(f"{kind}_{name}" in metrics for kind in CONTROLS)]
     if not own:
         return {"validation": None, "controls": {}}
-    found = {kind: metrics[f"{kind}_{own[0]}"] for kind in ("parent", "ptq", "control") if f"{kind}_{own[0]}" in metrics}
+    found = {kind.replace("_", " "): metrics[f"{kind}_{own[0]}"] for kind in CONTROLS if f"{kind}_{own[0]}" in metrics}
     return {"validation": metrics[own[0]], "controls": found}
 
 

@@ -246,7 +246,7 @@ def run(
     """Run a bundle on samples of a split on this computer; returns scores [n, columns]. `ExportError` where it does not run."""
     if bundle.scored is None:
         raise InputError(f"{folder}: nothing of it is judged; bring the file with --dataset")
-    images = data.read(split).images
+    whole = data.read(split)
     if any(each.is_image and each.shape[:1] and each.shape[0] > 1 for each in bundle.inputs):
         raise InputError(f"{folder}: takes {bundle.inputs[0].shape[0]} images at once; export it for one")
     check_bundle(folder, bundle, bundle.runtime, trust)
@@ -256,8 +256,8 @@ def run(
     with Predictor(folder, bundle) as predictor:
         for first in range(0, len(indices), step):
             progress(f"scores of {bundle.name} on {split}", first, len(indices))
-            chosen = images[indices[first : first + step]]
-            found.append(predictor.run(given(bundle.inputs, folder, chosen))[place].reshape(len(chosen), -1))
+            chosen = whole.some(indices[first : first + step])
+            found.append(predictor.run(given(bundle.inputs, folder, chosen, str(data.ref)))[place].reshape(len(chosen), -1))
     return np.concatenate(found)
 
 

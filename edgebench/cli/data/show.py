@@ -35,6 +35,8 @@ def command(
             console.say(f"{name}: {', '.join(f'{count} of {what}' for what, count in list(seen.items())[:8])}{more}")
     if found.patients:
         console.say(f"patients: {', '.join(f'{name} {count}' for name, count in found.patients.items())}")
+    if found.texts:
+        console.say(f"texts beside images: {', '.join(f'{name} {count}' for name, count in found.texts.items())}")
     if found.passed:
         console.say(f"passed over: {found.passed} hidden files, or those of tools")
     for each in found.duplicates:

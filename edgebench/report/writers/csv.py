@@ -29,11 +29,11 @@ def render(tables: Sequence[Table], names: Sequence[str] = ()) -> str:
 
 
 def _lines(tables: Sequence[Table], names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    explained = any(table.explained for table in tables)
+    filled = [name for table in tables for name in table.filled]
     for table in tables:
         device = {"device": table.device} if table.device else {}
         shared = {**table.title, **device, "mode": table.mode, "scenario": table.first.scenario_kind}
-        keys = [key for column in columns.chosen(table.headline, names, explained) for key in column.keys]
+        keys = [key for column in columns.chosen(table.headline, names, filled) for key in column.keys]
         for row in table.rows:
             values = row.values()
             yield {**shared, "status": "done", **{key: values.get(key) for key in keys}, "record": row.entry.path, "reason": ""}

@@ -54,7 +54,7 @@ def _section(table: Table, names: Sequence[str], base: Path) -> str:
 
 
 def _grid(table: Table, names: Sequence[str], base: Path) -> list[str]:
-    chosen = columns.chosen(table.headline, names, table.explained)
+    chosen = columns.chosen(table.headline, names, table.filled)
     lines = [
         _line(escape(column.heading) for column in chosen),
         "|" + "|".join("-:" if each.number else "-" for each in chosen) + "|",
