@@ -84,6 +84,7 @@ __all__ = [
     "merge",
     "noise",
     "probe",
+    "profiles",
     "quantize",
     "read_target",
     "recommend",

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
     from edgebench.diagnose.diagnose import Diagnosis
     from edgebench.explain._work import Result as Explained
     from edgebench.quantize.search import Result as Quantized
+    from edgebench.run.catalogue import Wanted
     from edgebench.run.compare import Suite
     from edgebench.store.verify import Checked
     from edgebench.validate.options import ValidateOptions
@@ -261,6 +262,13 @@ def run(
     with session:
         session.connect(list({device.name: device for devices in each.values() for device in devices}.values()))
         return run_stages(session, stages, each, only, gate.held, _stage.look)
+
+
+def profiles(names: Sequence[str] = (), *, trust: bool = False) -> list[Wanted]:
+    """Describe profiles by name or path, all that there are unless some are given: stages, data, and about how long they take."""
+    from edgebench.run.catalogue import catalogue
+
+    return catalogue(names, trust)
 
 
 # ---------------------------------------------------------------- compare, noise, verify

@@ -9,6 +9,7 @@ from edgebench.config import read_target
 from edgebench.errors import EdgebenchError, InputError, StorageError
 from edgebench.explain import load
 from edgebench.explain._work import Result, explain_sources
+from edgebench.models.source import SourceOptions
 from edgebench.run.options import ExplainOptions
 from edgebench.run.outcome import ExplainOutcome, RunResult
 from edgebench.run.prepare import Maker
@@ -45,7 +46,17 @@ def _by(session: Session, made: dict[str, Path], method: str, plan: ExplainPlan)
     """Explain models by one method; where that fails, each by itself, so that one takes no other with it."""
     options = ExplainOptions((method,), samples=plan.samples, worst=plan.worst, cells=plan.cells, evaluations=plan.evaluations)
     try:
-        return _told(explain_sources(session, list(made.values()), read_target("cpu"), None, options), list(made), method)
+        return _told(
+            explain_sources(
+                session,
+                [SourceOptions(str(each), trust=session.options.trust) for each in made.values()],
+                read_target("cpu"),
+                None,
+                options,
+            ),
+            list(made),
+            method,
+        )
     except StorageError:
         raise
     except (InputError, EdgebenchError) as error:

@@ -178,11 +178,11 @@ def described(folder: Path) -> tuple[dict[str, Any], str]:
 
     `InputError` where it is of another class than BERT's, or names code of its own.
     """
+    _, *rest = files(folder)
     said = hugging_face.read_json(folder / hugging_face.CONFIG)
     if "auto_map" in said or said.get("model_type") != KIND:
         kind = "names code of its own (auto_map)" if "auto_map" in said else f"is a {said.get('model_type')}"
         raise InputError(f"text_encoder {folder}: {kind}; give one of BERT's class (model_type {KIND}), as BioBERT is")
-    _, *rest = files(folder)
     weights = [path for path in rest if path.suffix == ".safetensors"]
     try:
         config = _transformers(f"reading {folder}").BertConfig.from_pretrained(str(folder), local_files_only=True)

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from edgebench import plugins
 from edgebench.config import explain
-from edgebench.data import LIMIT, synthesize
+from edgebench.data import LIMIT, open_dataset, synthesize
 from edgebench.errors import InputError, ProfileError
 from edgebench.files import sha256_json, write_json
 from edgebench.recipes import check_recipe
@@ -59,8 +59,9 @@ class Form:
         own = stage.tiny if self.tiny else stage.synthetic if self.synthetic else Overrides()
         if self.synthetic:
             stage = _from_scratch(stage, notice)
-        changed = _changed(stage, own, self.tiny)
-        return changed.model_copy(update={"dataset": self._data(stage, own, work, notice)})
+        data = self._data(stage, own, work, notice)
+        changed = _changed(stage, own, self.tiny).model_copy(update={"dataset": data})
+        return _stood_in(changed, work / FOLDER / f"for-{sha256_json(str(data))[:12]}") if self.synthetic else changed
 
     def _data(self, stage: Profile, own: Overrides, work: Path, notice: Notice) -> DatasetRef:
         options = {**stage.dataset.options, **own.dataset}
@@ -109,6 +110,18 @@ def _from_scratch(stage: Profile, notice: Notice) -> Profile:
     return stage.model_copy(update={"models": tuple(models)})
 
 
+def _stood_in(stage: Profile, folder: Path) -> Profile:
+    """Let recipes put something random in the place of what else has to be fetched, where their file has a `stand_in`."""
+    models = []
+    for model in stage.models:
+        plugin = None if model.recipe is None else plugins.load("edgebench.recipes", model.recipe, "recipe")
+        options = (
+            plugin.stand_in(model.options, folder, open_dataset(stage.dataset)) if hasattr(plugin, "stand_in") else model.options
+        )
+        models.append(model.model_copy(update={"options": options}))
+    return stage.model_copy(update={"models": tuple(models)})
+
+
 def _options_of(model: ModelPlan) -> Mapping[str, Any]:
     if model.recipe is None:
         return {}
@@ -119,8 +132,6 @@ def _options_of(model: ModelPlan) -> Mapping[str, Any]:
 def _changed(stage: Profile, own: Overrides, tiny: bool) -> Profile:
     size = {"size": min(stage.input.size, SIZE)} if tiny else {}
     models = [_model(stage, model, own, tiny) for model in stage.models]
-    if own.variants is not None:
-        models = [model.model_copy(update={"variants": None}) for model in models]
     explained: dict[str, Any] = {}
     if stage.explain is not None:
         few = {"samples": min(stage.explain.samples, EXPLAINED), "evaluations": EVALUATIONS} if tiny else {}

@@ -119,7 +119,7 @@ class Overrides(Frozen):
     options: dict[str, Any] = Field({}, description="of every recipe that has them; MODEL.OPTION: of one model")
     dataset: dict[str, str | int | bool] = Field({}, description="options of the data set")
     input: dict[str, Any] = {}
-    variants: tuple[Variant, ...] | None = Field(None, min_length=1, description="in place of the profile's and each model's")
+    variants: tuple[Variant, ...] | None = Field(None, min_length=1, description="in place of the profile's; a model's own stay")
     calibration: dict[str, Any] = {}
     explain: dict[str, Any] = {}
 
