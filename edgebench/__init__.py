@@ -96,6 +96,7 @@ __all__ = [
     "merge",
     "noise",
     "probe",
+    "profiles",
     "quantize",
     "read_target",
     "recommend",

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.manifest import read_bundle
-from edgebench.config import code_in, read_dataset, read_devices, read_profile
+from edgebench.config import code_in, read_dataset, read_devices, read_stages
 from edgebench.data import Requirements, open_dataset, open_images, requirements, synthesize
 from edgebench.errors import InputError
 from edgebench.explain import _gate as gate
+from edgebench.explain import _stage
 from edgebench.models.source import SourceOptions
 from edgebench.recipes import Job, input_plan, make_model, role_of, starts_from
 from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_all
@@ -20,11 +21,13 @@ from edgebench.run.devices import remove_setup as remove_setup
 from edgebench.run.devices import setup as setup
 from edgebench.run.devices import tune as tune
 from edgebench.run.forecast import with_time_left
+from edgebench.run.forms import Form
 from edgebench.run.options import WORK, ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.options import CompressOptions as CompressOptions
 from edgebench.run.outcome import ExportResult, RunResult
-from edgebench.run.prepare import prepare_profile, tie_bundle
+from edgebench.run.prepare import tie_bundle
 from edgebench.run.session import Session, measure_all
+from edgebench.run.stages import chosen, devices_of, run_stages
 from edgebench.run.timing import NetworkTimer
 from edgebench.schema import (
     DatasetRef,
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from edgebench.diagnose.diagnose import Diagnosis
     from edgebench.explain._work import Result as Explained
     from edgebench.quantize.search import Result as Quantized
+    from edgebench.run.catalogue import Wanted
     from edgebench.run.compare import Suite
     from edgebench.serving.bench import Bench, BenchOptions
     from edgebench.serving.options import ServeOptions
@@ -214,9 +218,12 @@ def run(
     dataset: str | None = None,
     measure: MeasureOptions = MeasureOptions(),
     options: RunOptions = RunOptions(),
+    form: Form = Form(),
     progress: Progress = no_progress,
 ) -> RunResult:
     """Measure a profile's cells, or those of bundles and model files, that have no result yet.
+
+    Stages of a profile are done one after the other, and explained where they ask for it. `form`: on synthetic data, or tiny.
 
     `FileOptions` instead of a file's path say what the file does not.
 
@@ -228,17 +235,31 @@ def run(
     session = Session(measure, options, progress)
     session.progress = session.forecast.beside(progress)
     session.scenario(Scenario())  # refuse what does not fit together before anything long begins
-    plan = None if profile is None else read_profile(profile, options.trust)
-    devices = read_devices(target or (("cpu",) if plan is None else plan.targets), options.trust)
+    if profile is None:
+        if form:
+            raise InputError("run: synthetic and tiny are forms of a profile; leave them out with bundles and model files")
+        devices = read_devices(target or ("cpu",), options.trust)
+        with session:
+            session.connect(devices)
+            return measure_all(session, prepare_brought(session, bundle, devices, only, dataset))
+    stages = read_stages(profile, options.trust)
+    for stage in stages:
+        gate.check(stage)
+        _stage.check(stage)
+    each = devices_of(stages, target, options.trust)
+    if form:
+        wanted = {stage.stage for stage, _, _ in chosen([(stage, each[stage.stage], only) for stage in stages])}
+        stages = tuple(form.of(stage, options.work, session.notice) for stage in stages if stage.stage in wanted)
     with session:
-        gate.check(plan)
-        session.connect(devices)
-        if plan is not None:
-            prepared = prepare_profile(session, plan, open_images(plan.dataset), devices, only)
-            prepared = gate.held(session, plan, prepared)
-        else:
-            prepared = prepare_brought(session, bundle, devices, only, dataset)
-        return measure_all(session, prepared)
+        session.connect(list({device.name: device for devices in each.values() for device in devices}.values()))
+        return run_stages(session, stages, each, only, gate.held, _stage.look)
+
+
+def profiles(names: Sequence[str] = (), *, trust: bool = False) -> list[Wanted]:
+    """Describe profiles by name or path, all that there are unless some are given: stages, data, and about how long they take."""
+    from edgebench.run.catalogue import catalogue
+
+    return catalogue(names, trust)
 
 
 # ---------------------------------------------------------------- compare, noise, verify

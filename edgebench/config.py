@@ -23,7 +23,7 @@ from edgebench.documents import explain as explain
 from edgebench.documents import file_text, mapping, text_of
 from edgebench.errors import InputError, ProfileError, UnknownName
 from edgebench.files import write_atomic
-from edgebench.schema import Accepts, DatasetRef, Limits, Profile, RuntimeModule, Target
+from edgebench.schema import Accepts, DatasetRef, Limits, Profile, RuntimeModule, Target, stages_of
 from edgebench.trust import Check, accept, allow, checking, names_code
 
 T = TypeVar("T", bound=BaseModel)
@@ -37,22 +37,52 @@ def read_profile(name_or_path: str, trust: bool = False) -> Profile:
     return _profile(name_or_path, checking(trust))
 
 
+def read_stages(name_or_path: str, trust: bool = False) -> tuple[Profile, ...]:
+    """Read a profile by name or path as its stages, in order: one, where it has no `stages`; errors as of `read_profile`."""
+    return _stages(name_or_path, checking(trust))
+
+
 def _profile(name_or_path: str, check: Check) -> Profile:
-    profile = _read(name_or_path, "edgebench.profiles", "profile", Profile)
-    factories = [f"the network {model.architecture}" for model in profile.models if names_code(model.architecture)]
+    profile, *more = _stages(name_or_path, check)
+    if more:
+        every = ", ".join(each.stage for each in (profile, *more))
+        raise ProfileError(f"{name_or_path}: has stages ({every}), and a profile of one is wanted; write that one into a file")
+    return profile
+
+
+def _stages(name_or_path: str, check: Check) -> tuple[Profile, ...]:
+    content = mapping(name_or_path, text_of(name_or_path, "edgebench.profiles", "profile"), "profile", "profiles/digits.yaml")
+    try:
+        spread = stages_of(content)
+    except ValueError as error:
+        raise ProfileError(f"{name_or_path}: {error}") from error
+    stages = [_stage(each, f"{name_or_path}: stage {each['stage']}" if "stages" in content else name_or_path) for each in spread]
+    factories = [each for stage in stages for model in stage.models if names_code(each := model.architecture)]
     if factories and name_or_path not in plugins.names("edgebench.profiles", ".yaml"):
-        check(Path(name_or_path), factories, ())
+        check(Path(name_or_path), [f"the network {each}" for each in dict.fromkeys(factories)], ())
+    named = Counter((str(stage.dataset), model.name) for stage in stages for model in stage.models)
+    doubled = next((found for found, count in named.items() if count > 1), None)
+    if doubled is not None:
+        raise ProfileError(f"{name_or_path}: two models on {doubled[0]} are called {doubled[1]}; give each a name of its own")
+    return tuple(stages)
+
+
+def _stage(content: Mapping[str, Any], place: str) -> Profile:
+    try:
+        profile = Profile.model_validate(content)
+    except ValidationError as error:
+        raise ProfileError(f"{place}: {explain(error, Profile, ('stages',))}") from error
     known = [model.name for model in profile.models]
     for model in profile.models:
         for kind, other in model.others.items():
             if other not in known:
-                raise ProfileError(f"{name_or_path}: {UnknownName(kind, other, known)}")
+                raise ProfileError(f"{place}: {UnknownName(kind, other, known)}")
             if model.name in _ancestors(profile, model.name):
-                raise ProfileError(f"{name_or_path}: model {model.name!r} is its own {kind}; name another model")
+                raise ProfileError(f"{place}: model {model.name!r} is its own {kind}; name another model")
         if (model.recipe is None) == (model.checkpoint is None):
-            raise ProfileError(f"{name_or_path}: model {model.name!r} wants either a recipe or a checkpoint")
+            raise ProfileError(f"{place}: model {model.name!r} wants either a recipe or a checkpoint")
         if model.checkpoint is None and model.head is not None:
-            raise ProfileError(f"{name_or_path}: model {model.name!r}: head belongs to a checkpoint; recipes train logits")
+            raise ProfileError(f"{place}: model {model.name!r}: head belongs to a checkpoint; recipes train logits")
     return profile
 
 
@@ -110,8 +140,8 @@ def code_in(path: Path) -> dict[Path, tuple[tuple[str, ...], tuple[Path, ...]]]:
     content = mapping(str(path), file_text(str(path), "profile or target"), "file", "profiles/digits.yaml")
     if "devices" in content:
         _fleet(path, note)
-    elif "models" in content:
-        _profile(str(path), note)
+    elif "models" in content or "stages" in content:
+        _stages(str(path), note)
     else:
         _target(str(path), None, note)
     return found
@@ -306,12 +336,3 @@ def read_dataset(text: str) -> DatasetRef:
             raise ProfileError(f"--dataset {text}: {part!r} is not key=value")
         options[key] = int(value) if value.isdecimal() and len(value) < 19 else value
     return DatasetRef(name=name, options=options)
-
-
-def _read(name_or_path: str, package: str, kind: str, type_: type[T]) -> T:
-    """Load one YAML file and check it against its type."""
-    content = mapping(name_or_path, text_of(name_or_path, package, kind), kind, "profiles/digits.yaml")
-    try:
-        return type_.model_validate(content)
-    except ValidationError as error:
-        raise ProfileError(f"{name_or_path}: {explain(error, type_)}") from error

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from edgebench.cli import console, files, options, tracking
+from edgebench.errors import InputError
 
 if TYPE_CHECKING:
-    from edgebench.run.outcome import CellOutcome, RunResult
+    from edgebench.run.forms import Form
+    from edgebench.run.outcome import CellOutcome, ExplainOutcome, RunResult
     from edgebench.schema import Generation, Record
     from edgebench.track._work import Tracking
 
 
-SHOWN = ("target", "model", "format", "precision", "state", "reason", "seconds")
+SHOWN = ("stage", "target", "model", "format", "precision", "state", "reason", "seconds")
 
 
 @options.grouped
@@ -32,9 +34,19 @@ def command(
     trust: options.Trust = False,
     resume: Annotated[bool, typer.Option("--resume", help="Take up what a device went on measuring when it was lost.")] = False,
     reconnect: Annotated[float, typer.Option(help="Seconds to look for a device that was lost.", min=0)] = 60.0,
-    mode: Annotated[Literal["quick", "standard", "strict", "sustained"], typer.Option(help="How long to measure.")] = "quick",
+    mode: Annotated[
+        Literal["tiny", "quick", "standard", "strict", "sustained"] | None,
+        typer.Option(help="How long to measure; quick unless given, and tiny with --tiny."),
+    ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Measure finished cells again.")] = False,
-    only: Annotated[str | None, typer.Option(help="For instance model=resnet18,format=onnx.")] = None,
+    only: Annotated[str | None, typer.Option(help="For instance model=resnet18,format=onnx, or stage=pathmnist.")] = None,
+    synthetic: Annotated[
+        bool,
+        typer.Option("--synthetic", help="On synthetic data of the exact form of the profile's, made here and marked as such."),
+    ] = False,
+    tiny: Annotated[
+        bool, typer.Option("--tiny", help="In minutes: one epoch, small inputs, few samples; to see that all of it runs.")
+    ] = False,
     dataset: Annotated[str | None, typer.Option(help="Evaluation data, for bundles exported without.")] = None,
     samples: Annotated[
         int | None, typer.Option(help="Judge so many test samples, each class in its share; all unless given.", min=1)
@@ -55,9 +67,13 @@ def command(
 ) -> None:
     """Measure a profile's cells, bundles or model files that have no result yet."""
     from edgebench import api
+    from edgebench.run.forms import Form
     from edgebench.run.options import MeasureOptions, RunOptions
     from edgebench.track import addresses
 
+    if tiny and mode not in (None, "tiny"):
+        raise InputError(f"--tiny measures in the mode tiny, so that nobody mistakes it; leave out --mode {mode}")
+    form = Form(synthetic, tiny)
     trackers = addresses(track or ())
     changes = scenario.scenario()
     profile, sources = files.sources(what or ["digits"], file)
@@ -69,7 +85,7 @@ def command(
             only=only,
             dataset=file.dataset(dataset),
             measure=MeasureOptions(
-                mode,
+                mode or ("tiny" if tiny else "quick"),
                 changes,
                 options.meters(meter),
                 options.assigned(option, "compute_units=CPU_ONLY"),
@@ -77,46 +93,73 @@ def command(
                 seed=samples_seed,
             ),
             options=RunOptions(results, work, repeat, dry_run, resume, reconnect, accept_new_host_key, trust),
+            form=form,
             progress=progress,
         )
         to = () if dry_run else trackers
         tracked = api.track(results, to=to, only=result.records, folder=work / options.LOGS, progress=progress)
     if json:
-        _print_json(result, tracked)
+        _print_json(result, form, tracked)
     elif dry_run:
-        _print_plan(result)
+        _print_plan(result, form)
     else:
-        _print_outcome(result, results)
+        _print_outcome(result, results, form)
         tracking.say(tracked)
     tracking.complain(tracked, results)
-    if result.failed:
+    if result.failed or any(each.state == "failed" for each in result.explained):
         raise typer.Exit(1)
 
 
-def _print_json(result: RunResult, tracked: Sequence[Tracking]) -> None:
+def _print_json(result: RunResult, form: Form, tracked: Sequence[Tracking]) -> None:
     console.print_json(
         {
             "seconds": result.seconds,
+            "synthetic": form.synthetic,
+            "tiny": form.tiny,
             "cells": [{name: getattr(cell, name) for name in SHOWN} for cell in result.cells],
+            "explained": [
+                {
+                    **{name: getattr(each, name) for name in ("stage", "model", "method", "state", "reason")},
+                    "sheet": None if each.sheet is None else str(each.sheet),
+                    "explanation": None if each.explanation is None else each.explanation.model_dump(mode="json", by_alias=True),
+                }
+                for each in result.explained
+            ],
             "records": [record.model_dump(mode="json", by_alias=True) for record in result.records],
             **({"tracked": [each.values() for each in tracked]} if tracked else {}),
         }
     )
 
 
-def _print_plan(result: RunResult) -> None:
-    rows = [{**_name(cell), "state": cell.state, "": cell.reason} for cell in result.cells]
-    console.print_table("Plan", rows)
+def _title(what: str, form: Form) -> str:
+    """Name a table, and the form whose figures it shows."""
+    marks = [name for name in ("synthetic", "tiny") if getattr(form, name)]
+    return f"{what} ({', '.join(marks)})" if marks else what
+
+
+def _print_plan(result: RunResult, form: Form) -> None:
+    several = any(cell.stage for cell in result.cells)
+    rows = [{**_name(cell, several), "state": cell.state, "": cell.reason} for cell in result.cells]
+    console.print_table(_title("Plan", form), rows)
+    if result.explained:
+        console.say(f"{len(result.explained)} explanations of models after that")
     todo = sum(cell.state == "to do" for cell in result.cells)
     console.say(f"{todo} of {len(result.cells)} cells to do" + (f": {result.ahead}" if result.ahead else ""))
 
 
-def _print_outcome(result: RunResult, results: Path) -> None:
+def _print_outcome(result: RunResult, results: Path, form: Form) -> None:
     rows, failed = [], []
+    several = any(cell.stage for cell in result.cells)
     for cell in result.cells:
-        rows.append({**_name(cell), "state": cell.state, **_numbers(cell.record)})
+        rows.append({**_name(cell, several), "state": cell.state, **_numbers(cell.record)})
         failed += [_failure(cell, cell.record)] if cell.state == "failed" else []
-    console.print_table("Cells", rows, right=("metric %", "p50 ms", "per second", "size MiB"))
+    console.print_table(_title("Cells", form), rows, right=("metric %", "p50 ms", "per second", "size MiB"))
+    if result.explained:
+        console.print_table(_title("Explanations", form), [_looked(each, several) for each in result.explained])
+        for sheet in dict.fromkeys(str(each.sheet) for each in result.explained if each.sheet is not None):
+            console.say(f"pictures: {sheet}")
+    if form:
+        console.say(form.told)
     for line in filter(None, (*_commonest(result), _advice(result), *failed)):
         console.say(line)
     _warn(result)
@@ -166,15 +209,30 @@ def _failure(cell: CellOutcome, record: Record | None) -> str:
     from edgebench.report import record_card
 
     why = record_card.reasons(record) if record is not None and record.failure is not None else [cell.reason]
-    return f"failed: {cell.model} {cell.format} {cell.precision} on {cell.target}: {'; '.join(why)}"
+    stage = f"{cell.stage} " if cell.stage else ""
+    return f"failed: {stage}{cell.model} {cell.format} {cell.precision} on {cell.target}: {'; '.join(why)}"
 
 
 def _tokens(found: Generation) -> str:
     return f"{found.decode_per_second.median.value:.4g} tokens"
 
 
-def _name(cell: CellOutcome) -> dict[str, Any]:
-    return {"target": cell.target, "model": cell.model, "format": cell.format, "precision": cell.precision}
+def _looked(each: ExplainOutcome, several: bool) -> dict[str, Any]:
+    found = each.explanation
+    return {
+        **({"stage": each.stage} if several else {}),
+        "model": each.model,
+        "method": each.method,
+        "state": each.state,
+        "samples": "" if found is None else len(found.samples),
+        "deletion (random)": "" if found is None else f"{found.curves.deletion:.3f} ({found.curves.random_deletion:.3f})",
+        "": each.reason,
+    }
+
+
+def _name(cell: CellOutcome, several: bool) -> dict[str, Any]:
+    stage = {"stage": cell.stage} if several else {}
+    return {**stage, "target": cell.target, "model": cell.model, "format": cell.format, "precision": cell.precision}
 
 
 def _numbers(record: Record | None) -> dict[str, Any]:

@@ -45,6 +45,8 @@ __all__ = [
 SPLITS = ("train", "val", "test")
 ORDER = "classes"
 """An option of every data set: a file that says the order of the classes."""
+LIMIT = "limit"
+"""An option of every data set: at most so many samples of each split, each class in its share."""
 MAX_CLASSES = 100_000
 """Of any data set; a stray label must not become as many classes as its number is large."""
 
@@ -166,7 +168,7 @@ class Dataset:
 def open_dataset(ref: DatasetRef) -> Dataset:
     """Open a data set by name, marked in its `ref` where it is synthetic; `DataError` where it is not what it claims."""
     plugin = plugins.load("edgebench.data", ref.name, "data set")
-    known = {*plugin.OPTIONS, ORDER, SYNTHETIC}
+    known = {*plugin.OPTIONS, ORDER, LIMIT, SYNTHETIC}
     unknown = sorted(set(ref.options) - known)
     if unknown:
         raise DataError(f"{ref.name}: unknown option {unknown[0]!r}; known: {', '.join(sorted(known)) or 'none'}")
@@ -174,7 +176,7 @@ def open_dataset(ref: DatasetRef) -> Dataset:
         mark = mark_of(plugin, ref.options)
     if mark is not None:
         ref = ref.model_copy(update={"options": {**ref.options, SYNTHETIC: str(mark["form"])}})
-    ours = {ORDER, SYNTHETIC} - set(plugin.OPTIONS)
+    ours = {ORDER, LIMIT, SYNTHETIC} - set(plugin.OPTIONS)
     with _one_line(ref):
         opened = Opened(*plugin.load({key: value for key, value in ref.options.items() if key not in ours}))
         opened = opened if mark is None else opened._replace(notes=(told(mark), *opened.notes))
@@ -182,6 +184,8 @@ def open_dataset(ref: DatasetRef) -> Dataset:
             from edgebench.data._order import in_order_of
 
             opened = in_order_of(opened, str(ref.options[ORDER]), ref)
+        if LIMIT in ours & set(ref.options):
+            opened = _limited(opened, int_option(ref.options, LIMIT, 0, 1, 1 << 40))
     if not tasks.load(opened.task).HEADLINE:
         raise DataError(f"{ref}: is of the task {opened.task}, which judges nothing; name another task")
     for note in opened.notes:
@@ -189,6 +193,19 @@ def open_dataset(ref: DatasetRef) -> Dataset:
     at_hand: set[str] = set()
     read = cache(partial(_read, ref, opened.task, len(opened.classes), opened.read, at_hand))
     return Dataset(ref, **{**opened._asdict(), "read": read}, at_hand=at_hand)
+
+
+def _limited(opened: Opened, most: int) -> Opened:
+    """Leave each split so many samples at most, always the same ones; all are read to choose them."""
+    read, files = cache(opened.read), opened.files
+
+    def indices(name: str) -> NDArray[np.intp]:
+        return subset(read(name).labels, most, 0)
+
+    return opened._replace(
+        read=lambda name: read(name).some(indices(name)),
+        files=files and (lambda name: [files(name)[index] for index in indices(name)]),
+    )
 
 
 def _read(ref: DatasetRef, task: str, classes: int, read: Callable[[str], Split], at_hand: set[str], name: str) -> Split:

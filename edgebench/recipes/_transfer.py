@@ -43,9 +43,9 @@ def beginning(job: Job, options: Options) -> tuple[nn.Module, Preprocessing, Pru
         parent = _classifier.parent_of(job, same_classes=False)
         return parent.module, parent.model.preprocessing, parent.model.pruned
     spec = preprocessing(job.dataset, job.input, options.pretrained or options.imagenet)
-    if options.pretrained:
-        classes = len(job.dataset.classes)
-        return models.build(job.architecture, classes, job.input.channels, job.input.size, pretrained=True), spec, None
+    if options.pretrained or options.untrained:
+        wanted = (job.architecture, len(job.dataset.classes), job.input.channels, job.input.size)
+        return models.build(*wanted, pretrained=options.pretrained), spec, None
     return _from_file(job, str(options.weights)), spec, None
 
 

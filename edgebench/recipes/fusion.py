@@ -9,7 +9,7 @@ What a network would decide with another sample's text is the control: as good a
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -57,6 +57,14 @@ def check(name: str, options: BaseModel, given: Collection[str]) -> None:
     assert isinstance(options, Options)
     require_torch("the recipe fusion")
     _described(options, "")
+
+
+def stand_in(options: Mapping[str, Any], folder: Path, dataset: Dataset) -> dict[str, Any]:
+    """Return options with a small text encoder of random weights, written below `folder`, in the place of a published one."""
+    from edgebench.models import random_bert
+
+    texts = dataset.read("train").texts or ()
+    return {**options, "text_encoder": str(random_bert.write(folder / "random-bert", texts))}
 
 
 def files(options: Options) -> tuple[Path, ...]:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, Field, model_validator
 
 from edgebench.data import Dataset
 from edgebench.errors import InputError
-from edgebench.recipes import Job, Work, train
+from edgebench.recipes import LATER, Job, Work, train
 from edgebench.schema import Lineage, NewHead
 
 MAY_HAVE = ("parent",)
@@ -29,6 +30,9 @@ class Options(train.Training):
     pretrained: bool = Field(False, description="begin with the weights that torchvision or timm publishes")
     weights: str | None = Field(None, description="begin with a checkpoint file of the same architecture, of any classes")
     imagenet: bool = Field(False, description="the checkpoint file's network saw ImageNet's mean and deviation")
+    untrained: Annotated[bool, LATER] = Field(
+        False, description="begin with random weights: what a run on synthetic data does in place of published ones"
+    )
     freeze: str = Field(
         "none", pattern=r"^(all|none|gradual|last:[1-9]\d*)$", description="what does not learn; last:N: all but N blocks"
     )
@@ -38,8 +42,9 @@ class Options(train.Training):
 
     @model_validator(mode="after")
     def _begin_once(self) -> Options:
-        if self.pretrained and self.weights is not None:
-            raise ValueError("pretrained and weights are two beginnings; leave one out")
+        begun = [name for name in ("pretrained", "weights", "untrained") if getattr(self, name)]
+        if len(begun) > 1:
+            raise ValueError(f"{' and '.join(begun)} are two beginnings; leave one out")
         if self.imagenet and self.weights is None:
             raise ValueError("imagenet belongs to weights; pretrained and a parent say what they saw")
         if self.freeze == "gradual" and self.epochs < 2:
@@ -56,7 +61,7 @@ class Options(train.Training):
 def check(name: str, options: BaseModel, given: Collection[str]) -> None:
     """Refuse a transfer from nothing, or from two things."""
     assert isinstance(options, Options)
-    begun = options.pretrained or options.weights is not None
+    begun = options.pretrained or options.untrained or options.weights is not None
     if begun == ("parent" in given):
         wanted = f"one beginning (a parent, or the option pretrained or weights), and {'two are' if begun else 'none is'} given"
         raise InputError(f"{name}: the recipe transfer wants {wanted}")

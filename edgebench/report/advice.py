@@ -25,7 +25,7 @@ def unstable(verdicts: Sequence[tuple[str | None, Reasons]], mode: str, more: bo
     if common:
         parts.append(f"Most often: {_ranged(common[0])} ({len(common[0])} of {len(verdicts)}).")
     remedies = dict.fromkeys(each["recommendation"] for kind in common[:KINDS] for each in kind[:1])
-    longer = ["--mode standard, which measures longer"] if mode == "quick" else []
+    longer = ["--mode standard, which measures longer"] if mode in ("tiny", "quick") else []
     helps = [*remedies, *longer, "`edgebench compare A B`, which decides between two under noise"]
     return " ".join([*parts, f"What helps: {'; '.join(helps)}."])
 

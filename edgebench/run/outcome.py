@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgebench.schema import Bundle, Cell, Record
+from edgebench.schema.explanation import Explanation
 
 Name = tuple[str, str, str, str]
 """Target, model, format, precision."""
@@ -27,6 +28,8 @@ class CellOutcome:
     record: Record | None = None
     """What was measured or found; None in a dry run, and where it could not even begin."""
     key: str = ""
+    stage: str = ""
+    """Of the profile, where it has several."""
 
     @property
     def steps(self) -> tuple[str, ...]:
@@ -40,6 +43,21 @@ class CellOutcome:
 
 
 @dataclass(frozen=True)
+class ExplainOutcome:
+    """One model's maps by one method, which a profile asked for."""
+
+    model: str
+    method: str
+    state: str
+    """done, cached, failed or to do."""
+    reason: str = ""
+    explanation: Explanation | None = None
+    sheet: Path | None = None
+    """PNG."""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
 class RunResult:
     """What a run did."""
 
@@ -49,6 +67,7 @@ class RunResult:
     """What there was to do when it began, and about how long it takes."""
     seconds: float = 0.0
     """The same as a number."""
+    explained: Sequence[ExplainOutcome] = ()
 
     @property
     def records(self) -> list[Record]:

@@ -71,6 +71,10 @@ class CellJob:
 def slots(profile: Profile, targets: Collection[Target], only: str | None) -> list[PlannedCell]:
     """List every model × variant × target of a profile that `only` lets through."""
     wanted = parse_only(only)
+    if "stage" in wanted:
+        raise InputError(
+            f"--only {only}: stage= belongs to a profile with stages, of which `edgebench run` does one after the other"
+        )
     every = [
         PlannedCell(model, variant.format, precision, target)
         for target in targets
@@ -95,8 +99,8 @@ def parse_only(text: str | None) -> dict[str, set[str]]:
     wanted: dict[str, set[str]] = {}
     for part in (text or "").split(",") if text else []:
         key, found, value = part.partition("=")
-        if not found or key not in {"model", "format", "precision", "target"}:
-            raise InputError(f"--only {text}: {part!r} is not model=, format=, precision= or target= with a value")
+        if not found or key not in {"stage", "model", "format", "precision", "target"}:
+            raise InputError(f"--only {text}: {part!r} is not stage=, model=, format=, precision= or target= with a value")
         wanted.setdefault(key, set()).add(value)
     return wanted
 

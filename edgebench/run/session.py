@@ -142,6 +142,10 @@ class Session:
             ahead = self.forecast.ahead
             self.progress(f"{name}: {ahead}" if name else ahead, 0, 0)
 
+    def notice(self, text: str) -> None:
+        """Say one line."""
+        self.progress(text, 0, 0)
+
     def scenario(self, base: Scenario) -> Scenario:
         """Change a profile's scenario as the options say."""
         return scenario_with(base, self.measure.scenario)

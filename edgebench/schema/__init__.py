@@ -55,7 +55,18 @@ from edgebench.schema.model import (
     image_input,
     one_image,
 )
-from edgebench.schema.profile import CalibrationPlan, Goals, InputPlan, ModelPlan, PlannedCell, Profile, Variant
+from edgebench.schema.profile import (
+    CalibrationPlan,
+    ExplainPlan,
+    Goals,
+    InputPlan,
+    ModelPlan,
+    Overrides,
+    PlannedCell,
+    Profile,
+    Variant,
+    stages_of,
+)
 from edgebench.schema.protocols import (
     Block,
     Exported,
@@ -122,6 +133,7 @@ __all__ = [
     "DatasetRef",
     "Energy",
     "Expected",
+    "ExplainPlan",
     "ExportRequest",
     "Exported",
     "Exporter",
@@ -158,6 +170,7 @@ __all__ = [
     "NewHead",
     "Noise",
     "OptionalTask",
+    "Overrides",
     "Paired",
     "Parity",
     "Placement",
@@ -206,4 +219,5 @@ __all__ = [
     "no_progress",
     "one_image",
     "split_host",
+    "stages_of",
 ]

@@ -22,7 +22,7 @@ METHOD = 2
 Role = Literal["teacher", "student", "baseline", "quantized", "pruned"]
 
 
-Mode = Literal["quick", "standard", "strict", "sustained"]
+Mode = Literal["tiny", "quick", "standard", "strict", "sustained"]
 
 
 Kind = Literal["single-stream", "multi-stream", "offline", "server", "paced"]

@@ -127,6 +127,7 @@ WARMUP_SECONDS = 0.5
 
 
 MODES: dict[Mode, ModeSpec] = {
+    "tiny": ModeSpec(trials=1, min_samples=16, min_seconds=0.1, cap_seconds=0.2, window_seconds=0.02),
     "quick": ModeSpec(trials=3, min_samples=64, min_seconds=0.5, cap_seconds=1, window_seconds=0.1),
     "standard": ModeSpec(trials=5, min_samples=1024, min_seconds=10, cap_seconds=60, window_seconds=1, idle_seconds=5),
     "strict": ModeSpec(trials=5, min_samples=1024, min_seconds=60, cap_seconds=600, window_seconds=1, idle_seconds=30),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -100,10 +102,33 @@ class Goals(Frozen):
     )
 
 
+class ExplainPlan(Frozen):
+    """What of a profile's models is explained once its cells were measured."""
+
+    methods: tuple[str, ...] = Field(("occlusion",), min_length=1, description="names of `edgebench/explain/`")
+    samples: int = Field(16, ge=0, description="of the test split, drawn at random")
+    worst: int = Field(0, ge=0, description="and so many that the first model is worst at")
+    models: tuple[str, ...] | None = Field(None, min_length=1, description="these of the profile; null: all of them")
+    cells: int = Field(8, ge=2, le=64, description="an image is divided into so many rows and columns")
+    evaluations: int | None = Field(None, ge=16, description="covered images an image; null: as each method has it")
+
+
+class Overrides(Frozen):
+    """What a smaller form of a profile, or one on synthetic data, has otherwise; what is not said stays."""
+
+    options: dict[str, Any] = Field({}, description="of every recipe that has them; MODEL.OPTION: of one model")
+    dataset: dict[str, str | int | bool] = Field({}, description="options of the data set")
+    input: dict[str, Any] = {}
+    variants: tuple[Variant, ...] | None = Field(None, min_length=1, description="in place of the profile's; a model's own stay")
+    calibration: dict[str, Any] = {}
+    explain: dict[str, Any] = {}
+
+
 class Profile(Frozen):
-    """What to build and measure."""
+    """What to build and measure: all of a profile, or one of its stages."""
 
     name: str = Field(pattern=NAME)
+    stage: str = Field("", description="name of the stage; empty where there is one alone")
     description: str = ""
     dataset: DatasetRef
     input: InputPlan
@@ -114,6 +139,21 @@ class Profile(Frozen):
     calibration: CalibrationPlan = Field(default_factory=CalibrationPlan)
     evaluation: Subset | None = Field(None, description="which samples of the test split; null: all of them")
     goals: Goals = Field(default_factory=Goals)
+    explain: ExplainPlan | None = Field(None, description="null: nothing is explained")
+    tiny: Overrides = Field(default_factory=Overrides, description="of `--tiny`, over its general rule")
+    synthetic: Overrides = Field(default_factory=Overrides, description="of `--synthetic` without `--tiny`")
+
+    @property
+    def title(self) -> str:
+        """Name it as messages do."""
+        return f"{self.name} {self.stage}".rstrip()
+
+    @model_validator(mode="after")
+    def _explains_what_it_has(self) -> Profile:
+        for name in (self.explain and self.explain.models) or ():
+            if name not in {model.name for model in self.models}:
+                raise ValueError(f"explain.models: there is no model {name!r}")
+        return self
 
     @field_validator("models")
     @classmethod
@@ -123,6 +163,28 @@ class Profile(Frozen):
         if doubled:
             raise ValueError(f"two models are called {', '.join(doubled)}")
         return models
+
+
+def stages_of(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Spread what a profile's YAML says over its stages: each has what the whole has, but for what it says itself.
+
+    `ValueError` where `stages` is no list of mappings with names that differ.
+    """
+    stages = content.get("stages")
+    if stages is None:
+        return [dict(content)]
+    if not isinstance(stages, list) or not stages or not all(isinstance(each, dict) for each in stages):
+        raise ValueError("stages is a list of mappings, each with a name and what it has otherwise than the whole")
+    names = [each.get("name") for each in stages]
+    if not all(isinstance(name, str) and re.fullmatch(NAME, name) for name in names) or len(set(names)) < len(names):
+        raise ValueError("stages want a name each, of letters, digits, dots, dashes and underscores, and no two the same")
+    shared = {key: value for key, value in content.items() if key != "stages"}
+    spread = [{**shared, **each, "name": content.get("name"), "stage": each["name"]} for each in stages]
+    for each, own in zip(spread, stages, strict=True):
+        for key in ("tiny", "synthetic"):  # said of the whole and of a stage, both count
+            if isinstance(shared.get(key), dict) and isinstance(own.get(key), dict):
+                each[key] = {**shared[key], **own[key]}
+    return spread
 
 
 @dataclass(frozen=True)
