@@ -266,6 +266,14 @@ def test_what_never_learns_stays_as_it_is_bit_for_bit(few: str, tmp_path: Path) 
     assert all(parameter.requires_grad for parameter in network.parameters())
 
 
+def test_a_network_that_was_judged_before_learns_as_one_that_was_not(few: str, tmp_path: Path) -> None:
+    network, other = normed(), normed().eval()
+    for number, each in enumerate((network, other)):
+        learn(few, each, tmp_path / str(number))
+    assert equal(state(network), state(other), "")
+    assert not equal(state(normed()), state(other), "0.1.running_mean")
+
+
 def test_what_waits_learns_from_its_epoch_on(few: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, seen = normed(), list[dict[str, Tensor]]()
     monkeypatch.setattr(_classifier.Classifier, "on_train_epoch_start", lambda self: seen.append(state(self.network)))
