@@ -85,9 +85,9 @@ def test_every_number_that_maps_decide_is_computed_again(results: Path, cli: Cli
     rows = [each for each in json.loads(out) if "explanation" in each]
     assert code == 0 and len(rows) == 2 and all(each["wrong"] == [] for each in rows)
     assert {tuple(each["as_written"]) for each in rows} == {("likely", "predicted", "infidelity", "seconds_per_image")}
-    assert [each["numbers"] for each in rows] == [8, 27]  # own and curves; four correlations and drift besides
+    assert [each["numbers"] for each in rows] == [8, 28]  # own and curves; four correlations and drift besides
     code, out, _ = cli("verify", results)
-    assert "2 of 2 records hold" in out and "2 of 2 explanations hold; 35 numbers were computed again from their maps" in out
+    assert "2 of 2 records hold" in out and "2 of 2 explanations hold; 36 numbers were computed again from their maps" in out
     code, out, _ = cli("verify", of(results, "int8"))
     assert code == 0 and "1 of 1 explanations hold" in out and "records hold" not in out
 
