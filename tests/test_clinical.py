@@ -453,6 +453,21 @@ def test_samples_of_one_patient_are_dealt_out_together() -> None:
     assert believed.p < once.p / 5
 
 
+def test_a_permutations_p_is_fishers_mid_p() -> None:
+    """Two groups of decisions: the share of group one's hits is hypergeometric, and as unlikely a share counts half."""
+    groups, hits = np.repeat([0, 1], (18, 12)), np.zeros(30, bool)
+    hits[[*range(6), *range(18, 27)]] = True
+    found = subgroups.means(hits, groups, None, permutations=20_000)
+    counts = np.arange(13)
+    chance = scipy_stats.hypergeom(30, int(hits.sum()), 12).pmf(counts)
+    apart = np.abs(counts / 12 - (hits.sum() - counts) / 18)
+    seen = abs(9 / 12 - 6 / 18)
+    exact = chance[apart > seen + 1e-9].sum() + chance[np.abs(apart - seen) < 1e-9].sum() / 2
+    assert found is not None
+    assert found.p == pytest.approx(exact, abs=0.003)
+    assert abs(exact - scipy_stats.fisher_exact([[9, 3], [6, 12]]).pvalue) > 0.01
+
+
 def test_areas_of_groups_are_compared_at_whatever_prevalence() -> None:
     draw = np.random.default_rng(0)
     groups = np.repeat([0, 1], 300)

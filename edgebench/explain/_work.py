@@ -17,16 +17,12 @@ from edgebench.explain._cells import divided
 from edgebench.explain._choice import choose
 from edgebench.explain._maps import Maps, Study, layer_of, make
 from edgebench.explain._subjects import Subject, subjects
-from edgebench.files import sha256_json
 from edgebench.models.source import SourceOptions
 from edgebench.run.options import ExplainOptions
 from edgebench.run.session import Session, now
 from edgebench.schema import Target
 from edgebench.schema.explanation import Drift, Explanation
 from edgebench.store import explanations as store
-
-VERSION = 1
-"""Of how maps are made; part of their keys."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +128,10 @@ def _explained(session: Session, subject: Subject, study: Study, method: str, op
     label = f"explain {file.name} by {method} on {file.target}"
     settings = _settings(subject, study, plugin, options)
     evaluation = subject.data.read("test").sha256
-    facts = [VERSION, method, file.model_dump(mode="json"), evaluation, _chosen(study), settings]
-    key = sha256_json(facts)
+    asked = Explanation.model_construct(
+        method=method, file=file, evaluation_sha256=evaluation, **vars(study.choice), settings=settings
+    )
+    key = store.key_of(asked)
     known = None if session.options.repeat else store.find(results, key)
     if known is not None:
         arrays = store.arrays(results, known)
@@ -179,11 +177,6 @@ def _settings(subject: Subject, study: Study, plugin: Any, options: ExplainOptio
     elif getattr(plugin, "LAYERED", False):
         settings["layer"] = layer_of(subject, study, options.layer)
     return settings
-
-
-def _chosen(study: Study) -> list[Any]:
-    choice = study.choice
-    return [list(choice.samples), list(choice.chosen), list(choice.classes)]
 
 
 def _compared(session: Session, each: Explained, first: Explained, study: Study) -> Explained:

@@ -29,6 +29,8 @@ from edgebench.store import records
 from edgebench.store.layout import results_of
 
 PICTURE_PIXELS = 64
+APART = ("training", "explanations")
+"""What does not come from raw readings."""
 DAMAGED = (
     EdgebenchError,
     OSError,
@@ -81,12 +83,13 @@ def gather(path: Path, record: Record, split: Split | None, why: str = "") -> Ev
     """
     lines = training.values(record.model)
     said = {} if lines else {"training": "the record holds no history of its training"}
-    found = _measured(path, record, split, why)
-    return replace(found, training=lines or None, reasons={**_without(found.reasons, "training"), **said})
-
-
-def _without(reasons: Mapping[str, str], name: str) -> dict[str, str]:
-    return {each: reason for each, reason in reasons.items() if each != name}
+    found, shown = _measured(path, record, split, why), None
+    try:
+        shown = explained.told(results_of(path), record)
+    except DAMAGED as error:
+        said["explanations"] = _said(error)
+    reasons = {name: reason for name, reason in found.reasons.items() if name not in APART}
+    return replace(found, training=lines or None, explanations=shown, reasons={**reasons, **said})
 
 
 def _measured(path: Path, record: Record, split: Split | None, why: str) -> Evidence:
@@ -107,7 +110,6 @@ def _measured(path: Path, record: Record, split: Split | None, why: str) -> Evid
         "power": lambda: timeline.power(record, measurement.power, zero_ns),
         "stretches": lambda: timeline.stretches(measurement, zero_ns),
         "evaluation": lambda: _evaluation(record, measurement, labels, why),
-        "explanations": lambda: explained.told(results_of(path), record),
     }
     found, reasons = {}, {} if split is not None else {"pictures": why or "the evaluation split was not opened"}
     for name, make in parts.items():

@@ -15,12 +15,12 @@ from typing import Any, Literal
 from edgebench.errors import InputError, RecordError
 from edgebench.files import below, storage
 from edgebench.schema import Progress
-from edgebench.store import records
+from edgebench.store import explanations, orphans, records
 from edgebench.store.index import Damaged, Where, open_index
-from edgebench.store.layout import NOISE, RECORDS, SAMPLES
+from edgebench.store.layout import EXPLANATIONS, NOISE, RECORDS, SAMPLES
 from edgebench.store.row import COMBINATION, Entry
 
-Why = Literal["superseded", "failure", "samples", "temporary"]
+Why = Literal["superseded", "failure", "explanation", "samples", "maps", "temporary"]
 GRACE_SECONDS = 3600.0
 """What is younger may be a writer's that is still at work."""
 TEMPORARY = re.compile(r"\..+\.([a-z0-9_]{8}|[0-9a-f]{8}-[0-9a-f]{8})")
@@ -32,7 +32,7 @@ CELL = tuple(name for name in COMBINATION if name != "status")
 
 @dataclass(frozen=True)
 class Removal:
-    """A file that goes, with the raw samples that go with it."""
+    """A file that goes, with the raw samples that go with it, or the maps and pictures."""
 
     path: str
     """Below the folder of results."""
@@ -40,7 +40,8 @@ class Removal:
     bytes: int
     samples: str | None = None
     sha256: str | None = None
-    """Of the record; a file that has another by now stays."""
+    """Of the record or the explanation; a file that has another by now stays."""
+    maps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,10 @@ class Cleaned:
 
     def values(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
-        going = [{"path": each.path, "why": each.why, "bytes": each.bytes, "samples": each.samples} for each in self.going]
+        going = [
+            {"path": each.path, "why": each.why, "bytes": each.bytes, "samples": each.samples, "maps": list(each.maps)}
+            for each in self.going
+        ]
         damaged = [{"path": each.path, "reason": each.reason} for each in self.damaged]
         return {"going": going, "bytes": self.bytes, "referred": self.referred, "damaged": damaged}
 
@@ -90,8 +94,10 @@ def plan(results: Path, options: CleanupOptions, progress: Progress) -> Cleaned:
     A record goes where newer ones of its combination are kept, a failure also
     where its cell has a newer result. Records that a kept one was compared with
     stay, and so does the newest of each model that a kept one was made from.
-    Samples that no record names go, and files of killed writers, where both are
-    old enough that nobody can be at work on them (and no `where` was given).
+    Explanations of a file go with its last record, or where another file has
+    taken its name since (see `orphans.stale`). Samples that no record names go,
+    maps that no explanation names, and files of killed writers, where they are old
+    enough that nobody can be at work on them (and no `where` was given).
     """
     with open_index(results, progress) as index:
         damaged, entries = index.damaged, index.entries()
@@ -100,10 +106,28 @@ def plan(results: Path, options: CleanupOptions, progress: Progress) -> Cleaned:
     referred = _referred(entries, reasons.keys())
     stale = [entry for entry in entries if entry.path in reasons and entry.path not in referred]
     going, broken = _checked(results, stale, reasons, progress)
+    explained = orphans.held(results)
+    going += _explanations(results, explained, entries, options, {each.path for each in going})
+    damaged = [*damaged, *(Damaged(*each) for each in explained.damaged)]
     if not options.where:
-        named = {_beside(entry.path, entry.samples) for entry in entries}
+        named = {_beside(entry.path, entry.samples) for entry in entries} | orphans.named(explained.each)
         going += _left_behind(results, named, damaged)
     return Cleaned(tuple(_alone(going, entries)), len(referred), (*damaged, *broken))
+
+
+def _explanations(
+    results: Path, explained: orphans.Held, entries: Sequence[Entry], options: CleanupOptions, going: Collection[str]
+) -> Iterator[Removal]:
+    """Find the explanations that go; with a `where` only those whose record goes now."""
+    gone = {orphans.tie(entry) for entry in entries if entry.path in going}
+    for path, each in orphans.stale(explained, entries, going):
+        if options.where and explanations.tie(each) not in gone:
+            continue
+        if _age(each.started_at) < options.older_than_seconds:
+            continue
+        beside = explanations.beside(each)
+        size = (results / path).stat().st_size + sum(one.bytes for one in beside)
+        yield Removal(path, "explanation", size, sha256=each.sha256, maps=tuple(one.file for one in beside))
 
 
 def _checked(
@@ -135,16 +159,18 @@ def remove(results: Path, cleaned: Cleaned, progress: Progress) -> None:
         path = results / each.path
         with storage(path):
             if _is_still(path, each):
-                path.unlink(missing_ok=True)
-                if each.samples is not None:
-                    path.with_name(each.samples).unlink(missing_ok=True)
+                for name in (path.name, *each.maps, *([] if each.samples is None else [each.samples])):
+                    path.with_name(name).unlink(missing_ok=True)
         progress("removing", number, len(cleaned.going))
 
 
 def _is_still(path: Path, going: Removal) -> bool:
     """Return whether a file is what it was when it was found."""
     try:
-        return _is_left(path) if going.sha256 is None else bool(records.read_content(path)["sha256"] == going.sha256)
+        if going.sha256 is None:
+            return _is_left(path)
+        read = explanations.read_content if going.why == "explanation" else records.read_content
+        return bool(read(path)["sha256"] == going.sha256)
     except (RecordError, FileNotFoundError):
         return False
 
@@ -238,12 +264,13 @@ def _record(results: Path, entry: Entry, why: Why) -> Removal:
 
 
 def _left_behind(results: Path, named: Container[str], damaged: Iterable[Damaged]) -> Iterator[Removal]:
-    """Find samples that no record names, and temporary files, unless a writer may be at work on them."""
+    """Find samples and maps that nothing names, and temporary files, unless a writer may be at work on them."""
     doubtful = {os.path.dirname(each.path) for each in damaged}
-    for path in (path for folder in (RECORDS, NOISE) for path in below(results / folder)):
+    for path in (path for folder in (RECORDS, NOISE, EXPLANATIONS) for path in below(results / folder)):
         name = path.relative_to(results).as_posix()
-        why: Why = "temporary" if TEMPORARY.fullmatch(path.name) else "samples"
-        forgotten = name.endswith(SAMPLES) and name not in named and os.path.dirname(name) not in doubtful
+        maps = orphans.is_beside(name)
+        why: Why = "temporary" if TEMPORARY.fullmatch(path.name) else "maps" if maps else "samples"
+        forgotten = (maps or name.endswith(SAMPLES)) and name not in named and os.path.dirname(name) not in doubtful
         if (why == "temporary" or forgotten) and _is_left(path):
             yield Removal(name, why, path.lstat().st_size)
 

@@ -14,10 +14,11 @@ from typing import Any, Literal, NamedTuple
 
 from edgebench.errors import InputError, RecordError, StorageError
 from edgebench.files import below, sha256_file, storage, write_atomic, write_json
-from edgebench.schema import RECORD_SCHEMA, Noise, Progress, Record
-from edgebench.store import layout, records
+from edgebench.schema import RECORD_SCHEMA, Noise, Progress, Record, Sidecar
+from edgebench.schema.explanation import Explanation
+from edgebench.store import explanations, layout, records
 from edgebench.store.index import open_index
-from edgebench.store.layout import NOISE, RECORDS, is_record
+from edgebench.store.layout import EXPLANATIONS, NOISE, RECORDS, is_record
 from edgebench.store.noise import read_noise_file
 
 State = Literal["new", "newer", "older", "same", "refused"]
@@ -32,25 +33,35 @@ class Known(NamedTuple):
     """What lies at a place."""
 
     started_at: str
+    compared: bool
+    """Whether it is an explanation that was compared with another file's, which is written later than it was made."""
     sha256: str
-    samples: str | None
+    beside: tuple[str, ...]
+    """The files that belong to it: samples, maps, a sheet of pictures."""
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A record or a noise measurement that was read, and fits its hash."""
+    """A record, a noise measurement or an explanation that was read, and fits its hash."""
 
     path: Path
     place: str
     """Where it belongs below the folder of results, whatever it is called where it comes from."""
     content: dict[str, Any]
-    value: Record | Noise
+    value: Record | Noise | Explanation
 
     @property
     def known(self) -> Known:
         """Keep of it what decides over others."""
-        samples = self.value.samples if isinstance(self.value, Record) else None
-        return Known(self.value.started_at, self.value.sha256, samples.file if samples else None)
+        compared = isinstance(self.value, Explanation) and self.value.drift is not None
+        return Known(self.value.started_at, compared, self.value.sha256, tuple(each.file for each in self.beside))
+
+    @property
+    def beside(self) -> tuple[Sidecar, ...]:
+        """Name the files that belong to it."""
+        if isinstance(self.value, Explanation):
+            return explanations.beside(self.value)
+        return (self.value.samples,) if isinstance(self.value, Record) and self.value.samples else ()
 
 
 @dataclass(frozen=True)
@@ -118,11 +129,11 @@ class _Ledger:
 
 
 def merge(sources: Sequence[Path], into: Path, *, dry_run: bool = False, progress: Progress) -> Merged:
-    """Take the records and noise measurements of other folders of results into one.
+    """Take the records, noise measurements and explanations of other folders of results into one.
 
-    Each is checked against its hash, and its samples against theirs; what does
-    not hold is refused with its reason, and the others go on. Samples are
-    written before their record: what ends early is taken up by the same merge.
+    Each is checked against its hash, and its samples or maps against theirs;
+    what does not hold is refused with its reason, and the others go on. Samples
+    are written before their record: what ends early is taken up by the same merge.
     """
     offered = [(source, path, read) for source in sources for path, read in _found(source, into)]
     ledger = _Ledger(into, dry_run)
@@ -141,11 +152,11 @@ Reader = Callable[[Path], Offer]
 
 def _found(source: Path, into: Path) -> Iterator[tuple[Path, Reader]]:
     """List what a folder offers; `InputError` where it is none, or the one that is merged into."""
-    if not (source / RECORDS).is_dir():
+    if not any((source / folder).is_dir() for folder in (RECORDS, EXPLANATIONS)):
         raise InputError(f"{source}: holds no {RECORDS}/; name the folder of results that `edgebench run` wrote")
     if source.resolve() == into.resolve():
         raise InputError(f"{source}: cannot be merged into itself; name another folder with --into")
-    for folder, read in ((RECORDS, _record), (NOISE, _noise)):
+    for folder, read in ((RECORDS, _record), (NOISE, _noise), (EXPLANATIONS, _explanation)):
         for path in below(source / folder):
             if is_record(path.name) or (path.is_symlink() and path.is_dir()):
                 yield path, read
@@ -173,6 +184,12 @@ def _noise(path: Path) -> Offer:
     return Offer(path, layout.noise_place(noise.target, noise.device, noise.mode), content, noise)
 
 
+def _explanation(path: Path) -> Offer:
+    content = explanations.read_content(path)
+    found = explanations.owned(path, content)
+    return Offer(path, explanations.place(found), content, found)
+
+
 # ---------------------------------------------------------------- what becomes of each
 
 
@@ -184,12 +201,12 @@ def _arrive(path: Path, read: Reader, ledger: _Ledger) -> Arrival:
         offer = read(path)
         present = ledger.places.get(offer.place) or _present(ledger.into, offer, read)
         state = _state(offer.known, present)
-        samples = _samples(offer) if state in TAKEN else None
+        beside = _beside(offer) if state in TAKEN else {}
     except (OSError, RecordError) as error:
         return Arrival(path, "refused", reason=str(error))
     if state in TAKEN:
         if not ledger.dry_run:
-            _write(ledger.into, offer, samples, present)
+            _write(ledger.into, offer, beside, present)
         _enter(offer, ledger)
     return Arrival(path, state, offer.place)
 
@@ -205,38 +222,48 @@ def _state(offer: Known, present: Known | None) -> State:
         return "new"
     if present.sha256 == offer.sha256:
         return "same"
-    return "newer" if offer.started_at > present.started_at else "older"
+    return "newer" if offer[:2] > present[:2] else "older"
 
 
-def _samples(offer: Offer) -> bytes | None:
-    """Read an offer's samples and check them against the hash that it carries."""
-    if not isinstance(offer.value, Record) or offer.value.samples is None:
-        return None
-    if offer.path.with_name(offer.value.samples.file).is_symlink():
-        raise RecordError(f"{offer.path}: its samples are a link; copy what it stands for, and merge again")
-    return records.read_sidecar(offer.path, offer.value)
+def _beside(offer: Offer) -> dict[str, bytes]:
+    """Read an offer's samples, or its maps and pictures, and check them against the hashes that it carries."""
+    found = {}
+    for each in offer.beside:
+        if offer.path.with_name(each.file).is_symlink():
+            raise RecordError(f"{offer.path}: its {_called(offer)} are a link; copy what it stands for, and merge again")
+        if isinstance(offer.value, Record):
+            found[each.file] = records.read_sidecar(offer.path, offer.value)
+        else:
+            found[each.file] = explanations.read_beside(offer.path.parent, each)
+    return found
 
 
-def _write(into: Path, offer: Offer, samples: bytes | None, present: Known | None) -> None:
+def _called(offer: Offer) -> str:
+    return "samples" if isinstance(offer.value, Record) else "maps"
+
+
+def _write(into: Path, offer: Offer, beside: Mapping[str, bytes], present: Known | None) -> None:
     """Write samples, then what names them, and remove the samples of what it replaces."""
     path = into / offer.place
     if not path.parent.resolve().is_relative_to(into.resolve()):
         raise StorageError(f"{path.parent}: a link that leads out of {into}; put a folder in its place")
-    beside = path.with_name(offer.known.samples) if offer.known.samples else None
-    with storage(path):
-        wanted = beside is not None and samples is not None and not _holds(beside, samples)
-        if beside and not wanted:
-            os.utime(beside)  # so that a prune beside us takes them for what they are: about to be named
-    if beside and samples and wanted:
-        write_atomic(beside, samples)
+    written = []
     try:
+        for name, content in beside.items():
+            with storage(path):
+                wanted = not _holds(path.with_name(name), content)
+                if not wanted:
+                    os.utime(path.with_name(name))  # so that a clean beside us takes it for what it is: about to be named
+            if wanted:
+                write_atomic(path.with_name(name), content)
+                written.append(name)
         write_json(path, offer.content)
     except StorageError:
-        if beside and wanted:
-            beside.unlink(missing_ok=True)
+        for name in written:
+            path.with_name(name).unlink(missing_ok=True)
         raise
-    if present and present.samples and present.samples != offer.known.samples:
-        path.with_name(present.samples).unlink(missing_ok=True)
+    for name in set(present.beside if present else ()) - set(offer.known.beside):
+        path.with_name(name).unlink(missing_ok=True)
 
 
 def _holds(path: Path, content: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""Compute every number of a record again from its raw samples, and name what differs."""
+"""Compute every number of a record again from its raw samples, and of an explanation from its maps; name what differs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgebench.analysis import energy, generation, metrics, stats, summary
 from edgebench.analysis.chance import commonest
@@ -15,7 +15,8 @@ from edgebench.analysis.verdict import with_outputs
 from edgebench.errors import EdgebenchError, RecordError
 from edgebench.files import is_sealed, parse_json, sha256_json
 from edgebench.schema import METHOD, MODES, Bundle, Energy, Measurement, Progress, Prompts, Record
-from edgebench.store import records, samples
+from edgebench.store import explanations, maps, records, samples
+from edgebench.store.layout import EXPLANATIONS, results_of
 
 TOLERANCE = 1e-9
 """Relative; another processor or numpy may sum in another order."""
@@ -29,21 +30,29 @@ METRICS_SINCE_4 = ("auroc_classes",)
 
 @dataclass(frozen=True)
 class Checked:
-    """One record, how many of its numbers were computed again, and which differ."""
+    """One record or explanation, how many of its numbers were computed again, and which differ."""
 
     path: Path
     numbers: int
     wrong: tuple[str, ...]
     as_written: tuple[str, ...] = ()
     """What nothing here can confirm: it rests on the word of whoever measured."""
+    kind: Literal["record", "explanation"] = "record"
 
 
 def verify(results: Path, progress: Progress) -> Iterator[Checked]:
-    """Check every record below a folder, one after the other; a damaged one does not stop the others."""
-    paths = records.record_paths(results)
-    for number, path in enumerate(paths, 1):
-        yield check(path)
-        progress(f"verifying {results}", number, len(paths))
+    """Check every record and explanation below a folder, one after the other; a damaged one does not stop the others.
+
+    results: such a folder, or one record or explanation.
+    """
+    own = results.is_file() and results.absolute().parent.parent.name == EXPLANATIONS
+    paths = [] if own else records.record_paths(results)
+    explained = [results] if own else list(explanations.paths(results))
+    others = maps.Others(results_of(results.absolute()) if own else results)
+    count = len(paths) + len(explained)
+    for number, path in enumerate([*paths, *explained], 1):
+        yield check(path) if number <= len(paths) else check_explanation(path, others)
+        progress(f"verifying {results}", number, count)
 
 
 def check(path: Path) -> Checked:
@@ -59,13 +68,47 @@ def check(path: Path) -> Checked:
         return Checked(path, 0, (str(error),))
     except Exception as error:  # whoever wrote the samples decides what goes wrong in them
         return Checked(path, 0, (records.unreadable(error),))
-    wrong = [
-        f"{name}: {stored.get(name)} is written, the samples give {computed.get(name)}"
+    unconfirmed = RESTS + (() if manifest else OF_BUNDLE)
+    as_written = tuple(name for name in unconfirmed if getattr(record, name))
+    return Checked(path, len(computed), _differing(stored, computed, "samples"), as_written)
+
+
+def _differing(stored: Mapping[str, Any], computed: Mapping[str, Any], source: str) -> tuple[str, ...]:
+    return tuple(
+        f"{name}: {stored.get(name)} is written, the {source} give {computed.get(name)}"
         for name in sorted(stored.keys() | computed.keys())
         if not _same(stored.get(name), computed.get(name))
-    ]
-    unconfirmed = RESTS + (() if manifest else OF_BUNDLE)
-    return Checked(path, len(computed), tuple(wrong), tuple(name for name in unconfirmed if getattr(record, name)))
+    )
+
+
+def check_explanation(path: Path, others: maps.Others) -> Checked:
+    """Check one explanation: its hash and key, its maps' and pictures' hashes, and every number that maps decide.
+
+    What it was compared with must lie in the same folder; where it does not, the drift stays as it was written.
+    """
+    kind: Literal["explanation"] = "explanation"
+    try:
+        each = explanations.owned(path, explanations.read_content(path))
+        results = others.results
+        if results / explanations.place(each) != (path if path.is_absolute() or not results.is_absolute() else path.absolute()):
+            raise RecordError(f"{path}: does not lie where it belongs, {explanations.place(each)}; put it there")
+        arrays = maps.arrays_of(results, each)
+        sides = [dict(_flat("", side)) for side in maps.alone(each, arrays)]
+        number, wrong = len(sides[1]), _differing(sides[0], sides[1], "maps")
+        candidates = others.of(each) if each.drift is not None else []
+        found = [
+            tuple(dict(_flat("", side)) for side in maps.beside(each, arrays, other, maps.arrays_of(results, other)))
+            for other in candidates
+        ]
+    except EdgebenchError as error:
+        return Checked(path, 0, (str(error),), kind=kind)
+    except Exception as error:  # whoever wrote the maps decides what goes wrong in them
+        return Checked(path, 0, (f"its maps cannot be read ({type(error).__name__}: {error}); explain again",), kind=kind)
+    unconfirmed = tuple(name for name in maps.RESTS if getattr(each, name) is not None)
+    if found:  # one of them is what it was compared with: on this device or another
+        nearest = min((_differing(*sides, "maps") for sides in found), key=len)
+        return Checked(path, number + len(found[0][1]), wrong + nearest, unconfirmed, kind)
+    return Checked(path, number, wrong, unconfirmed + (("drift",) if each.drift is not None else ()), kind)
 
 
 def _manifest(record: Record, arrays: Mapping[str, Any]) -> Bundle | None:

@@ -69,8 +69,8 @@ def _more(found: Found) -> Iterator[tuple[str, str]]:
     if found["subgroups"]:
         yield (
             "test of groups",
-            f"Permutation of the groups among {_unit(found)}s, {PERMUTATIONS} times at most; the statistic is the weighted sum "
-            "of squares between groups.",
+            f"Permutation of the groups among {_unit(found)}s, {PERMUTATIONS} times; the statistic is the weighted sum of "
+            "squares between groups, and p the mid-p: permutations with just the data's statistic count half (Lancaster 1961).",
         )
     if found["readers"]:
         yield from _of_readers(found["readers"])
@@ -116,7 +116,7 @@ def _sentences(found: Found, options: ValidateOptions) -> Iterator[str]:
         yield "Probabilities were calibrated by temperature scaling, fitted on the validation samples."
     if found["subgroups"]:
         columns = ", ".join(dict.fromkeys(table["column"] for table in found["subgroups"]))
-        yield f"Subgroups ({columns}) were compared by permutation tests with Holm's correction."
+        yield f"Subgroups ({columns}) were compared by permutation tests (mid-p, Lancaster 1961) with Holm's correction."
     study = (found["readers"] or {}).get("studies")
     if study:
         yield (

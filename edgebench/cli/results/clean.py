@@ -25,8 +25,9 @@ def command(
     """Remove what no table shows any more; says what goes, and removes it with --yes.
 
     That is: records of which there is a newer one (of the same model, format, precision, target, device, mode, scenario,
-    data set and options), failures older than a result of their cell, samples that no record names, and files of killed
-    writers. Records that a kept one was compared with or made from stay, and so do damaged ones.
+    data set and options), failures older than a result of their cell, what `edgebench explain` found of files whose records
+    go, samples and maps that nothing names, and files of killed writers. Records that a kept one was compared with or made
+    from stay, and so do damaged ones.
     """
     from edgebench.report import leaderboard as verbs
 
@@ -56,7 +57,9 @@ def _print_cleaned(found: Cleaned, yes: bool) -> None:
 NAMES = {
     "superseded": "superseded",
     "failure": "failure with a later result",
+    "explanation": "explanation of a file without a record",
     "samples": "samples of no record",
+    "maps": "maps or pictures of no explanation",
     "temporary": "left by a killed writer",
 }
 
