@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -84,6 +85,7 @@ def pytest_configure(config: pytest.Config) -> None:
         from edgebench.data._torchvision import load_torchvision
 
         load_torchvision()
+    gc.set_threshold(10_000, 20, 50)  # torch and converters are millions of objects, and to look through all takes half a second
 
 
 _idle: dict[int, int] = {}
