@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import signal
 import subprocess
@@ -28,9 +29,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or each process that a test s
 sys.dont_write_bytecode = False
 
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "")
-if WORKER and hasattr(os, "sched_setaffinity"):  # a core for each worker, or their threads stand in each other's way
-    mine = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {mine[int(WORKER.removeprefix("gw")) % len(mine)]})
+NUMBER = int(WORKER.removeprefix("gw") or 0)
+CORES = sorted(os.sched_getaffinity(0)) if WORKER and hasattr(os, "sched_setaffinity") else []
+if CORES:  # a core for each worker, or their threads stand in each other's way
+    os.sched_setaffinity(0, {CORES[NUMBER % len(CORES)]})
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in a shell's background: what tests start must hear Ctrl-C
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,6 +85,24 @@ def pytest_configure(config: pytest.Config) -> None:
         from edgebench.data._torchvision import load_torchvision
 
         load_torchvision()
+    gc.set_threshold(10_000, 20, 50)  # torch and converters are millions of objects, and to look through all takes half a second
+
+
+_idle: dict[int, int] = {}
+_looked = [0.0]
+
+
+def pytest_runtest_logstart() -> None:
+    """Let a worker that shares a core begin a test on the one that was idle longest: others may wait there, or be done."""
+    if not CORES or len(CORES) > NUMBER or time.monotonic() < _looked[0] + 1:
+        return
+    _looked[0] = time.monotonic()
+    lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+    now = {int(words[0][3:]): int(words[4]) + int(words[5]) for words in lines if words[0][:3] == "cpu" != words[0]}
+    since = {core: now[core] - _idle.get(core, now[core]) for core in CORES}
+    _idle.update(now)
+    if max(since.values()) > 0:
+        os.sched_setaffinity(0, {max(CORES, key=lambda core: since[core])})
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -149,10 +169,13 @@ def tiny_bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, st
 
 @pytest.fixture(scope="session")
 def tiny_tflite(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Export the tiny network once, untrained, on digits, in TFLite: a folder for fp32 and for int8."""
-    folder = tmp_path_factory.mktemp("tflite")
+    """Export the tiny network once, for all workers: untrained, on digits, in TFLite; a folder for fp32 and for int8."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if WORKER else own) / "tflite"
+    folder.mkdir(exist_ok=True)
     given: dict[str, Any] = {"dataset": "digits", "size": 16, "channels": 1, "name": "tiny", "out": folder / "bundles"}
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         (folder / "tinynet.py").write_text(TINY)
         patch.syspath_prepend(str(folder))
         patch.chdir(folder)

@@ -407,10 +407,11 @@ def test_a_sweep_trains_in_processes_and_does_only_what_is_missing(here: Path, c
         ["half-ratio-0.5", "0.5"],
     ]
     assert "train 3 models side by side" in err
-    code, out, err = cli(*arguments, "--over", "half.learning_rate=1e-3,2e-3", "--only", "format=onnx", "--json")
+    fewer = [*arguments[:-1], "ratio=0.25", "--over", "half.learning_rate=1e-3,2e-3"]
+    code, out, err = cli(*fewer, "--only", "format=onnx", "--json")
     cells = json.loads(out)["cells"]
-    assert (code, len(cells)) == (0, 5)
-    assert Counter(cell["state"] for cell in cells) == {"cached": 1, "done": 4}
+    assert (code, len(cells)) == (0, 3)
+    assert Counter(cell["state"] for cell in cells) == {"cached": 1, "done": 2}
     assert {"ratio": 0.25, "half.learning_rate": 0.002} in [cell["options"] for cell in cells]
     code, out, _ = cli(*arguments, "--json")
     assert {cell["state"] for cell in json.loads(out)["cells"]} == {"cached"}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import verbs
-from conftest import Cli
+from conftest import MOBILE, Cli
 from sshd import Sshd
 
 from edgebench.schema import Record
@@ -54,11 +54,19 @@ def test_the_agent_runs_a_whole_cell_on_an_old_python(here: Path, format: str, p
     assert record.memory.peak_bytes
 
 
-@pytest.mark.parametrize("format", TWINS)
-def test_a_real_network_loads_and_mostly_decides_as_on_the_host(here: Path, format: str) -> None:
+@pytest.mark.parametrize(
+    ("format", "network", "channels"),
+    [
+        ("onnx", "mobilenet_v3_small", 1),
+        ("tflite", "mobilenet:net", 3),
+        pytest.param("tflite", "mobilenet_v3_small", 1, marks=pytest.mark.slow),
+    ],
+)
+def test_a_real_network_loads_and_mostly_decides_as_on_the_host(here: Path, format: str, network: str, channels: int) -> None:
     """Quantized random weights leave near-ties, which another version's rounding decides otherwise."""
     target = twin(format, here)
-    result = verbs.export("mobilenet_v3_small", format=format, target=target, size=32, channels=1, **given("int8"))
+    (here / "mobilenet.py").write_text(MOBILE)  # the same operators in three blocks
+    result = verbs.export(network, format=format, target=target, size=32, channels=channels, **given("int8"))
     [record] = verbs.run(bundle=[result.folder], target=[target], scenario={"half_width": 0.5}).records
     assert record.failure is None, record.failure
     assert record.accuracy is not None

@@ -12,6 +12,7 @@ import os
 import sys
 import traceback
 import warnings
+from functools import cache
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -136,10 +137,16 @@ def _show_traceback(kind: type[BaseException], error: BaseException, trace: Trac
     console.say_error("".join(traceback.format_exception(kind, error, trace)))
 
 
+@cache
+def _commands() -> Any:
+    """Build the tree of commands: it reads the signature of each."""
+    return typer.main.get_command(app)
+
+
 def execute(arguments: list[str], debug: bool) -> int:
     """Run one command; returns its exit code."""
     try:
-        code = typer.main.get_command(app).main(arguments, prog_name="edgebench", standalone_mode=False)
+        code = _commands().main(arguments, prog_name="edgebench", standalone_mode=False)
         return _interrupted() if code == INTERRUPTED else int(code or DONE)
     except USAGE_ERROR as error:
         shown = io.StringIO()

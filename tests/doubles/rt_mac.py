@@ -146,8 +146,6 @@ class _MLComputePlanProxy:
         return None if operation.operator_name in ("const", "ios16.classify") else MLComputePlanCost(weight=1.0 / self._count)
 
 
-for each in ("sklearn", "torchao", "transformers"):
-    sys.modules[each] = None  # coremltools converts from them where they are, and a Mac that predicts does without
 native = types.ModuleType("coremltools.libcoremlpython")
 for each in (
     _MLModelProxy,
@@ -159,4 +157,7 @@ for each in (
     setattr(native, each.__name__, each)
 sys.modules["coremltools.libcoremlpython"] = native
 
+from .iphone import coremltools  # noqa: E402
 from .rt_coreml import DISTRIBUTIONS, MODULES, OPTIONS, Runtime  # noqa: E402, F401
+
+coremltools()

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from pathlib import Path
@@ -28,6 +29,20 @@ PLACE = "coremltools.models.ml_program.experimental."
 NO_MEMORY = "coremltools does not tell what a model takes of an iPhone's memory"
 FEW = "an iPhone predicts through files that a Mac sends, a second or more each: accuracy is not measured on the whole split"
 XCODE = "add /Applications/Xcode.app/Contents/Developer/usr/bin to the PATH of the Mac's ssh sessions"
+
+CONVERTED = ("executorch", "sklearn", "tensorflow", "torch", "torchao", "torchaudio", "torchvision", "transformers", "xgboost")
+"""What coremltools imports to convert from it, where it is installed: seconds and hundreds of MiB of each pass's process."""
+
+
+def coremltools() -> Any:
+    """Import coremltools; in a pass, which only predicts, without what it converts from."""
+    hidden = [name for name in CONVERTED if name not in sys.modules and not __name__.startswith("edgebench.")]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None there is an ImportError
+    try:
+        return importlib.import_module("coremltools")
+    finally:
+        for name in hidden:
+            sys.modules.pop(name)
 
 
 def wished(options: Dict[str, Any]) -> bool:
@@ -90,13 +105,13 @@ class Runtime(object):
 
     def load(self, path: str, threads: int) -> None:
         """Read the package; it is compiled here, and loaded on the phone when that is first asked."""
-        coremltools = importlib.import_module("coremltools")
+        ct = coremltools()
         self._remote = importlib.import_module(PLACE + "remote_device")
-        logging.getLogger(coremltools.__name__).setLevel(logging.CRITICAL)  # it logs the numbers of phones
-        units = coremltools.ComputeUnit[self._units]
+        logging.getLogger(ct.__name__).setLevel(logging.CRITICAL)  # it logs the numbers of phones
+        units = ct.ComputeUnit[self._units]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._model = coremltools.models.MLModel(os.path.dirname(path), compute_units=units, skip_model_load=True)
+            self._model = ct.models.MLModel(os.path.dirname(path), compute_units=units, skip_model_load=True)
 
     def _prepared(self) -> Any:
         """Return the phone with coremltools' app running on it, which is built once for this Mac."""

@@ -54,13 +54,12 @@ class Runtime(object):
         options = job["options"]
         if options.get("benchmarker") not in (None, True, False):
             raise ValueError("benchmarker is true or false, not %r" % (options["benchmarker"],))
-        import coremltools
         import numpy
 
         self._np = numpy
-        self._ct = coremltools
+        self._ct = iphone.coremltools()
         self._job = job
-        self._units = coremltools.ComputeUnit[options.get("compute_units", "ALL")]
+        self._units = self._ct.ComputeUnit[options.get("compute_units", "ALL")]
         self._names = [spec["name"] for spec in job["outputs"]]
         self._carried = tensors.carried(job)
         self._state: Dict[str, Any] = {}
