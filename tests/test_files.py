@@ -278,7 +278,7 @@ def test_what_is_no_model_file_is_named_with_the_next_step(tmp_path: Path) -> No
         "e.onnx": (b"<!DOCTYPE html><html>", "is a web page"),
         "f.safetensors": (struct.pack("<Q", 2) + b"{}" + b"0" * 20, "weights alone.*edgebench export"),
         "g.onnx": (b"hello, this is no model", "is no onnx file whatever its name says.*begins with 'hello"),
-        "h.gguf": (b"GGUF" + b"0" * 20, "llama"),
+        "h.gguf": (b"GGUF" + b"0" * 20, "is of GGUF version"),
         "i.xml": (b"<?xml version='1.0'?><net name='x'>", "OpenVINO"),
     }
     for name, (content, words) in files.items():

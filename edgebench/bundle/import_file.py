@@ -124,7 +124,8 @@ def read(options: FileOptions, target: Target, data: Dataset | None, trust: bool
     path = str(options.path)
     described = kinds.read_file(options.path)
     _check_trust(options.path, described, trust)
-    prompts = prompts_.asked(path, described, options.prompts, options.max_new_tokens, options.prompt_tokens)
+    lengths = (options.max_new_tokens, options.prompt_tokens)
+    prompts = prompts_.asked(path, described, options.prompts, *lengths, several=options.several)
     described = prompts_.closed(described, prompts)
     accepts = accepted(target, described.format, described.precision)
     known = {each.name for each in described.inputs}

@@ -59,10 +59,15 @@ class Asked:
         return {described.inputs[0].name: array}
 
 
-def asked(path: str, described: FileDescription, file: Path | None, new_tokens: int, tokens: int) -> Asked | None:
-    """Read what a language model is asked; None for other files. `InputError` where prompts are missing, or have no use."""
+def asked(
+    path: str, described: FileDescription, file: Path | None, new_tokens: int, tokens: int, several: bool = False
+) -> Asked | None:
+    """Read what a language model is asked; None for other files. `InputError` where prompts are missing, or have no use.
+
+    several: prompts are given for some of several files, and the others pass them over.
+    """
     if not described.asks:
-        if file is not None:
+        if file is not None and not several:
             raise InputError(f"--prompts {file}: goes with a language model, and {path} is none; leave it out")
         return None
     if new_tokens < 2 or new_tokens > 4096:

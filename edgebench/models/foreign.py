@@ -8,7 +8,7 @@ TO_ONNX = "convert it with tf2onnx, or to TFLite with tf.lite.TFLiteConverter"
 BEGINNINGS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "is a Git LFS pointer, not the file itself", "fetch it with `git lfs pull`"),
     (b"\x89HDF\r\n\x1a\n", "is a Keras file (HDF5), which needs TensorFlow", TO_ONNX),
-    (b"GGUF", "is a GGUF file of llama.cpp, whose runtimes are not measured here", "bring the network as ONNX"),
+    (b"GGUF", "is a language model of llama.cpp", "`edgebench run FILE.gguf` measures it, see docs/generation.md"),
 )
 """How files begin that no format takes, what they are, and what to do."""
 
