@@ -141,6 +141,23 @@ def test_an_onnx_file_takes_three_inputs_and_gives_what_torch_gives(trained: dic
         assert np.abs(found - reference).max() < 1e-4, strategy
 
 
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+def test_int8_reads_too(trained: dict[str, Path], data: Dataset, room: Path, precision: str) -> None:
+    """A mask of another size than the scores of attention would leave these nothing of an INT8 scale."""
+    place = exported(trained["cross-attention"], data, room, "onnx", precision)
+    network = models.load_model(trained["cross-attention"])
+    inputs = fed(network, data, room)
+    with torch.no_grad():
+        reference = network.module(*inputs).argmax(1).numpy()
+    session = onnxruntime.InferenceSession(place / "model.onnx")
+    names = [each.name for each in session.get_inputs()]
+    found = [
+        session.run(None, {name: each[index : index + 1].numpy() for name, each in zip(names, inputs, strict=True)})[0].argmax()
+        for index in range(len(reference))
+    ]
+    assert (np.array(found) == reference).mean() > 0.95
+
+
 def test_a_batch_of_pairs_gives_what_each_gives_alone(trained: dict[str, Path], data: Dataset, room: Path) -> None:
     made = api.export(
         str(trained["cross-attention"]),
@@ -257,20 +274,18 @@ models:
     recipe: fusion
     options: {{fusion: concat, text_encoder: {encoder}, max_tokens: 12, text_rate: 1.0, epochs: 1, augment: none, threads: 1}}
 variants:
-  - {{format: onnx, precisions: [fp32, int8-dynamic]}}
+  - {{format: onnx, precisions: [fp32]}}
 targets: [cpu]
 """
 
 
 def test_a_profile_trains_exports_and_measures(room: Path, data: Dataset, here: Path) -> None:
     Path("reads.yaml").write_text(PROFILE.format(source=room / "pairs.npz", encoder=room / "encoder"))
-    found = verbs.run("reads.yaml", mode="quick").records
-    assert [record.cell.precision for record in found] == ["fp32", "int8-dynamic"]
-    for record in found:
-        assert record.failure is None, record.failure
-        assert record.accuracy is not None
-        assert record.accuracy.shuffled_text is not None
-        assert record.accuracy.host_agreement == 1.0
+    [record] = verbs.run("reads.yaml", mode="quick").records
+    assert record.failure is None, record.failure
+    assert record.accuracy is not None
+    assert record.accuracy.shuffled_text is not None
+    assert record.accuracy.host_agreement == 1.0
 
 
 # ---------------------------------------------------------------- training
@@ -280,7 +295,7 @@ def test_in_training_a_sample_lacks_its_image_or_its_text_and_never_both(
     trained: dict[str, Path], data: Dataset, room: Path
 ) -> None:
     network = models.load_model(trained["concat"])
-    inputs = [each[:1].expand(4000, *each.shape[1:]) for each in fed(network, data, room)]
+    inputs = [each[:1].expand(1000, *each.shape[1:]) for each in fed(network, data, room)]
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     network.module.meet.register_forward_pre_hook(lambda _, given: seen.append((given[0], given[1])))
     torch.manual_seed(0)
@@ -292,7 +307,7 @@ def test_in_training_a_sample_lacks_its_image_or_its_text_and_never_both(
         network.module(*inputs)
     for index, share in enumerate((0.0, 0.2)):
         without = [(each.flatten(1) == 0).all(1) for each in seen[index]]
-        assert [float(each.float().mean()) for each in without] == pytest.approx([share, share], abs=0.02)
+        assert [float(each.float().mean()) for each in without] == pytest.approx([share, share], abs=0.05)
         assert not (without[0] & without[1]).any()
 
 
