@@ -10,16 +10,16 @@ import re
 import shutil
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from conftest import Cli
 from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 
 from edgebench import api
 from edgebench.config import read_dataset
@@ -30,7 +30,6 @@ from edgebench.data._radiographs import opacities, radiograph, shadows
 from edgebench.data._textures import generator, pictures
 from edgebench.data._torchvision import load_torchvision
 from edgebench.errors import DataError
-from edgebench.models.source import SourceOptions
 from edgebench.schema import DatasetRef
 
 pytestmark = pytest.mark.filterwarnings("ignore::edgebench.errors.DataWarning")
@@ -70,9 +69,9 @@ def test_torchvision_reads_the_same_of_cifars_batches(made: dict[str, DatasetRef
     from torchvision.datasets import CIFAR10
 
     class Unchecked(CIFAR10):
-        train_list = [[name, None] for name, _ in CIFAR10.train_list]
-        test_list = [[name, None] for name, _ in CIFAR10.test_list]
-        meta = {**CIFAR10.meta, "md5": None}
+        train_list: ClassVar = [[name, None] for name, _ in CIFAR10.train_list]
+        test_list: ClassVar = [[name, None] for name, _ in CIFAR10.test_list]
+        meta: ClassVar = {**CIFAR10.meta, "md5": None}
 
     data, root = open_images(made["cifar10"]), str(made["cifar10"].options["source"])
     right = Unchecked(root, train=False)
@@ -118,7 +117,7 @@ def test_pickles_are_read_as_pickle_does(tmp_path: Path, protocol: int) -> None:
     }
     (tmp_path / "batch").write_bytes(pickle.dumps(content, protocol=protocol))
     found = read_pickle(tmp_path / "batch")
-    np.testing.assert_array_equal(found.pop("data"), content.pop("data"))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(found.pop("data"), content.pop("data"))
     assert found == content
 
 
@@ -170,16 +169,17 @@ def test_nothing_in_a_pickle_is_run(
 
 
 @pytest.mark.parametrize(
-    ("change", "reason"),
+    ("removed", "reason"),
     [
-        (lambda folder: None, "its MD5 is .*, the published one"),
-        (lambda folder: (folder / PYTHON / "data_batch_1").unlink(), "holds neither"),
-        (lambda folder: (folder / PYTHON / "test_batch").unlink(), "cannot be opened"),
+        ((), "its MD5 is .*, the published one"),
+        (("data_batch_1",), "holds neither"),
+        (("batches.meta", "test_batch"), "test_batch: cannot be opened"),
     ],
 )
-def test_what_is_not_the_published_cifar_is_one_line(copy: Any, change: Any, reason: str) -> None:
+def test_what_is_not_the_published_cifar_is_one_line(copy: Any, removed: Sequence[str], reason: str) -> None:
     folder = copy("cifar10")
-    change(folder)
+    for name in removed:
+        (folder / PYTHON / name).unlink()
     with pytest.raises(DataError, match=reason):
         opened(f"cifar10:{folder}")
 
@@ -187,7 +187,7 @@ def test_what_is_not_the_published_cifar_is_one_line(copy: Any, change: Any, rea
 def test_a_binary_cifar_of_another_size_is_said(tmp_path: Path) -> None:
     synthesize("cifar10", tmp_path, tiny=True, options={"form": "binary"})
     (tmp_path / "synthetic.json").unlink()
-    with pytest.raises(DataError, match="its test has 40 images, 10000 are published"):
+    with pytest.raises(DataError, match="its test has 40 images, and 10000 are published"):
         opened(f"cifar10:{tmp_path}")
     for path in (tmp_path / "cifar-10-batches-bin").glob("*.bin"):
         path.write_bytes(path.read_bytes()[:-1])
@@ -260,18 +260,22 @@ def test_pillow_finds_what_the_chest_x_rays_are(made: dict[str, DatasetRef]) -> 
     for split in SPLITS:
         labels = data.read(split).labels
         assert [right[split, name] for name in data.classes] == np.bincount(labels).tolist()
-    shapes, modes = zip(*((image.size, image.mode) for path in files for image in [Image.open(path)]), strict=True)
-    assert len(set(shapes)) > 30 and set(modes) == {"L", "RGB"}
+    sizes, modes = set(), set()
+    for path in files:
+        with Image.open(path) as image:
+            sizes.add(image.size)
+            modes.add(image.mode)
+    assert len(sizes) > 30 and modes == {"L", "RGB"}
     assert data.files is not None
-    first = Image.open(data.files("test")[0])
-    side = min(first.size)
+    with Image.open(data.files("test")[0]) as image:
+        side, mean = min(image.size), np.asarray(image.convert("L")).mean()
     small = open_images(ref.model_copy(update={"options": {**ref.options, "size": side}})).read("test").images[0]
-    assert small.shape == (side, side, 1) and abs(float(small.mean()) - np.asarray(first.convert("L")).mean()) < 25
+    assert small.shape == (side, side, 1) and abs(float(small.mean()) - mean) < 25
 
 
 def test_a_wrong_count_of_chest_x_rays_is_one_line_and_can_be_allowed(copy: Any) -> None:
     folder = copy("chest-xray")
-    with pytest.raises(DataError, match="train/NORMAL has 12 images, 1341 are published.*counts=any"):
+    with pytest.raises(DataError, match=r"train/NORMAL has 12 images, 1341 are published.*counts=any"):
         opened(f"chest-xray:{folder}")
     assert len(opened(f"chest-xray:{folder},counts=any,size=16").read("val")) == 12
 
@@ -387,21 +391,24 @@ def test_real_data_are_not_marked() -> None:
     assert "synthetic" not in opened("digits").ref.options
 
 
-def test_the_mark_is_in_a_models_lineage_and_in_records(made: dict[str, DatasetRef], tmp_path: Path, cli: Cli) -> None:
+def test_the_mark_is_in_a_models_lineage_and_in_records(
+    made: dict[str, DatasetRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    monkeypatch.chdir(tmp_path)
     text = str(made["medmnist"]).replace("synthetic=tiny,", "")
-    folder = api.train("cnn", dataset=text, options={"epochs": 1, "pretrained": False}, work=tmp_path / "work")
+    folder = api.train("cnn", dataset=text, options={"epochs": 1})
     lineage = json.loads((folder / "model.json").read_text())["lineage"]
     assert lineage["dataset"]["options"]["synthetic"] == "tiny"
-    bundle = api.export(SourceOptions(str(folder)), format="onnx", dataset=text, work=tmp_path / "work")
-    code, out, error = cli("run", bundle.folder, "--mode", "quick", "--results", tmp_path / "results")
+    bundle = api.export(folder, format="onnx", dataset=text)
+    code, out, error = cli("run", bundle.folder, "--mode", "quick")
     assert code == 0, error
-    code, out, error = cli("results", "list", "--results", tmp_path / "results", "--json")
+    code, out, error = cli("results", "list", "--json")
     assert "medmnist,synthetic=tiny," in out, (out, error)
 
 
 def test_a_folder_with_other_files_is_not_written_into(made: dict[str, DatasetRef], tmp_path: Path) -> None:
     (tmp_path / "bloodmnist.npz").write_bytes(b"real")
-    with pytest.raises(DataError, match="holds bloodmnist.npz already, which is not synthetic"):
+    with pytest.raises(DataError, match=r"holds bloodmnist\.npz already, which is not synthetic"):
         synthesize("medmnist", tmp_path, tiny=True, options={"source": "bloodmnist"})
     assert (tmp_path / "bloodmnist.npz").read_bytes() == b"real"
     one = synthesize("medmnist", tmp_path / "it", tiny=True, seed=1, options={"source": "bloodmnist"})
@@ -418,7 +425,7 @@ def test_a_folder_with_other_files_is_not_written_into(made: dict[str, DatasetRe
 def test_patterns_are_learnt_better_than_chance_and_not_perfectly() -> None:
     labels = np.arange(1600) % 10
     flat = np.concatenate(list(pictures(labels, 10, (16, 16, 3), 0, "test"))).reshape(1600, -1) / 255
-    score = LogisticRegression(max_iter=60).fit(flat[:1200], labels[:1200]).score(flat[1200:], labels[1200:])
+    score = RidgeClassifier(100.0).fit(flat[:1200], labels[:1200]).score(flat[1200:], labels[1200:])
     assert 0.3 < score < 0.97
     random = generator(0, "radiographs")
     ill = np.arange(700) % 2
