@@ -134,6 +134,8 @@ class Runs:
         return os.system, ("touch ran",)
 
 
+TEXT = b"X" + struct.pack("<I", 1 << 20) + b"a" * (1 << 20)
+BOMB = b"\x80\x02]c_codecs\nencode\nq\x00" + TEXT + b"X\x06\x00\x00\x00latin1\x86q\x02R" + b"h\x00h\x02R" * 300 + b"."
 HOSTILE = {
     "runs": (pickle.dumps({"data": Runs()}, protocol=2), r"names \w+\.system: nothing is looked up or run"),
     "stack global": (pickle.dumps([Runs()], protocol=4), "nothing is looked up or run"),
@@ -144,6 +146,8 @@ HOSTILE = {
     "huge": (b"\x80\x04\x8e" + struct.pack("<Q", 1 << 60) + b"a.", "no complete pickle"),
     "cut": (pickle.dumps({"data": [1, 2]}, protocol=2)[:-3], "no complete pickle"),
     "object": (pickle.dumps({"data": np.array([{}], dtype=object)}, protocol=2), "array of something else than bytes"),
+    "steps": (b"\x80\x02]" + b"N" * 1_000_001 + b".", "more than 1000000 steps"),
+    "bomb": (BOMB, "becomes far larger than it is"),
     "state": (b"\x80\x02}}b.", "sets the state of something that is no array"),
     "called": (b"\x80\x02cnumpy\nndarray\n)R.", "calls numpy.ndarray"),
     "size": (b"", "no complete pickle"),
