@@ -395,6 +395,26 @@ def test_real_data_are_not_marked() -> None:
     assert "synthetic" not in opened("digits").ref.options
 
 
+@pytest.mark.parametrize(
+    ("content", "mark"),
+    [
+        ('{"synthetic": {".": {"data": "x", "form": "a,b=1\\n<script>", "seed": [1]}}}', "unknown"),
+        ('{"synthetic": {".": {"form": "own"}}}', "own"),
+        ('{"synthetic": {"else": {"form": "tiny"}}}', "tiny"),
+        ('{"synthetic": []}', None),
+        ("[" * 100_000, None),
+        ("", None),
+    ],
+)
+def test_a_mark_of_any_origin_is_a_word_or_none(tmp_path: Path, content: str, mark: str | None) -> None:
+    for name in ("cat", "dog"):
+        for split in SPLITS:
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(tmp_path / split / name / "0.png")
+    (tmp_path / "synthetic.json").write_text(content)
+    assert opened(f"image-folder:{tmp_path},size=8").ref.options.get("synthetic") == mark
+
+
 def test_the_mark_is_in_a_models_lineage_and_in_records(
     made: dict[str, DatasetRef], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
 ) -> None:
