@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -173,7 +174,11 @@ def _marks(path: Path) -> dict[str, dict[str, Any]]:
         found = parse_json(content)["synthetic"]
     except (ValueError, KeyError, TypeError):
         return {}
-    words = {"data", "form", "seed"}
-    if not isinstance(found, dict) or not all(isinstance(each, dict) and words <= set(each) for each in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
         return {}
-    return found
+    return {name: {**each, **{word: _word(each.get(word)) for word in ("data", "form", "seed")}} for name, each in found.items()}
+
+
+def _word(value: Any) -> str:
+    """Return what a mark says, which becomes part of names: a word of letters and digits, whoever wrote it."""
+    return str(value) if re.fullmatch(r"[\w-]{1,32}", str(value)) else "unknown"

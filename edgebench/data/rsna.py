@@ -33,7 +33,7 @@ FETCH = "kaggle competitions download -c rsna-pneumonia-detection-challenge && u
 ZIP_BYTES, UNPACKED_BYTES = 3_930_000_000, 4_000_000_000
 """About; the images are compressed already."""
 FULL = Form({NORMAL: 8851, NOT_NORMAL: 11_821, OPACITY: 6012}, (2614, 3266, 119, 13), 3000)
-TINY = Form({NORMAL: 20, NOT_NORMAL: 16, OPACITY: 24}, (10, 11, 2, 1), 4)
+TINY = Form({NORMAL: 28, NOT_NORMAL: 20, OPACITY: 32}, (13, 15, 3, 1), 4)
 SIDE, TINY_SIDE = 1024, 96
 
 
