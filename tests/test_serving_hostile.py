@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -303,10 +304,26 @@ def test_several_workers_answer_and_add_up(folder: Path, picture: bytes) -> None
             found = list(several.map(lambda _: client.post("/predict", picture), range(40)))
         assert {each.status for each in found} == {200}
         assert len({each.json["confidence"] for each in found}) == 1
-        told = client.get("/metrics").body.decode()
-        assert 'edgebench_requests_total{path="/predict",status="200"} 40.0' in told
+        counted = b'edgebench_requests_total{path="/predict",status="200"} 40.0'
+        ends = time.monotonic() + 5
+        while counted not in client.get("/metrics").body:  # an answer is counted once it has gone
+            assert time.monotonic() < ends
+        [killed, kept] = workers(process.pid)
+        os.kill(killed, signal.SIGKILL)
+        ends = time.monotonic() + 30
+        while len(now := workers(process.pid)) < 2 or killed in now:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        assert kept in now
+        assert {client.post("/predict", picture).status for _ in range(5)} == {200}
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+
+
+def workers(pid: int) -> list[int]:
+    """List the workers of a server by their process numbers."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def test_tls(folder: Path, picture: bytes, tmp_path: Path) -> None:
