@@ -11,6 +11,7 @@ import socket
 import ssl
 import struct
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -23,6 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 from servers import Client, command, digits, form, png, running
+
+from edgebench import BenchOptions, bench_serve
 
 KEY = "a-key-of-no-less-than-16"
 Cli = Callable[..., tuple[int, str, str]]
@@ -239,6 +242,12 @@ def test_what_cannot_be_served_is_said_at_once(folder: Path, tmp_path: Path, cli
     assert cli("serve", folder, "--api-key-file", tmp_path / "none")[0] == 2
 
 
+def test_what_must_be_installed_is_said(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_multipart", None)
+    code, _, errors = cli("serve", folder)
+    assert (code, "pip install 'edgebench[serve]'" in errors) == (2, True)
+
+
 # ---------------------------------------------------------------- more than can be done
 
 
@@ -338,5 +347,7 @@ def test_tls(folder: Path, picture: bytes, tmp_path: Path) -> None:
         request = urllib.request.Request(url, body, {"Content-Type": kind})
         with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))) as reply:
             assert json.load(reply)["prediction"]
+        asked = BenchOptions(rates=(20,), seconds=0.5, authority=tmp_path / "cert.pem")
+        assert bench_serve(f"https://localhost:{client.port}", options=asked).levels[0].errors == {}
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(request, context=ssl.create_default_context())
