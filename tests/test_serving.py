@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxfiles
 import pytest
 import verbs
 from numpy.typing import NDArray
@@ -239,6 +240,27 @@ def test_a_temperature_that_the_bundle_carries_is_applied(bundles: dict[str, Pat
     assert list(found["probabilities"].values()) == pytest.approx(softmax(np.array(scores, np.float64) / 2.5))
 
 
+def test_scores_that_are_probabilities_already_are_seen_to_be(here: Path) -> None:
+    """A file of somebody's own that ends in a softmax: what it gives is what is answered."""
+    from onnx import helper
+
+    nodes = [helper.make_node("Flatten", ["x"], ["flat"]), helper.make_node("Gemm", ["flat", "w"], ["z"])]
+    nodes.append(helper.make_node("Softmax", ["z"], ["y"], axis=1))
+    path = onnxfiles.write(
+        here / "soft.onnx",
+        nodes,
+        [onnxfiles.value("x", 1, 1, 8, 8)],
+        [onnxfiles.value("y", 1, 10)],
+        [onnxfiles.weights("w", 64, 10)],
+    )
+    folder = edgebench.import_file(path, dataset="digits").folder
+    with running(folder) as client:
+        assert client.get("/model/info").json["scores"] == "softmax"
+        found = client.post("/predict?return_features=true", png(digits(3).images[2])).json
+    assert list(found["probabilities"].values()) == pytest.approx(found["features"]["y"], abs=1e-6)
+    assert sum(found["features"]["y"]) == pytest.approx(1, abs=1e-5)
+
+
 def copied(folder: Path, into: Path, **changes: Any) -> Path:
     """Copy a bundle, with changes to its model."""
     bundle = read_bundle(shutil.copytree(folder, into / "copy"))
@@ -394,11 +416,11 @@ def test_figures_are_those_of_prometheus(bundles: dict[str, Path]) -> None:
         client.post("/predict", png(digits(1).images[0]))
         client.post("/predict", b"nothing")
         client.get("/no/such/path")
+        time.sleep(0.1)  # an answer is counted once it has gone
         told = client.get("/metrics")
     assert told.headers["content-type"].startswith("text/plain")
-    found = {
-        (each.name, *sorted(each.labels.values())): each.value for one in families(told.body.decode()) for each in one.samples
-    }
+    parsed = families(told.body.decode())  # type: ignore[no-untyped-call]
+    found = {(each.name, *sorted(each.labels.values())): each.value for one in parsed for each in one.samples}
     assert found["edgebench_requests_total", "/predict", "200"] == 1
     assert found["edgebench_requests_total", "/predict", "415"] == 1
     assert found["edgebench_requests_total", "404", "other"] == 1

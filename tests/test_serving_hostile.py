@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
 import ssl
 import struct
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -22,6 +24,8 @@ from typing import Any
 import numpy as np
 import pytest
 from servers import Client, command, digits, form, png, running
+
+from edgebench import BenchOptions, bench_serve
 
 KEY = "a-key-of-no-less-than-16"
 Cli = Callable[..., tuple[int, str, str]]
@@ -238,6 +242,12 @@ def test_what_cannot_be_served_is_said_at_once(folder: Path, tmp_path: Path, cli
     assert cli("serve", folder, "--api-key-file", tmp_path / "none")[0] == 2
 
 
+def test_what_must_be_installed_is_said(folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_multipart", None)
+    code, _, errors = cli("serve", folder)
+    assert (code, "pip install 'edgebench[serve]'" in errors) == (2, True)
+
+
 # ---------------------------------------------------------------- more than can be done
 
 
@@ -303,10 +313,26 @@ def test_several_workers_answer_and_add_up(folder: Path, picture: bytes) -> None
             found = list(several.map(lambda _: client.post("/predict", picture), range(40)))
         assert {each.status for each in found} == {200}
         assert len({each.json["confidence"] for each in found}) == 1
-        told = client.get("/metrics").body.decode()
-        assert 'edgebench_requests_total{path="/predict",status="200"} 40.0' in told
+        counted = b'edgebench_requests_total{path="/predict",status="200"} 40.0'
+        ends = time.monotonic() + 5
+        while counted not in client.get("/metrics").body:  # an answer is counted once it has gone
+            assert time.monotonic() < ends
+        [killed, kept] = workers(process.pid)
+        os.kill(killed, signal.SIGKILL)
+        ends = time.monotonic() + 30
+        while len(now := workers(process.pid)) < 2 or killed in now:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        assert kept in now
+        assert {client.post("/predict", picture).status for _ in range(5)} == {200}
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 0
+
+
+def workers(pid: int) -> list[int]:
+    """List the workers of a server by their process numbers."""
+    children = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+    return [each for each in children if b"spawn_main" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 def test_tls(folder: Path, picture: bytes, tmp_path: Path) -> None:
@@ -321,5 +347,7 @@ def test_tls(folder: Path, picture: bytes, tmp_path: Path) -> None:
         request = urllib.request.Request(url, body, {"Content-Type": kind})
         with urllib.request.urlopen(request, context=ssl.create_default_context(cafile=str(tmp_path / "cert.pem"))) as reply:
             assert json.load(reply)["prediction"]
+        asked = BenchOptions(rates=(20,), seconds=0.5, authority=tmp_path / "cert.pem")
+        assert bench_serve(f"https://localhost:{client.port}", options=asked).levels[0].errors == {}
         with pytest.raises(urllib.error.URLError):
             urllib.request.urlopen(request, context=ssl.create_default_context())

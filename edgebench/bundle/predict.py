@@ -64,7 +64,7 @@ class Predictor:
             path = str(self.folder / self.bundle.entry)
             with self._stage("load"), undisturbed():
                 self._runtime = module.Runtime(job)
-                if job["finish"] is not None:
+                if job["finish"] is not None and "finish" in self._runtime.OFFERS:  # not where a host's stands for the device's
                     self._runtime.finish(path)
                 self._runtime.load(path, self._threads or facts.cores())
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import uuid
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from urllib.parse import urlsplit
 
 from edgebench.errors import InputError
 
+CLOSE_SECONDS = 1.0
 MOST_BYTES = 1 << 24
 """Of an answer."""
 
@@ -93,5 +95,7 @@ class Line:
     async def close(self) -> None:
         """Close it."""
         if self._ends is not None:
-            self._ends[1].close()
-            self._ends = None
+            (_, writer), self._ends = self._ends, None
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.TimeoutError):  # the other side may be gone, or say nothing
+                await asyncio.wait_for(writer.wait_closed(), CLOSE_SECONDS)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from prometheus_client import multiprocess
 from uvicorn import Config, Server
 from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
@@ -44,7 +45,10 @@ class Supervisor(Multiprocess):
 
     def keep_subprocess_alive(self) -> None:
         """Replace those that ended; end all where one could not begin."""
+        before = {each.pid for each in self.processes}
         super().keep_subprocess_alive()
+        for gone in before - {each.pid for each in self.processes}:
+            multiprocess.mark_process_dead(gone)  # type: ignore[no-untyped-call]  # or what it worked on counts for ever
         self.failed = self.failed or any(each.exitcode == STARTUP_FAILURE for each in self.processes)
 
 
