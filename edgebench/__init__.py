@@ -63,6 +63,7 @@ __all__ = [
     "ExplainOptions",
     "ExportOptions",
     "FileOptions",
+    "Form",
     "MeasureOptions",
     "QuantizeOptions",
     "RunOptions",

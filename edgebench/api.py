@@ -25,7 +25,7 @@ from edgebench.models.source import SourceOptions, open_source
 from edgebench.recipes import Job, input_plan, make_model, role_of, starts_from
 from edgebench.run.bring import bring_file, is_runnable, prepare_brought, tie, tie_all
 from edgebench.run.forecast import with_time_left
-from edgebench.run.forms import Form
+from edgebench.run.forms import Form as Form
 from edgebench.run.options import WORK, ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.options import CompressOptions as CompressOptions
 from edgebench.run.outcome import ExportResult, RunResult
