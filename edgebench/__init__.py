@@ -2,7 +2,8 @@
 
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `profiles`,
 `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`, `trust_file`, on devices
-`probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean` and `merge`.
+`probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`,
+`clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`; `Form` says that a profile runs on
 synthetic data, or tiny.

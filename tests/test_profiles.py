@@ -241,6 +241,7 @@ def test_a_tutorial_has_its_profile_and_commands_that_the_program_takes(name: st
     assert f"tutorials/{name}.md" in (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.filterwarnings("ignore:medmnist.*synthetic:edgebench.errors.DataWarning")
 def test_a_tutorials_command_runs_and_again_does_nothing(here: Path, cli: Cli) -> None:
     [arguments] = [each for each in commands(PAGES["medmnist-2d3d"]) if each[-2:] == ["--synthetic", "--tiny"]]
     one = "stage=retina,model=cnn2d,precision=fp32"
