@@ -11,7 +11,7 @@ PROFILE := digits
 TYPES := build/types
 TOOLS := build/tools
 
-.PHONY: demo test lint types unit coverage slow fuzz bench wheel twins files arm64 phone userland schema results lock sbom audit clean
+.PHONY: demo seeds test lint types unit coverage slow fuzz bench wheel twins files arm64 phone userland schema results lock sbom audit clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 # Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
@@ -22,6 +22,16 @@ demo: $(VENV)/.demo
 	step $(BIN)/edgebench leaderboard $(DEMO)/results; \
 	step $(BIN)/edgebench report $(DEMO)/results --out $(DEMO)/report.html; \
 	exit $$code
+
+# Five whole profiles from nothing, on synthetic data and in their tiny form, two at a time; every row has its numbers or its reason.
+SEEDS := build/seeds
+seeds: $(VENV)/.dev
+	rm -rf $(SEEDS) && mkdir -p $(SEEDS)
+	@code=0; run() { for profile in "$$@"; do \
+		$(BIN)/edgebench run $$profile --synthetic --tiny --json --work $(SEEDS)/$$profile/work \
+			--results $(SEEDS)/$$profile/results >$(SEEDS)/$$profile.json || return $$?; done; }; \
+	run medmnist-edge nanoray & first=$$!; run medmnist-2d3d xai-pruning chest-pipeline || code=$$?; \
+	wait $$first || code=$$?; $(BIN)/python tests/check_seeds.py $(SEEDS) && exit $$code
 
 test: lint types unit
 

@@ -21,7 +21,7 @@ from edgebench.run.devices import remove_setup as remove_setup
 from edgebench.run.devices import setup as setup
 from edgebench.run.devices import tune as tune
 from edgebench.run.forecast import with_time_left
-from edgebench.run.forms import Form
+from edgebench.run.forms import Form as Form
 from edgebench.run.options import WORK, ExplainOptions, ExportOptions, MeasureOptions, QuantizeOptions, RunOptions
 from edgebench.run.options import CompressOptions as CompressOptions
 from edgebench.run.outcome import ExportResult, RunResult

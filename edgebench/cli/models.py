@@ -24,6 +24,7 @@ def command(
             "model": model.name,
             "role": model.role,
             "architecture": model.architecture,
+            "data": "" if model.lineage.dataset is None else str(model.lineage.dataset),
             "parameters": model.parameters,
             "metrics": ", ".join(f"{key} {value:g}" for key, value in model.metrics.items()),
         }

@@ -142,7 +142,7 @@ def _print_plan(result: RunResult, form: Form) -> None:
     rows = [{**_name(cell, several), "state": cell.state, "": cell.reason} for cell in result.cells]
     console.print_table(_title("Plan", form), rows)
     if result.explained:
-        console.say(f"{len(result.explained)} explanations of models after that")
+        console.say(f"{len(result.explained)} explanations of models, those that are missing, after that")
     todo = sum(cell.state == "to do" for cell in result.cells)
     console.say(f"{todo} of {len(result.cells)} cells to do" + (f": {result.ahead}" if result.ahead else ""))
 

@@ -1,12 +1,13 @@
-"""What a profile's stage wants explained: its models, as they were trained, each method by itself."""
+"""What a profile's stage wants explained: its models, as they were trained."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from edgebench.config import read_target
-from edgebench.errors import EdgebenchError, InputError, StorageError
+from edgebench.errors import EdgebenchError, StorageError
 from edgebench.explain import load
 from edgebench.explain._work import Result, explain_sources
 from edgebench.models.source import SourceOptions
@@ -38,35 +39,29 @@ def look(session: Session, stage: Profile, maker: Maker, result: RunResult) -> l
     lost = [
         ExplainOutcome(name, method, "failed", "was not made") for name in names for method in plan.methods if name not in made
     ]
-    found = [each for method in plan.methods if made for each in _by(session, made, method, plan)]
+    found = _shown(session, made, plan.methods, plan) if made else []
     return [*lost, *sorted(found, key=lambda each: (names.index(each.model), plan.methods.index(each.method)))]
 
 
-def _by(session: Session, made: dict[str, Path], method: str, plan: ExplainPlan) -> Sequence[ExplainOutcome]:
-    """Explain models by one method; where that fails, each by itself, so that one takes no other with it."""
-    options = ExplainOptions((method,), samples=plan.samples, worst=plan.worst, cells=plan.cells, evaluations=plan.evaluations)
+def _shown(session: Session, made: dict[str, Path], by: Sequence[str], plan: ExplainPlan) -> Sequence[ExplainOutcome]:
+    """Explain models by methods, all on one sheet; where that fails, apart, so that one takes no other with it."""
+    options = ExplainOptions(by, samples=plan.samples, worst=plan.worst, cells=plan.cells, evaluations=plan.evaluations)
+    sources = [SourceOptions(str(folder), trust=session.options.trust) for folder in made.values()]
     try:
-        return _told(
-            explain_sources(
-                session,
-                [SourceOptions(str(each), trust=session.options.trust) for each in made.values()],
-                read_target("cpu"),
-                None,
-                options,
-            ),
-            list(made),
-            method,
-        )
+        return _told(explain_sources(session, sources, read_target("cpu"), None, options), list(made), by)
     except StorageError:
         raise
-    except (InputError, EdgebenchError) as error:
-        if len(made) == 1:
-            return [ExplainOutcome(name, method, "failed", str(error)) for name in made]
-        return [each for name, folder in made.items() for each in _by(session, {name: folder}, method, plan)]
+    except EdgebenchError as error:
+        if len(made) > 1:
+            return [each for name, folder in made.items() for each in _shown(session, {name: folder}, by, plan)]
+        if len(by) > 1:
+            return [each for method in by for each in _shown(session, made, (method,), plan)]
+        return [ExplainOutcome(name, by[0], "failed", str(error)) for name in made]
 
 
-def _told(result: Result, names: Sequence[str], method: str) -> list[ExplainOutcome]:
+def _told(result: Result, names: Sequence[str], by: Sequence[str]) -> list[ExplainOutcome]:
+    """Tie what was found to models and methods: it comes by models, and of each by methods."""
     return [
         ExplainOutcome(name, method, "cached" if each.cached else "done", "", each.explanation, result.sheet)
-        for name, each in zip(names, result.found, strict=True)
+        for (name, method), each in zip(itertools.product(names, by), result.found, strict=True)
     ]

@@ -75,7 +75,7 @@ def run(classifier: Classifier, job: Job, train: Samples, val: Samples, training
     loggers = _loggers.opened(options.loggers, training, options.model_dump())
     trainer = _made(options, callbacks, groups, [CSVLogger(training, name=""), *loggers])
     loaders = _loaders(options, job.name, train, val, rank, world)
-    classifier.train()  # Lightning leaves it in the mode that it came in: statistics of norms would stand still, and nothing drop out
+    classifier.train()  # Lightning leaves the mode: norms' statistics of a judged network would stand still, and nothing drop out
     quicken(classifier, len(loaders[0]))
     for group in groups:
         group.enter(0 if group.begins is None else group.begins)  # what never learns is left out of what processes share

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -113,11 +114,10 @@ def _from_scratch(stage: Profile, notice: Notice) -> Profile:
 def _stood_in(stage: Profile, folder: Path) -> Profile:
     """Let recipes put something random in the place of what else has to be fetched, where their file has a `stand_in`."""
     models = []
+    data = cache(lambda: open_dataset(stage.dataset))
     for model in stage.models:
         plugin = None if model.recipe is None else plugins.load("edgebench.recipes", model.recipe, "recipe")
-        options = (
-            plugin.stand_in(model.options, folder, open_dataset(stage.dataset)) if hasattr(plugin, "stand_in") else model.options
-        )
+        options = plugin.stand_in(model.options, folder, data()) if hasattr(plugin, "stand_in") else model.options
         models.append(model.model_copy(update={"options": options}))
     return stage.model_copy(update={"models": tuple(models)})
 
