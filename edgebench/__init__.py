@@ -1,8 +1,8 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
 The verbs of the command line as functions: `inspect_data`, `data_requirements`, `synthesize_data`, `convert_data`, `train`,
-`export`, `import_file`, `run`, `profiles`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`,
-`serve`, `bench_serve`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records
+`export`, `import_file`, `run`, `profiles`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`,
+`validate`, `serve`, `bench_serve`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records
 `leaderboard`, `recommend`, `report`, `listing`, `find`, `clean`, `merge` and `track`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ServeOptions`, `BenchOptions`, `ValidateOptions`; `Form`
