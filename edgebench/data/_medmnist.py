@@ -87,7 +87,7 @@ def _labels(facts: dict[str, Any], split: str, tiny: bool, random: np.random.Gen
     if facts["task"] != "multi-label":
         return shuffled(shared_out(count, np.array(known, float)), random)
     rates = np.array(known, float) / sum(facts["counts"].values())
-    labels = (random.random((count, classes)) < rates).astype(np.int64)
+    labels: NDArray[np.int64] = (random.random((count, classes)) < rates).astype(np.int64)
     labels[np.arange(count) < classes] |= np.eye(classes, dtype=np.int64)[:count]
     return labels[random.permutation(count)]
 

@@ -84,4 +84,5 @@ def shared_out(count: int, shares: NDArray[np.float64]) -> NDArray[np.int64]:
         found[np.argmax(found)] -= 1
     for index in np.argsort(found - exact, kind="stable")[: count - found.sum()]:
         found[index] += 1
-    return found
+    counts: NDArray[np.int64] = found
+    return counts

@@ -167,10 +167,10 @@ def synthesize(folder: Path, *, tiny: bool, seed: int, options: Options) -> Mapp
     made = {name: _drawn(name, each, seed) for name in (*TRAIN, "test_batch")}
     if form == "npz":
         train = [made[name] for name in TRAIN]
-        joined = {"x_train": np.concatenate([batch.images for batch in train])}
+        joined = np.concatenate([batch.images for batch in train])
         labels = np.concatenate([batch.labels for batch in train])
         test = made["test_batch"]
-        np.savez_compressed(folder / "cifar10.npz", **joined, y_train=labels, x_test=test.images, y_test=test.labels)
+        np.savez_compressed(folder / "cifar10.npz", x_train=joined, y_train=labels, x_test=test.images, y_test=test.labels)
         return {"source": Path("cifar10.npz")}
     place = folder / (PYTHON if form == "python" else BINARY)
     place.mkdir(exist_ok=True)

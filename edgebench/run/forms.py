@@ -117,7 +117,8 @@ def _stood_in(stage: Profile, folder: Path) -> Profile:
     data = cache(lambda: open_dataset(stage.dataset))
     for model in stage.models:
         plugin = None if model.recipe is None else plugins.load("edgebench.recipes", model.recipe, "recipe")
-        options = plugin.stand_in(model.options, folder, data()) if hasattr(plugin, "stand_in") else model.options
+        stand_in = getattr(plugin, "stand_in", None)
+        options = model.options if stand_in is None else stand_in(model.options, folder, data())
         models.append(model.model_copy(update={"options": options}))
     return stage.model_copy(update={"models": tuple(models)})
 

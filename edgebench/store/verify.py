@@ -87,6 +87,7 @@ def check_explanation(path: Path, others: maps.Others) -> Checked:
     What it was compared with must lie in the same folder; where it does not, the drift stays as it was written.
     """
     kind: Literal["explanation"] = "explanation"
+    found: list[tuple[dict[str, Any], dict[str, Any]]] = []
     try:
         each = explanations.owned(path, explanations.read_content(path))
         results = others.results
@@ -96,17 +97,16 @@ def check_explanation(path: Path, others: maps.Others) -> Checked:
         sides = [dict(_flat("", side)) for side in maps.alone(each, arrays)]
         number, wrong = len(sides[1]), _differing(sides[0], sides[1], "maps")
         candidates = others.of(each) if each.drift is not None else []
-        found = [
-            tuple(dict(_flat("", side)) for side in maps.beside(each, arrays, other, maps.arrays_of(results, other)))
-            for other in candidates
-        ]
+        for other in candidates:
+            written, computed = maps.beside(each, arrays, other, maps.arrays_of(results, other))
+            found.append((dict(_flat("", written)), dict(_flat("", computed))))
     except EdgebenchError as error:
         return Checked(path, 0, (str(error),), kind=kind)
     except Exception as error:  # whoever wrote the maps decides what goes wrong in them
         return Checked(path, 0, (f"its maps cannot be read ({type(error).__name__}: {error}); explain again",), kind=kind)
     unconfirmed = tuple(name for name in maps.RESTS if getattr(each, name) is not None)
     if found:  # one of them is what it was compared with: on this device or another
-        nearest = min((_differing(*sides, "maps") for sides in found), key=len)
+        nearest = min((_differing(*pair, "maps") for pair in found), key=len)
         return Checked(path, number + len(found[0][1]), wrong + nearest, unconfirmed, kind)
     return Checked(path, number, wrong, unconfirmed + (("drift",) if each.drift is not None else ()), kind)
 
