@@ -141,6 +141,23 @@ def test_an_onnx_file_takes_three_inputs_and_gives_what_torch_gives(trained: dic
         assert np.abs(found - reference).max() < 1e-4, strategy
 
 
+@pytest.mark.parametrize("precision", ["int8", "int8-dynamic"])
+def test_int8_reads_too(trained: dict[str, Path], data: Dataset, room: Path, precision: str) -> None:
+    """A mask of another size than the scores of attention would leave these nothing of an INT8 scale."""
+    place = exported(trained["cross-attention"], data, room, "onnx", precision)
+    network = models.load_model(trained["cross-attention"])
+    inputs = fed(network, data, room)
+    with torch.no_grad():
+        reference = network.module(*inputs).argmax(1).numpy()
+    session = onnxruntime.InferenceSession(place / "model.onnx")
+    names = [each.name for each in session.get_inputs()]
+    found = [
+        session.run(None, {name: each[index : index + 1].numpy() for name, each in zip(names, inputs, strict=True)})[0].argmax()
+        for index in range(len(reference))
+    ]
+    assert (np.array(found) == reference).mean() > 0.95
+
+
 def test_a_batch_of_pairs_gives_what_each_gives_alone(trained: dict[str, Path], data: Dataset, room: Path) -> None:
     made = api.export(
         str(trained["cross-attention"]),
@@ -157,6 +174,17 @@ def test_a_batch_of_pairs_gives_what_each_gives_alone(trained: dict[str, Path], 
     [found] = session.run(None, {name: each.numpy() for name, each in zip(names, inputs, strict=True)})
     assert found.shape == reference.shape
     assert np.abs(found - reference).max() < 1e-4
+
+
+def test_without_data_ids_are_drawn_from_the_vocabulary(trained: dict[str, Path], room: Path) -> None:
+    made = api.export(str(trained["gated"]), format="onnx", options=api.ExportOptions(out=room / "nothing"))
+    assert made.bundle.parity is not None
+    assert (made.bundle.parity.source, made.bundle.parity.top1_agreement) == ("synthetic", 1.0)
+    words = (room / "encoder" / "words.txt").read_text().split("\n")
+    values = made.bundle.inputs[1].values
+    assert values is not None
+    assert values.bounds("int64") == (0, len(words) - 1)
+    assert (made.folder / "tokenizer.json").read_bytes() == (trained["gated"] / "tokenizer.json").read_bytes()
 
 
 def test_a_tflite_file_of_concat_gives_what_torch_gives(trained: dict[str, Path], data: Dataset, room: Path) -> None:
@@ -246,20 +274,18 @@ models:
     recipe: fusion
     options: {{fusion: concat, text_encoder: {encoder}, max_tokens: 12, text_rate: 1.0, epochs: 1, augment: none, threads: 1}}
 variants:
-  - {{format: onnx, precisions: [fp32, int8-dynamic]}}
+  - {{format: onnx, precisions: [fp32]}}
 targets: [cpu]
 """
 
 
 def test_a_profile_trains_exports_and_measures(room: Path, data: Dataset, here: Path) -> None:
     Path("reads.yaml").write_text(PROFILE.format(source=room / "pairs.npz", encoder=room / "encoder"))
-    found = verbs.run("reads.yaml", mode="quick").records
-    assert [record.cell.precision for record in found] == ["fp32", "int8-dynamic"]
-    for record in found:
-        assert record.failure is None, record.failure
-        assert record.accuracy is not None
-        assert record.accuracy.shuffled_text is not None
-        assert record.accuracy.host_agreement == 1.0
+    [record] = verbs.run("reads.yaml", mode="quick").records
+    assert record.failure is None, record.failure
+    assert record.accuracy is not None
+    assert record.accuracy.shuffled_text is not None
+    assert record.accuracy.host_agreement == 1.0
 
 
 # ---------------------------------------------------------------- training
@@ -269,7 +295,7 @@ def test_in_training_a_sample_lacks_its_image_or_its_text_and_never_both(
     trained: dict[str, Path], data: Dataset, room: Path
 ) -> None:
     network = models.load_model(trained["concat"])
-    inputs = [each[:1].expand(4000, *each.shape[1:]) for each in fed(network, data, room)]
+    inputs = [each[:1].expand(1000, *each.shape[1:]) for each in fed(network, data, room)]
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     network.module.meet.register_forward_pre_hook(lambda _, given: seen.append((given[0], given[1])))
     torch.manual_seed(0)
@@ -281,7 +307,7 @@ def test_in_training_a_sample_lacks_its_image_or_its_text_and_never_both(
         network.module(*inputs)
     for index, share in enumerate((0.0, 0.2)):
         without = [(each.flatten(1) == 0).all(1) for each in seen[index]]
-        assert [float(each.float().mean()) for each in without] == pytest.approx([share, share], abs=0.02)
+        assert [float(each.float().mean()) for each in without] == pytest.approx([share, share], abs=0.05)
         assert not (without[0] & without[1]).any()
 
 
@@ -369,7 +395,8 @@ def test_a_csv_brings_the_text_beside_each_image(room: Path, tmp_path: Path) -> 
         assert [data.classes[label] for label in split.labels] == [CLASSES[label] for label in labels[:24]]
         assert split.some(np.array([3, 1])).texts == (texts[3], texts[1])
     table = tmp_path / "bare" / "labels.csv"
-    rows = list(csv.reader(table.open(newline="", encoding="utf-8")))
+    with table.open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.reader(stream))
     with table.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(row[:3] for row in rows)
     assert bare.read("test").texts is not None

@@ -176,7 +176,7 @@ def files(folder: Path) -> tuple[Path, ...]:
 def described(folder: Path) -> tuple[dict[str, Any], str]:
     """Return a text encoder's configuration as models keep it, and the hash of that and its weights.
 
-    `InputError` where it is of another class than BERT's, or names code of its own.
+    `InputError` where it is of another class than BERT's, or names code of its own; else raises as `files` does.
     """
     _, *rest = files(folder)
     said = hugging_face.read_json(folder / hugging_face.CONFIG)
