@@ -1,9 +1,16 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
+<<<<<<< HEAD
 The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `profiles`,
 `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`, `trust_file`, on devices
 `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`,
 `clean` and `merge`.
+=======
+The verbs of the command line as functions: `inspect_data`, `data_requirements`, `synthesize_data`, `convert_data`, `train`,
+`export`, `import_file`, `run`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`,
+`trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`,
+`listing`, `find`, `clean` and `merge`.
+>>>>>>> datasets
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`; `Form` says that a profile runs on
 synthetic data, or tiny.
@@ -27,6 +34,7 @@ if TYPE_CHECKING:
         compare,
         compress,
         convert_data,
+        data_requirements,
         diagnose,
         explain,
         export,
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
         run,
         setup,
         sweep,
+        synthesize_data,
         train,
         trust_file,
         tune,
@@ -76,6 +85,7 @@ __all__ = [
     "compare",
     "compress",
     "convert_data",
+    "data_requirements",
     "diagnose",
     "explain",
     "export",
@@ -96,6 +106,7 @@ __all__ = [
     "run",
     "setup",
     "sweep",
+    "synthesize_data",
     "train",
     "trust_file",
     "tune",

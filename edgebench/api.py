@@ -15,8 +15,13 @@ from edgebench.bundle.export import Order, accepted, build_bundle, exporter
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.manifest import read_bundle
+<<<<<<< HEAD
 from edgebench.config import code_in, read_dataset, read_devices, read_stages, read_target, read_values
 from edgebench.data import open_dataset, open_images
+=======
+from edgebench.config import code_in, read_dataset, read_devices, read_profile, read_target, read_values
+from edgebench.data import Requirements, open_dataset, open_images, requirements, synthesize
+>>>>>>> datasets
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.explain import _gate as gate
@@ -35,6 +40,7 @@ from edgebench.run.stages import chosen, devices_of, run_stages
 from edgebench.run.timing import NetworkTimer
 from edgebench.schema import (
     CalibrationPlan,
+    DatasetRef,
     Goals,
     Link,
     Noise,
@@ -81,6 +87,21 @@ def inspect_data(dataset: str, *, sheet: Path | None = None) -> Survey:
     if sheet is not None:
         _survey.write_sheet(data, Path(sheet))
     return _survey.survey(data)
+
+
+def data_requirements(dataset: str) -> Requirements:
+    """Say what a public data set requires: how to get it, how large it is, its samples by split and class as published."""
+    ref = read_dataset(dataset)
+    return requirements(ref.name, ref.options)
+
+
+def synthesize_data(dataset: str, into: Path, *, full: bool = False, seed: int = 0) -> DatasetRef:
+    """Write synthetic data in the exact form of a public data set into a folder, tens of samples or, `full`, as many as it has.
+
+    Returns what opens them, marked as synthetic; `str` of it is what `dataset` is elsewhere.
+    """
+    ref = read_dataset(dataset)
+    return synthesize(ref.name, Path(into), tiny=not full, seed=seed, options=ref.options)
 
 
 def convert_data(dataset: str, into: Path) -> Converted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.resources
 import json
 import math
+import shlex
 import zipfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -36,16 +37,18 @@ def shape_of(facts: dict[str, Any], size: int) -> tuple[int, ...]:
     return (*[size] * (3 if facts["volumes"] else 2), facts["channels"])
 
 
-def described_set(name: str, size: str, root: str) -> Requirements:
-    """Say what is published of a set in a size."""
+def described_set(name: str, size: str, root: str | None) -> Requirements:
+    """Say what is published of a set in a size; `root` is where its file is to lie, None: where the package puts it."""
     facts = sets()[name]
     shape, count = shape_of(facts, int(size)), sum(facts["counts"].values())
     sides = " × ".join(map(str, shape[:-1]))
     kind = f"{'volumes' if facts['volumes'] else 'images'} of {sides}, {'colour' if facts['channels'] == 3 else 'grey'}"
-    call = f"import medmnist; medmnist.INFO and getattr(medmnist, medmnist.INFO['{name}']['python_class'])"
+    where = "" if root is None else f", root={json.dumps(root)}"
+    code = f'import medmnist; medmnist.{facts["python_class"]}(split="test", download=True, size={size}{where})'
+    made = "" if root is None else f"mkdir -p {shlex.quote(root)} && "
     return Requirements(
         f"{WHAT}: {name}, {kind}, {facts['task']}, {len(facts['classes'])} {_noun(facts)}",
-        f"mkdir -p {root} && python -c \"{call}(split='test', download=True, size={size}, root='{root}')\"",
+        f"{made}python -c {shlex.quote(code)}",
         None,
         dict(facts["counts"]),
         {split: dict(zip(facts["classes"], found, strict=True)) for split, found in facts["by_class"].items()},

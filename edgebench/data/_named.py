@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -73,7 +74,7 @@ def requirements(name: str, options: Options | None = None) -> Requirements:
     """Say what a data set requires; `DataError` where it is the user's own files, of which nothing is known."""
     plugin = plugins.load("edgebench.data", name, "data set")
     if not hasattr(plugin, "requirements"):
-        raise DataError(f"{name}: reads your own files, of which nothing is known before `edgebench data` reads them")
+        raise DataError(f"{name}: is no public data set that is fetched, but comes with a library, or is your own files")
     found: Requirements = plugin.requirements(options or {})
     return found
 
@@ -173,7 +174,11 @@ def _marks(path: Path) -> dict[str, dict[str, Any]]:
         found = parse_json(content)["synthetic"]
     except (ValueError, KeyError, TypeError):
         return {}
-    words = {"data", "form", "seed"}
-    if not isinstance(found, dict) or not all(isinstance(each, dict) and words <= set(each) for each in found.values()):
+    if not isinstance(found, dict) or not all(isinstance(each, dict) for each in found.values()):
         return {}
-    return found
+    return {name: {**each, **{word: _word(each.get(word)) for word in ("data", "form", "seed")}} for name, each in found.items()}
+
+
+def _word(value: Any) -> str:
+    """Return what a mark says, which becomes part of names: a word of letters and digits, whoever wrote it."""
+    return str(value) if re.fullmatch(r"[\w-]{1,32}", str(value)) else "unknown"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from edgebench.data._files import open_regular
 from edgebench.errors import DataError
 
-MOST_BYTES = 1 << 28
+MOST_BYTES, MOST_OPCODES = 1 << 28, 1_000_000
+"""Of a file, and of what its text and arrays become; steps to read it (a batch of CIFAR has 50 000)."""
 ARRAY = {("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
 KINDS = {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 CODES = ("u1", "|u1")
@@ -37,11 +38,26 @@ class _Name:
         return self.module, self.name
 
 
+class _Budget:
+    """How many bytes may still be made: a file can name the same text again and again."""
+
+    def __init__(self) -> None:
+        self.left = MOST_BYTES
+
+    def encoded(self, text: str) -> bytes:
+        """Return text as bytes, by Latin-1."""
+        self.left -= len(text)
+        if self.left < 0:
+            raise _Refused("becomes far larger than it is")
+        return text.encode("latin-1")
+
+
 @dataclass
 class _Made:
     """What calling a global made: what it is, and its state once that was read."""
 
     kind: str
+    budget: _Budget
     state: Any = None
     array: Any = None
     """Its values, once they were asked for."""
@@ -78,11 +94,14 @@ class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.budget = _Budget()
 
     def run(self, content: bytes) -> Any:
         """Carry out every opcode up to STOP; returns what is left."""
-        for opcode, argument, _ in pickletools.genops(content):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(content)):
             name = opcode.name
+            if number > MOST_OPCODES:
+                raise _Refused(f"has more than {MOST_OPCODES} steps")
             if name == "STOP":
                 return _value(self.stack.pop())
             if name in CONSTANTS:
@@ -174,7 +193,7 @@ class _Machine:
 
     def _reduce(self, argument: None) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
-        self.stack.append(_call(called, arguments))
+        self.stack.append(_call(called, arguments, self.budget))
 
     def _build(self, argument: None) -> None:
         state = self.stack.pop()
@@ -198,19 +217,19 @@ def _known(found: _Name) -> _Name:
     return found
 
 
-def _call(called: Any, arguments: Any) -> Any:
+def _call(called: Any, arguments: Any, budget: _Budget) -> Any:
     """Do what a call of a known name means."""
     if not isinstance(called, _Name):
         raise _Refused("calls something that is no name")
     if called.key in ARRAY:
-        return _Made("array")
+        return _Made("array", budget)
     if called.name == "dtype":
-        return _Made(str(arguments[0]))
+        return _Made(str(arguments[0]), budget)
     if called.name == "encode":
         text, encoding = arguments
         if encoding not in ("latin1", "latin-1"):
             raise _Refused("encodes text otherwise than by Latin-1")
-        return str(text).encode("latin-1")
+        return budget.encoded(str(text))
     raise _Refused(f"calls {called.module}.{called.name}")
 
 
@@ -223,14 +242,16 @@ def _value(found: Any) -> Any:
     if found.kind != "array":
         raise _Refused("holds a kind of numbers and no array")
     if found.array is None:
-        found.array = _array(*found.state)
+        found.array = _array(found.budget, *found.state)
     return found.array
 
 
-def _array(version: Any, shape: tuple[int, ...], kind: Any, fortran: bool, raw: str | bytes) -> NDArray[np.uint8]:
+def _array(
+    budget: _Budget, version: Any, shape: tuple[int, ...], kind: Any, fortran: bool, raw: str | bytes
+) -> NDArray[np.uint8]:
     if not isinstance(kind, _Made) or kind.kind not in CODES:
         raise _Refused("holds an array of something else than bytes (uint8)")
-    content = raw.encode("latin-1") if isinstance(raw, str) else raw
+    content = budget.encoded(raw) if isinstance(raw, str) else raw
     if not all(isinstance(side, int) and side >= 0 for side in shape) or math.prod(shape) != len(content):
         raise ValueError("an array of another size than it says")
     return np.frombuffer(content, np.uint8).reshape(shape, order="F" if fortran else "C")

@@ -58,15 +58,20 @@ def radiograph(
     """Draw a chest with these opacities and a heart of some size: uint8 [height, width]; detail ends at 128 × 128."""
     from PIL import Image
 
-    lean, wide = random.uniform(-0.02, 0.02), random.uniform(0.92, 1.06)
+    lean, wide, low = random.uniform(-0.04, 0.04), random.uniform(0.85, 1.1), random.uniform(-0.04, 0.04)
     down = np.linspace(0, 1, ROWS, dtype=np.float32)[:, None]
-    body = 150 + random.uniform(-12, 12) + 25 * down - 60 * np.clip(_far(0.5 + lean, 0.55, 0.52 * wide, 0.62) - 0.8, 0, 1.5)
-    lungs = sum(1 / (1 + np.exp(12 * (_far(x + lean, 0.5, 0.17 * wide, 0.33) - 1))) for x in (0.3, 0.7))
-    grey = body - random.uniform(70, 90) * lungs
+    body = (
+        150
+        + random.uniform(-30, 30)
+        + random.uniform(5, 45) * down
+        - 60 * np.clip(_far(0.5 + lean, 0.55 + low, 0.52 * wide, 0.62) - 0.8, 0, 1.5)
+    )
+    lungs = sum(1 / (1 + np.exp(12 * (_far(x + lean, 0.5 + low, 0.17 * wide, 0.33) - 1))) for x in (0.3, 0.7))
+    grey = body - random.uniform(60, 95) * lungs
     grey += 9 * lungs * np.sin(2 * math.pi * (9 + random.uniform(-1, 1)) * down + random.uniform(0, 6))
-    grey += 45 / (1 + np.exp(14 * (_far(0.56 + lean, 0.66, 0.15 * heart, 0.17 * heart) - 1)))
+    grey += 45 / (1 + np.exp(14 * (_far(0.56 + lean, 0.66 + low, 0.15 * heart, 0.17 * heart) - 1)))
     for each in found:
-        grey += BRIGHT * each.strength * np.exp(-((_far(*each[:2], each.half_width, each.half_height)) ** 2))
+        grey += BRIGHT * each.strength * np.exp(-((_far(each.x, each.y, each.half_width, each.half_height)) ** 2))
     grey += random.standard_normal(grey.shape, dtype=np.float32) * NOISE
     image = Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))

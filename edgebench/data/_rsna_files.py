@@ -95,6 +95,7 @@ def _table(path: Path, heads: Sequence[str], rows: Sequence[tuple[Any, ...]]) ->
 def _write(folder: Path, patient: str, pixels: NDArray[np.uint8], random: np.random.Generator) -> None:
     """Write an image as the challenge's are: secondary capture, 8 bits, JPEG baseline."""
     try:
+        from pydicom import config
         from pydicom.dataset import Dataset, FileMetaDataset
         from pydicom.encaps import encapsulate
         from pydicom.uid import JPEGBaseline8Bit, SecondaryCaptureImageStorage
@@ -106,22 +107,23 @@ def _write(folder: Path, patient: str, pixels: NDArray[np.uint8], random: np.ran
     Image.fromarray(pixels).save(stream, "JPEG", quality=QUALITY)
     view = str(random.choice(["AP", "PA"]))
     instance, series, study = (f"2.25.{int.from_bytes(random.bytes(15), 'big')}" for _ in range(3))
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, instance
-    meta.TransferSyntaxUID = JPEGBaseline8Bit
-    found: Any = Dataset()
-    found.file_meta = meta
-    found.SOPClassUID, found.SOPInstanceUID = SecondaryCaptureImageStorage, instance
-    found.StudyInstanceUID, found.SeriesInstanceUID = study, series
-    found.Modality, found.ConversionType, found.BodyPartExamined = "CR", "WSD", "CHEST"
-    found.SeriesDescription, found.ViewPosition = f"view: {view}", view
-    found.PatientName, found.PatientID = patient, patient
-    found.PatientSex, found.PatientAge = str(random.choice(["F", "M"])), f"{int(np.clip(random.normal(47, 17), 1, 95)):03d}"
-    found.PixelSpacing = [str(random.choice(SPACINGS))] * 2
-    found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
-    found.Rows, found.Columns = pixels.shape
-    found.BitsAllocated, found.BitsStored, found.HighBit, found.PixelRepresentation = 8, 8, 7, 0
-    found.LossyImageCompression, found.LossyImageCompressionMethod = "01", "ISO_10918_1"
-    found.PixelData = encapsulate([stream.getvalue()])
-    found["PixelData"].VR = "OB"
-    found.save_as(folder / f"{patient}.dcm", enforce_file_format=True)
+    with config.disable_value_validation():  # the challenge's ages have no unit, and some spacings too many digits
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = SecondaryCaptureImageStorage, instance
+        meta.TransferSyntaxUID = JPEGBaseline8Bit
+        found: Any = Dataset()
+        found.file_meta = meta
+        found.SOPClassUID, found.SOPInstanceUID = SecondaryCaptureImageStorage, instance
+        found.StudyInstanceUID, found.SeriesInstanceUID = study, series
+        found.Modality, found.ConversionType, found.BodyPartExamined = "CR", "WSD", "CHEST"
+        found.SeriesDescription, found.ViewPosition = f"view: {view}", view
+        found.PatientName, found.PatientID = patient, patient
+        found.PatientSex, found.PatientAge = str(random.choice(["F", "M"])), str(int(np.clip(random.normal(47, 17), 1, 95)))
+        found.PixelSpacing = [str(random.choice(SPACINGS))] * 2
+        found.SamplesPerPixel, found.PhotometricInterpretation = 1, "MONOCHROME2"
+        found.Rows, found.Columns = pixels.shape
+        found.BitsAllocated, found.BitsStored, found.HighBit, found.PixelRepresentation = 8, 8, 7, 0
+        found.LossyImageCompression, found.LossyImageCompressionMethod = "01", "ISO_10918_1"
+        found.PixelData = encapsulate([stream.getvalue()])
+        found["PixelData"].VR = "OB"
+        found.save_as(folder / f"{patient}.dcm", enforce_file_format=True)

@@ -41,7 +41,8 @@ def requirements(options: Options) -> Requirements:
     """Say what is published."""
     return Requirements(
         "Chest X-rays of children, normal or with pneumonia (D. Kermany et al. 2018), as Kaggle has them: JPEG files of 384 to "
-        "2916 × 127 to 2713 pixels, most of them grey. Its val has 16 images, too few to choose anything by (val=15 deals out others)",
+        "2916 × 127 to 2713 pixels, most of them grey. Its val has 16 images, too few to choose anything by (val=15 deals "
+        "out others)",
         FETCH,
         ZIP_BYTES,
         {split: sum(found) for split, found in COUNTS.items()},

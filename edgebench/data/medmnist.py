@@ -95,7 +95,8 @@ def location(options: Mapping[str, str | int | bool]) -> Path | None:
 
 def requirements(options: Mapping[str, str | int | bool]) -> Requirements:
     """Say what is published of one of the sets."""
-    return described_set(*_known(options), str(_file(*_known(options)[:1], options).parent))
+    root = text_option(options, "root")
+    return described_set(*_known(options), None if root is None else str(Path(root).expanduser()))
 
 
 def synthesize(folder: Path, *, tiny: bool, seed: int, options: Mapping[str, str | int | bool]) -> Mapping[str, Path | str]:

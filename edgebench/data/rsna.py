@@ -1,10 +1,10 @@
 """RSNA's pneumonia challenge of 2018 (G. Shih et al. 2019): 26 684 chest radiographs as DICOM, each of one patient.
 
 `rsna:FOLDER` holds `stage_2_train_images`, `stage_2_train_labels.csv` (a line for each box of an opacity) and
-`stage_2_detailed_class_info.csv`. A patient has pneumonia where any line says so; `labels=detailed` has the three classes of the
-other table instead. Patients are dealt out by `val`, `test` (percent, 15 each) and `seed`, as `dicom` does; images and patients of
-each class are counted and held against the published numbers, unless `counts=any`. The 3 000 of `stage_2_test_images` have no
-labels and are not read. Windows, sizes, channels and limits are those of `dicom`.
+`stage_2_detailed_class_info.csv`. A patient has pneumonia where any line says so; `labels=detailed` has the three classes of
+the other table instead. Patients are dealt out by `val`, `test` (percent, 15 each) and `seed`, as `dicom` does; images and
+patients of each class are counted and held against the published numbers, unless `counts=any`. The 3 000 of
+`stage_2_test_images` have no labels and are not read. Windows, sizes, channels and limits are those of `dicom`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FETCH = "kaggle competitions download -c rsna-pneumonia-detection-challenge && u
 ZIP_BYTES, UNPACKED_BYTES = 3_930_000_000, 4_000_000_000
 """About; the images are compressed already."""
 FULL = Form({NORMAL: 8851, NOT_NORMAL: 11_821, OPACITY: 6012}, (2614, 3266, 119, 13), 3000)
-TINY = Form({NORMAL: 20, NOT_NORMAL: 16, OPACITY: 24}, (10, 11, 2, 1), 4)
+TINY = Form({NORMAL: 28, NOT_NORMAL: 20, OPACITY: 32}, (13, 15, 3, 1), 4)
 SIDE, TINY_SIDE = 1024, 96
 
 
@@ -62,9 +62,9 @@ def requirements(options: Options) -> Requirements:
     dealt = _dealt(tuple(kind.counts[name] for name in kind.classes), *_percents(options))
     by_class = {split: dict(zip(kind.classes.values(), counts, strict=True)) for split, counts in dealt.items()}
     return Requirements(
-        "RSNA Pneumonia Detection Challenge of 2018 (G. Shih et al. 2019): chest radiographs of 1024 × 1024 as DICOM (JPEG within), "
-        "one of each of 26 684 patients, and 9 555 boxes of opacities in 6 012 of them. It has no splits with labels: patients are "
-        "dealt out. Whoever fetches it agrees to the rules of the challenge on Kaggle first",
+        "RSNA Pneumonia Detection Challenge of 2018 (G. Shih et al. 2019): chest radiographs of 1024 × 1024 as DICOM, "
+        "one of each of 26 684 patients, and 9 555 boxes of opacities in 6 012 of them. It has no splits with labels: patients "
+        "are dealt out. Whoever fetches it agrees to the rules of the challenge on Kaggle first",
         FETCH,
         ZIP_BYTES,
         {split: sum(counts) for split, counts in dealt.items()},

@@ -162,7 +162,7 @@ class Session:
             format=format,
             precision=precision,
             bundle_sha256="",
-            dataset=ref,
+            dataset=data.ref if data else ref,
             evaluation_sha256=data.read("test").sha256 if data else None if ref is None else "",
             subset=subset,
             target=target,

@@ -1,4 +1,4 @@
-"""`edgebench data`: what a data set holds; `edgebench data convert`: its images as PNG."""
+"""`edgebench data`: what a data set holds, what a public one requires, synthetic data in its form, and images as PNG."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from edgebench.cli.data import convert, show
+from edgebench.cli.data import convert, requirements, show, synthesize
 
 
 class _Shows(TyperGroup):
@@ -21,10 +21,10 @@ class _Shows(TyperGroup):
 
 app = typer.Typer(
     name="data",
-    help="Show what a data set holds (`edgebench data DATASET`), or write its images as PNG.",
+    help="Show what a data set holds (`edgebench data DATASET`) or requires, write synthetic data like it, or its images as PNG.",
     cls=_Shows,
     no_args_is_help=True,
     rich_markup_mode=None,
 )
-for command in (show, convert):
+for command in (show, requirements, synthesize, convert):
     app.command(name=command.__name__.rsplit(".", 1)[1])(command.command)
