@@ -1,16 +1,9 @@
 """edgebench: which of my models, in which format and precision, should run on which device.
 
-<<<<<<< HEAD
-The verbs of the command line as functions: `inspect_data`, `convert_data`, `train`, `export`, `import_file`, `run`, `profiles`,
-`compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`, `trust_file`, on devices
-`probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`, `listing`, `find`,
-`clean` and `merge`.
-=======
 The verbs of the command line as functions: `inspect_data`, `data_requirements`, `synthesize_data`, `convert_data`, `train`,
-`export`, `import_file`, `run`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`, `validate`, `verify`,
-`trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`, `recommend`, `report`,
-`listing`, `find`, `clean` and `merge`.
->>>>>>> datasets
+`export`, `import_file`, `run`, `profiles`, `compare`, `noise`, `diagnose`, `explain`, `quantize`, `compress`, `sweep`,
+`validate`, `verify`, `trust_file`, on devices `probe`, `setup`, `remove_setup` and `tune`, and on records `leaderboard`,
+`recommend`, `report`, `listing`, `find`, `clean` and `merge`.
 What they can be asked for stands in groups: `SourceOptions`, `FileOptions`, `ExportOptions`, `ExplainOptions`,
 `QuantizeOptions`, `CompressOptions`, `MeasureOptions`, `RunOptions`, `ValidateOptions`; `Form` says that a profile runs on
 synthetic data, or tiny.
@@ -42,6 +35,7 @@ if TYPE_CHECKING:
         inspect_data,
         noise,
         probe,
+        profiles,
         quantize,
         remove_setup,
         run,
@@ -58,6 +52,7 @@ if TYPE_CHECKING:
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
+    from edgebench.run.forms import Form
     from edgebench.run.options import (
         CompressOptions,
         ExplainOptions,

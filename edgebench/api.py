@@ -15,13 +15,8 @@ from edgebench.bundle.export import Order, accepted, build_bundle, exporter
 from edgebench.bundle.goals import check_goals
 from edgebench.bundle.import_file import FileOptions
 from edgebench.bundle.manifest import read_bundle
-<<<<<<< HEAD
 from edgebench.config import code_in, read_dataset, read_devices, read_stages, read_target, read_values
-from edgebench.data import open_dataset, open_images
-=======
-from edgebench.config import code_in, read_dataset, read_devices, read_profile, read_target, read_values
 from edgebench.data import Requirements, open_dataset, open_images, requirements, synthesize
->>>>>>> datasets
 from edgebench.device.deploy import connected
 from edgebench.errors import InputError
 from edgebench.explain import _gate as gate
