@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         inspect_data,
         noise,
         probe,
+        profiles,
         quantize,
         remove_setup,
         run,
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from edgebench.config import read_target
     from edgebench.models.source import SourceOptions
     from edgebench.report.leaderboard import clean, find, leaderboard, listing, merge, recommend, report
+    from edgebench.run.forms import Form
     from edgebench.run.options import (
         CompressOptions,
         ExplainOptions,
