@@ -38,6 +38,7 @@ def test_a_runtime_has_what_the_protocol_asks_and_what_it_declares(runtime: Any)
     for name in declared:
         assert len(arguments(getattr(runtime, name))) == len(arguments(getattr(protocols.OptionalRuntime, name))), name
     assert hasattr(runtime, "abandon") == ("finish" in declared)
+    assert hasattr(runtime, "text") == ("generate" in declared)
 
 
 def test_the_protocol_names_every_optional_method() -> None:

@@ -214,7 +214,8 @@ def _failure(cell: CellOutcome, record: Record | None) -> str:
 
 
 def _tokens(found: Generation) -> str:
-    return f"{found.decode_per_second.median.value:.4g} tokens"
+    rate = found.decode_per_second.median.value
+    return f"{rate:.0f} tokens" if rate >= 1000 else f"{rate:.4g} tokens"
 
 
 def _looked(each: ExplainOutcome, several: bool) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def _generation(record: Record) -> Iterator[tuple[str, str | None]]:
 
 
 def _rate(value: float) -> str:
-    return f"{value:.4g}"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _tails(spread: Spread, form: Callable[[float], str], unit: str) -> str:
@@ -118,7 +118,7 @@ def _latency(record: Record) -> Iterator[tuple[str, str | None]]:
     latency = record.latency
     if latency is None:
         return
-    program = record.program
+    program = record.program if record.generation is None else None  # else its samples are here
     taken = f"{latency.samples} samples" if program is None else f"a value each: {program['statistic']} of {program['name']}"
     yield "p50", f"{_between(latency.median_ns, milliseconds, 'ms')}, over {latency.trials} trials and {taken}"
     yield "trials' medians", f"{', '.join(milliseconds(value) for value in latency.trial_medians_ns)} ms"
@@ -130,8 +130,8 @@ def _latency(record: Record) -> Iterator[tuple[str, str | None]]:
     yield "outliers", f"{latency.outliers} of {latency.samples} samples; flagged, never removed"
     yield "per second", f"{record.per_second:.0f}" + (f", {latency.batch} at a time" if latency.batch > 1 else "")
     yield from _apart(latency)
-    if program is not None:
-        yield "program", f"{program['name']}, sha256 {program['sha256']}"
+    if record.program is not None:
+        yield "program", f"{record.program['name']}, sha256 {record.program['sha256']}"
     for point in record.throughput:
         yield f"batch {point.batch}", f"{point.per_second.value:.0f} per second"
     if record.server is not None:

@@ -73,7 +73,8 @@ def _answering(record: Record) -> Iterator[str]:
     assert found is not None
     if found.first_token_ns is not None:
         yield f"The first word part of an answer comes after {_between(found.first_token_ns.median)} in the median"
-    yield f"It then writes {found.decode_per_second.median.value:.4g} word parts a second"
+    rate = found.decode_per_second.median.value
+    yield f"It then writes {f'{rate:.0f}' if rate >= 100 else f'{rate:.3g}'} word parts a second"
     if found.exact_match is not None:
         yield f"It answers {percent(found.exact_match)} % of {found.references} prompts exactly as their references do"
     if found.token_joules is not None:

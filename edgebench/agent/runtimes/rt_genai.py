@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, Callable, Dict, List, Sequence
+from typing import Any, Dict, List, Sequence
 
 from ..clock import now_ns
 
@@ -57,7 +57,7 @@ class Runtime(object):
         padded[0, : len(tokens)] = tokens
         return [padded]
 
-    def generate(self, feed: str, seen: Callable[[], None] = lambda: None) -> Dict[str, Any]:
+    def generate(self, feed: str) -> Dict[str, Any]:
         """Answer a prompt, and say when each token was there: `prompt_tokens`, `first_ns`, `token_ns`, `tokens`."""
         genai, ends = self._genai, []  # type: Any, List[int]
         begin = now_ns()
@@ -75,7 +75,6 @@ class Runtime(object):
             generator.generate_next_token()
             tokens.append(int(generator.get_next_tokens()[0]))
             ends.append(now_ns())
-            seen()
         if not tokens:
             raise ValueError("the model answers with nothing; look at its folder's end-of-text tokens")
         return {
