@@ -319,8 +319,10 @@ class Worked:
         self, infer: Callable[[Sequence[Array]], list[Inferred]], most: int = 4, wait: float = 0.0, timeout: float = 5.0
     ) -> None:
         self.gate, self.sizes = Gate(64), list[int]()
-        given = (infer, most, wait, timeout, self.gate)
-        self._make = lambda: Batcher(*given, ThreadPoolExecutor(1), lambda count, _: self.sizes.append(count))
+        self._given = (infer, most, wait, timeout, self.gate)
+
+    def _make(self) -> Batcher:
+        return Batcher(*self._given, ThreadPoolExecutor(1), lambda count, _: self.sizes.append(count))
 
     def run(self, ask: Callable[[Batcher], Any]) -> Any:
         async def inside() -> Any:
@@ -419,7 +421,7 @@ def test_figures_are_those_of_prometheus(bundles: dict[str, Path]) -> None:
         time.sleep(0.1)  # an answer is counted once it has gone
         told = client.get("/metrics")
     assert told.headers["content-type"].startswith("text/plain")
-    parsed = families(told.body.decode())  # type: ignore[no-untyped-call]
+    parsed = families(told.body.decode())
     found = {(each.name, *sorted(each.labels.values())): each.value for one in parsed for each in one.samples}
     assert found["edgebench_requests_total", "/predict", "200"] == 1
     assert found["edgebench_requests_total", "/predict", "415"] == 1

@@ -268,18 +268,27 @@ def summed(
     found = {name: quantile(taken, q) if len(taken) and eligible(len(taken), q) else None for name, q in QUANTILES.items()}
     lag = quantile(np.asarray(lags, np.float64) * 1e3, 0.99)
     failed, p99 = sum(errors.values()), found["p99_ms"]
-    holds, note = None, ""
+    holds, notes = None, []
     if failed > ERRORS * count:
         holds = False
     elif p99 is None:
-        note = f"{len(taken)} answers are too few for p99; give more --seconds"
+        notes.append(f"{len(taken)} answers are too few for p99; give more --seconds")
     else:
         holds = p99 <= bound
     if lag > LAG * bound:
-        note = f"this client was late itself by {lag:.1f} ms; measure from another computer, or with more --connections"
+        notes.append(f"this client was late itself by {lag:.1f} ms; measure from another computer, or with more --connections")
     largest = float(taken.max()) if len(taken) else None
     return Level(
-        rate, count, seconds, len(taken) / seconds, errors, **found, max_ms=largest, client_lag_ms=lag, holds=holds, note=note
+        rate,
+        count,
+        seconds,
+        len(taken) / seconds,
+        errors,
+        **found,
+        max_ms=largest,
+        client_lag_ms=lag,
+        holds=holds,
+        note="; ".join(notes),
     )
 
 
