@@ -116,7 +116,8 @@ def controlled(record: Record, control: CellJob | None, measured: Sequence[Measu
         found, _ = judge(control, measured[0].predictions)
     except (ValueError, DataError) as error:
         what = f"with others' texts: {written(error)}"
-        return failed(record, Failure("predictions", what, "look at the model on the device; export it again"))
+        bare = record.model_copy(update={"accuracy": None, "latency": None, "verdict": None})
+        return failed(bare, Failure("predictions", what, "look at the model on the device; export it again"))
     shuffled = found.metrics.get(found.headline)  # null where the labels do not define it, as the metric itself is
     return record.model_copy(update={"accuracy": record.accuracy.model_copy(update={"shuffled_text": shuffled})})
 
