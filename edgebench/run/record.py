@@ -116,10 +116,14 @@ def controlled(record: Record, control: CellJob | None, measured: Sequence[Measu
     """Write down what was decided where each sample had another's text; the record as it is where nothing was."""
     if record.accuracy is None or control is None:
         return record
-    found, _ = judge(control, measured[0].predictions)
-    return record.model_copy(
-        update={"accuracy": record.accuracy.model_copy(update={"shuffled_text": found.metrics[found.headline]})}
-    )
+    try:
+        found, _ = judge(control, measured[0].predictions)
+    except (ValueError, DataError) as error:
+        what = f"with others' texts: {written(error)}"
+        bare = record.model_copy(update={"accuracy": None, "latency": None, "verdict": None})
+        return failed(bare, Failure("predictions", what, "look at the model on the device; export it again"))
+    shuffled = found.metrics.get(found.headline)  # null where the labels do not define it, as the metric itself is
+    return record.model_copy(update={"accuracy": record.accuracy.model_copy(update={"shuffled_text": shuffled})})
 
 
 def right_outputs(outputs: Iterable[Mapping[str, Any]]) -> Iterator[RightOutput]:
