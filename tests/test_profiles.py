@@ -171,7 +171,7 @@ def test_stages_run_one_after_the_other_and_lost_data_take_no_other_with_them(he
 
     code, again = run(cli, "two.yaml", "--tiny", "--only", "stage=whole")
     assert code == 0
-    assert [cell["state"] for cell in again["cells"]] == ["cached"]
+    assert [(cell["stage"], cell["state"]) for cell in again["cells"]] == [("whole", "cached")]
     assert [each["state"] for each in again["explained"]] == ["cached"]
 
     code, out, _ = cli("run", "two.yaml", "--tiny", "--only", "stage=whole")

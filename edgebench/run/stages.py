@@ -46,7 +46,7 @@ def run_stages(
         for model in stage.models:
             if model.recipe is not None:
                 check_recipe(model.recipe, model.name, model.options, model.others)
-    if len(stages) == 1:
+    if not todo[0][0].stage:
         return _run(session, *todo[0], gate, look)
     found: list[RunResult] = []
     lost: list[DataError | MissingExtra] = []
