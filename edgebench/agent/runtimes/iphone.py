@@ -36,13 +36,14 @@ CONVERTED = ("executorch", "sklearn", "tensorflow", "torch", "torchao", "torchau
 
 def coremltools() -> Any:
     """Import coremltools; in a pass, which only predicts, without what it converts from."""
-    hidden = [name for name in CONVERTED if name not in sys.modules and not __name__.startswith("edgebench.")]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None there is an ImportError
+    modules: Any = sys.modules
+    hidden = [name for name in CONVERTED if name not in modules and not __name__.startswith("edgebench.")]
+    modules.update(dict.fromkeys(hidden))  # None there is an ImportError
     try:
         return importlib.import_module("coremltools")
     finally:
         for name in hidden:
-            sys.modules.pop(name)
+            modules.pop(name)
 
 
 def wished(options: Dict[str, Any]) -> bool:
