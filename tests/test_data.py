@@ -12,7 +12,7 @@ import pytest
 
 from edgebench import plugins
 from edgebench.config import read_dataset
-from edgebench.data import SPLITS, medmnist, open_dataset, open_images
+from edgebench.data import SPLITS, _medmnist, medmnist, open_dataset, open_images
 from edgebench.errors import DataError, UnknownName
 
 
@@ -86,7 +86,7 @@ def test_official_sets_are_read_from_a_folder_and_their_md5_is_checked(tmp_path:
     path = write_npz(tmp_path / "pathmnist.npz", classes=9)
     with pytest.raises(DataError, match="its MD5 is"):
         open_text(f"medmnist:pathmnist,root={tmp_path}")
-    known = medmnist.sets()
+    known = _medmnist.sets()
     known["pathmnist"]["md5"]["28"] = hashlib.md5(path.read_bytes()).hexdigest()
     monkeypatch.setattr(medmnist, "sets", lambda: known)
     data = open_text(f"medmnist:pathmnist,root={tmp_path}")
@@ -105,7 +105,7 @@ def test_the_facts_are_those_of_the_medmnist_package() -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    ours = medmnist.sets()
+    ours = _medmnist.sets()
     assert set(ours) == set(module.INFO)
     for name, facts in module.INFO.items():
         assert ours[name]["md5"]["28"] == facts["MD5"]
@@ -200,7 +200,7 @@ def test_a_class_that_training_does_not_know_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_facts_table_is_whole() -> None:
-    known = medmnist.sets()
+    known = _medmnist.sets()
     assert len(known) == 18
     assert sum(facts["volumes"] for facts in known.values()) == 6
     assert json.dumps(known["chestmnist"]["task"]) == '"multi-label"'

@@ -29,6 +29,7 @@ from edgebench.errors import CheckpointError, DataError, InputError
 from edgebench.models import tokens
 from edgebench.models.source import SourceOptions
 from edgebench.report.leaderboard import leaderboard
+from edgebench.run.options import ExportOptions
 from edgebench.schema import Network
 
 STRATEGIES = ("concat", "cross-attention", "gated")
@@ -111,7 +112,7 @@ def test_a_trained_network_reads_and_without_its_own_texts_is_far_worse(
 
 def exported(folder: Path, data: Dataset, room: Path, format: str, precision: str = "fp32") -> Path:
     made = api.export(
-        str(folder), format=format, precision=precision, dataset=str(data.ref), options=api.ExportOptions(out=room / "bundles")
+        str(folder), format=format, precision=precision, dataset=str(data.ref), options=ExportOptions(out=room / "bundles")
     )
     return made.folder
 
@@ -163,7 +164,7 @@ def test_a_batch_of_pairs_gives_what_each_gives_alone(trained: dict[str, Path], 
         str(trained["cross-attention"]),
         format="onnx",
         dataset=str(data.ref),
-        options=api.ExportOptions(out=room / "batches", dynamic_batch=True),
+        options=ExportOptions(out=room / "batches", dynamic_batch=True),
     )
     network = models.load_model(trained["cross-attention"])
     inputs = fed(network, data, room)
@@ -177,7 +178,7 @@ def test_a_batch_of_pairs_gives_what_each_gives_alone(trained: dict[str, Path], 
 
 
 def test_without_data_ids_are_drawn_from_the_vocabulary(trained: dict[str, Path], room: Path) -> None:
-    made = api.export(str(trained["gated"]), format="onnx", options=api.ExportOptions(out=room / "nothing"))
+    made = api.export(str(trained["gated"]), format="onnx", options=ExportOptions(out=room / "nothing"))
     assert made.bundle.parity is not None
     assert (made.bundle.parity.source, made.bundle.parity.top1_agreement) == ("synthetic", 1.0)
     words = (room / "encoder" / "words.txt").read_text().split("\n")
@@ -225,6 +226,7 @@ def test_a_run_measures_accuracy_with_each_text_and_with_anothers(trained: dict[
         assert found.metrics["accuracy"] == pytest.approx(own, abs=1e-6)
         assert found.host_agreement == 1.0
         assert found.shuffled_text == pytest.approx(control, abs=1e-6)
+        assert found.shuffled_text is not None
         assert found.shuffled_text < found.metrics["accuracy"] - 0.25
         assert cell.record.model is not None
         assert cell.record.model.fusion is not None
@@ -438,7 +440,7 @@ def test_what_cannot_be_is_said(room: Path, data: Dataset, trained: dict[str, Pa
 
 
 def without_texts(data: Dataset, folder: Path) -> str:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in ("train", "val", "test"):
         split = data.read(name)
         arrays |= {f"{name}_images": split.images[..., 0], f"{name}_labels": split.labels.reshape(-1, 1)}

@@ -80,7 +80,7 @@ def test_torchvision_reads_the_same_of_cifars_batches(made: dict[str, DatasetRef
     np.testing.assert_array_equal(data.read("test").labels, right.targets)
     whole = Unchecked(root, train=True)
     right_labels = {pixels.tobytes(): label for pixels, label in zip(whole.data, whole.targets, strict=True)}
-    seen = Counter()
+    seen = Counter[bytes]()
     for name in ("train", "val"):
         split = data.read(name)
         assert [right_labels[pixels.tobytes()] for pixels in split.images] == split.labels.tolist()
