@@ -157,21 +157,23 @@ def _chosen(kept: Sequence[Kept], score: Any, layer: str | None) -> Taken:
     if not usable:
         raise InputError("the score of this class depends on no layer's maps; use --method occlusion, or another --layer")
     wide = {each.layer for each in found if min(each.activation.shape[-2:]) >= LEAST}
-    last = _last({each.layer: each for each in usable if each.layer in wide}, wide)
+    narrow = {each.layer for each in found} - wide
+    last = _last({each.layer: each for each in usable if each.layer in wide}, narrow)
     return last or max(usable, key=lambda each: each.activation.shape[-2] * each.activation.shape[-1])
 
 
-def _last(usable: Mapping[str, Taken], wide: Set[str], within: str = "") -> Taken | None:
-    """Find the last layer among `wide` ones that has a gradient, in the order in which they were done.
+def _last(usable: Mapping[str, Taken], narrow: Set[str], within: str = "") -> Taken | None:
+    """Find the last layer of `usable` ones, in the order in which they were done.
 
-    A block counts as one: what lies in it is looked at where the block itself has no gradient, or where none of
-    its neighbours is wide.
+    A block counts as one: what lies in it is looked at where the block itself is not usable; in one that returns maps, but
+    `narrow` ones, only where none of its neighbours has any. What returns no maps (a list of blocks, an encoder that returns
+    several things) is looked into as if it were not there.
     """
     begin = f"{within}." if within else ""
     inner = [name for name in usable if name.startswith(begin)]
     children = list(dict.fromkeys(begin + name[len(begin) :].partition(".")[0] for name in reversed(inner)))
-    for child in [*(each for each in children if each in wide), *(each for each in children if each not in wide)]:
-        found = usable.get(child) or _last(usable, wide, child)
+    for child in sorted(children, key=narrow.__contains__):
+        found = usable.get(child) or _last(usable, narrow, child)
         if found is not None:
             return found
     return None
