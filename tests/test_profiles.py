@@ -169,7 +169,7 @@ def test_stages_run_one_after_the_other_and_lost_data_take_no_other_with_them(he
     assert (explained["stage"], explained["state"], len(explained["explanation"]["samples"])) == ("whole", "done", 4)
     assert Path(explained["sheet"]).is_file()
 
-    code, again = run(cli, "two.yaml", "--tiny", "--only", "stage=whole")
+    code, again = run(cli, "two.yaml", "--tiny", "--only", "stage=whole", "--target", "cpu")
     assert code == 0
     assert [(cell["stage"], cell["state"]) for cell in again["cells"]] == [("whole", "cached")]
     assert [each["state"] for each in again["explained"]] == ["cached"]

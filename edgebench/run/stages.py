@@ -27,11 +27,11 @@ Todo = tuple[Profile, Sequence[Target], str | None]
 
 def devices_of(stages: Sequence[Profile], given: Sequence[str | Target], trust: bool) -> dict[str, list[Target]]:
     """Read each stage's devices, by its name; `given` are in place of those that profiles name."""
-    read: dict[tuple[str | Target, ...], list[Target]] = {}
-    for stage in stages:
-        wanted = tuple(given) or stage.targets
-        read.setdefault(wanted, read_devices(wanted, trust))
-    return {stage.stage: read[tuple(given) or stage.targets] for stage in stages}
+    if given:
+        devices = read_devices(given, trust)
+        return dict.fromkeys((stage.stage for stage in stages), devices)
+    read = {names: read_devices(names, trust) for names in {stage.targets for stage in stages}}
+    return {stage.stage: read[stage.targets] for stage in stages}
 
 
 def run_stages(
