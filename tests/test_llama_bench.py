@@ -89,10 +89,10 @@ def test_what_goes_wrong_is_a_failed_cell(fault: str, reason: str, tmp_path: Pat
 
 def test_without_the_program_it_is_said_how_to_get_it(tmp_path: Path, cli: Cli) -> None:
     path = tiny.write_gguf(tmp_path / "tiny.gguf")
-    code, _, errors = cli(
+    code, printed, errors = cli(
         "run", path, "--results", tmp_path / "results", "--work", tmp_path / "work", "--option", "llama_bench=/no/such"
     )
-    assert code != 0 and "is no program on this device" in errors
+    assert code != 0 and "is no program on this device" in printed + errors
     (tmp_path / "p.txt").write_text("a\n")
     assert "makes random tokens itself" in cli("import", path, "--prompts", tmp_path / "p.txt", "--out", tmp_path / "out")[2]
 
