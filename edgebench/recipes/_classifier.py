@@ -321,7 +321,7 @@ def write(
         model = describe(job, network, spec, lineage, sha256_file(staging / "checkpoint.pt"), found.metrics)
         digest = None if ranges is None else models.write_ranges(staging, ranges)
         curves = _history.curves(found.history, learnt(job.dataset, "VALIDATION"), found.metrics.get("best_epoch", -1))
-        update = {"pruned": pruned, "ranges": digest, "new_head": new_head, "curves": curves}
+        update: dict[str, Any] = {"pruned": pruned, "ranges": digest, "new_head": new_head, "curves": curves}
         if text is not None:
             (staging / tokens.FILE).write_text(text.tokenizer, encoding="utf-8")
             update |= {"fusion": text.fusion, "inputs": (*model.inputs, *tokens.inputs_of(text.fusion))}
