@@ -16,6 +16,7 @@ import pytest
 import torch
 import verbs
 from conftest import Devices
+from factory import make_measurement
 from numpy.typing import NDArray
 from pairs import CLASSES, as_folder, as_npz, pairs, text_encoder
 
@@ -23,13 +24,15 @@ from edgebench import api, models
 from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.manifest import read_bundle
 from edgebench.bundle.predict import Predictor
-from edgebench.config import read_dataset
+from edgebench.config import read_dataset, read_target
 from edgebench.data import Dataset, open_images
 from edgebench.errors import CheckpointError, DataError, InputError
 from edgebench.models import tokens
 from edgebench.models.source import SourceOptions
 from edgebench.report.leaderboard import leaderboard
 from edgebench.run.options import ExportOptions
+from edgebench.run.plan import CellJob
+from edgebench.run.record import controlled
 from edgebench.schema import Network
 
 STRATEGIES = ("concat", "cross-attention", "gated")
@@ -230,6 +233,11 @@ def test_a_run_measures_accuracy_with_each_text_and_with_anothers(trained: dict[
         assert found.shuffled_text < found.metrics["accuracy"] - 0.25
         assert cell.record.model is not None
         assert cell.record.model.fusion is not None
+    subject = CellJob(done.records[0].cell, done.records[0].key, bundles[0], read_bundle(bundles[0]), data, read_target("cpu"))
+    without = controlled(done.records[0], subject.control, [make_measurement(predictions=False)])
+    assert (without.status, without.failed_stage, without.accuracy) == ("failed", "predictions", None)
+    assert without.failure is not None
+    assert without.failure.reason.startswith("with others' texts: nothing arrived")
     written = markdown(results)
     assert "others' text %" in written
     assert f"{100 * own:.1f}" in written

@@ -111,8 +111,8 @@ class CrossAttention(nn.Module):
         scores = query @ key.transpose(2, 3) / math.sqrt(self.each) + (1 - mask)[:, None, None, :] * FAR
         found = (torch.softmax(scores, -1) @ value).transpose(1, 2).reshape(-1, self.heads * self.each)
         both = self.norm(asks + self.out(found))
-        last: Tensor = self.last(both + self.over(both))
-        return last
+        mixed: Tensor = self.last(both + self.over(both))
+        return mixed
 
 
 MEET: dict[str, Any] = {"concat": Concat, "gated": Gated, "cross-attention": CrossAttention}
