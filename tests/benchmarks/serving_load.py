@@ -51,7 +51,7 @@ def _bundle(work: Path) -> Path:
 
 
 def _loaded(url: str, pid: int, seconds: float) -> int:
-    found = edgebench.bench_serve(url, options=BenchOptions(seconds=10.0, bound_ms=BOUND_MS))
+    found = edgebench.bench_serve(url, options=BenchOptions(bound_ms=BOUND_MS))
     for level in found.levels:
         print(f"  {level.rate:.0f}/s: p50 {level.p50_ms}, p99 {level.p99_ms} ms, failed {level.errors}, held {level.holds}")
     if found.capacity is None:
