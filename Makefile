@@ -30,7 +30,7 @@ seeds: $(VENV)/.dev
 	@code=0; run() { for profile in "$$@"; do \
 		$(BIN)/edgebench run $$profile --synthetic --tiny --json --work $(SEEDS)/$$profile/work \
 			--results $(SEEDS)/$$profile/results >$(SEEDS)/$$profile.json || return $$?; done; }; \
-	run medmnist-edge nanoray & first=$$!; run medmnist-2d3d xai-pruning chest-pipeline || code=$$?; \
+	run medmnist-edge nanoray xai-pruning & first=$$!; run medmnist-2d3d chest-pipeline || code=$$?; \
 	wait $$first || code=$$?; $(BIN)/python tests/check_seeds.py $(SEEDS) && exit $$code
 
 test: lint types unit

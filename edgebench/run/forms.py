@@ -113,12 +113,12 @@ def _from_scratch(stage: Profile, notice: Notice) -> Profile:
 
 def _stood_in(stage: Profile, folder: Path) -> Profile:
     """Let recipes put something random in the place of what else has to be fetched, where their file has a `stand_in`."""
-    models = []
-    data = cache(lambda: open_dataset(stage.dataset))
+    models, data = [], cache(lambda: open_dataset(stage.dataset))
     for model in stage.models:
+        options = model.options
         plugin = None if model.recipe is None else plugins.load("edgebench.recipes", model.recipe, "recipe")
-        stand_in = getattr(plugin, "stand_in", None)
-        options = model.options if stand_in is None else stand_in(model.options, folder, data())
+        if plugin is not None and hasattr(plugin, "stand_in"):
+            options = plugin.stand_in(options, folder, data())
         models.append(model.model_copy(update={"options": options}))
     return stage.model_copy(update={"models": tuple(models)})
 

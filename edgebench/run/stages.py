@@ -101,7 +101,7 @@ def chosen(every: Sequence[Todo]) -> list[Todo]:
         known = set[str]().union(*(each[key] for each in has))
         for value in values - known:
             raise UnknownName(key, value, known)
-    found = list[Todo]()
+    found: list[Todo] = []
     for (stage, devices, _), own in zip(every, has, strict=True):
         left = {key: sorted(values & own[key]) for key, values in wanted.items()}
         if all(left.values()):
