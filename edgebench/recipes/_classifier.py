@@ -187,7 +187,7 @@ def learn(
     training: Path,
     groups: Sequence[Group] = (),
 ) -> Found:
-    """Train a network, all of it or its groups as they say, and leave it with the weights of its best epoch."""
+    """Train a network, all of it or its groups as they say, and leave it with the weights of its best epoch, in evaluation mode."""
     classifier = Classifier(network, loss, job.dataset, options, groups)
     learned = job.dataset.read("train")
     change = augmentation(options.augment, options.seed, lambda: classifier.current_epoch, learned.images)
@@ -195,7 +195,7 @@ def learn(
     seconds = _trainer.run(classifier, job, train, val, training)
     best = torch.load(training / BEST, weights_only=True)
     state = best["state_dict"]
-    network.cpu().load_state_dict(
+    network.cpu().eval().load_state_dict(
         {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
     )
     metrics = {metric_name(job): round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
