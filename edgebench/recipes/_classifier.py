@@ -211,7 +211,7 @@ def learn(
     groups: Sequence[Group] = (),
     beside: Callable[[Split], Beside] = lambda _: (),
 ) -> Found:
-    """Train a network, all of it or its groups as they say, and leave it with the weights of its best epoch.
+    """Train a network, all of it or its groups as they say; its best epoch's weights are left in it, and evaluation mode.
 
     `beside` makes of a split what the network takes beside its images.
     """
@@ -223,7 +223,7 @@ def learn(
     seconds = _trainer.run(classifier, job, train, val, training)
     best = torch.load(training / BEST, weights_only=True)
     state = best["state_dict"]
-    network.cpu().load_state_dict(
+    network.cpu().eval().load_state_dict(
         {key.removeprefix("network."): value.cpu() for key, value in state.items() if key.startswith("network.")}
     )
     metrics = {metric_name(job): round(float(state["best"][0]), 6), "best_epoch": best["epoch"]}
