@@ -173,6 +173,22 @@ class FakeQuantized(nn.Module):
         for layer in self._rounded().values():
             layer.steps = torch.tensor(steps)
 
+    def calibrate_scores(self, batches: Iterable[Tensor]) -> None:
+        """Take the range of the scores again: they grow on once ranges stay, and two that are cut off decide nothing.
+
+        Nothing is computed from them, so that no weight has learned anything of their range.
+        """
+        [scores] = next(node for node in self.graph.graph.nodes if node.op == "output").all_input_nodes
+        layer = self.graph.get_submodule(scores.target) if scores.op == "call_module" else None
+        if not isinstance(layer, Rounded) or layer.known:
+            return
+        self.eval()
+        layer.low, layer.high, layer.mode = torch.zeros_like(layer.low), torch.zeros_like(layer.high), "observe"
+        with torch.no_grad():
+            for images in batches:
+                self(images)
+        layer.mode = "round"
+
     def ranges(self) -> Ranges:
         """Return the range of each place, also of those that take over another's, by node."""
         rounded = self._rounded()

@@ -67,6 +67,8 @@ def make(job: Job, options: Options, lineage: Lineage, folder: Path) -> None:
         metrics[f"ptq_{name}"] = _classifier.judge(job, rounding, spec)
         rounding.follow(round(options.follow * train.work(options, job.dataset).steps))
         found = _classifier.learn(job, options, rounding, loss, spec, training / "rounded")
+        rounding.calibrate_scores(_batches(job, options, parent))
+        found = replace(found, metrics={**found.metrics, name: _classifier.judge(job, rounding, spec)})
         ranges = rounding.ranges()
         rounding.release()
         if options.control:
