@@ -354,7 +354,7 @@ DIGITS = ("--dataset", "digits", "--size", "16", "--channels", "1")
         (("run", "list.yaml"), "a profile is a mapping"),
         (("run", "nowhere.yaml"), "cannot be read"),
         (("run", "good.yaml", "--only", "model=techer"), "did you mean 'teacher'"),
-        (("run", "good.yaml", "--only", "colour=red"), "is not model=, format="),
+        (("run", "good.yaml", "--only", "colour=red"), "is not stage=, model=, format="),
         (("run", "good.yaml", "--target", "cup"), "did you mean 'cpu'"),
         (("run", "changed"), "model.onnx: changed since it was written"),
         (("run", "other", "changed"), "no readable bundle.json"),

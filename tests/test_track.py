@@ -377,6 +377,7 @@ def test_wandb_offline_holds_what_each_record_holds(
     monkeypatch.setenv("WANDB_MODE", "offline")
     code, out, _ = cli("results", "track", results, "--to", "wandb:team/bench", "--work", tmp_path, "--where", "precision=fp32")
     assert (code, out) == (0, "wandb:team/bench: 2 records tracked\n")
+    wandb.teardown()  # its service has written the files once it has ended
     files = sorted((tmp_path / "logs/wandb").glob("offline-run-*/run-*.wandb"))
     read = [records_of(path) for path in files]
     runs = {str(each["run"].display_name): each for each in read}

@@ -79,6 +79,8 @@ def _shown(pattern: str) -> str:
 def _runtimes(target: Target, runtimes: Mapping[str, Mapping[str, str | None]]) -> Iterator[Difference]:
     """Find the runtimes that the target's formats want and the device lacks."""
     for name in dict.fromkeys(accepts.runtime for accepts in target.accepts):
+        if _is_optional(name) and not (runtimes.get(name) or {}).get("version"):
+            continue
         formats = ", ".join(accepts.format for accepts in target.accepts if accepts.runtime == name)
         wanted, found = f"{name} (for {formats})", runtimes.get(name)
         if found is None:
@@ -86,6 +88,12 @@ def _runtimes(target: Target, runtimes: Mapping[str, Mapping[str, str | None]]) 
             yield Difference("runtime", wanted, "this agent has none of that name", refuse=False, remedy=remedy)
         elif found["version"] is None:
             yield Difference("runtime", wanted, found["reason"] or "none", refuse=False, remedy=install(target, name))
+
+
+def _is_optional(runtime: str) -> bool:
+    """Return whether a target that takes its formats is whole without it; those of the user's own are not known here."""
+    known = runtime in plugins.on_device("runtimes")
+    return known and plugins.declared(plugins.load_device("runtimes", runtime), "OPTIONAL", RuntimeModule.OPTIONAL)
 
 
 def install(target: Target, runtime: str) -> str:

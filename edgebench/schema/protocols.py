@@ -201,6 +201,8 @@ class RuntimeModule(Protocol):
     """What pip installs; without it, one of its name."""
     INSTALL: str = ""
     """How to get it where that is not by pip."""
+    OPTIONAL: bool = False
+    """Whether a device that is to take its formats is whole without it."""
     OPTIONS: tuple[str, ...] = ()
     """Names of the options that it takes."""
     RUNS: tuple[str, ...] = ()

@@ -134,7 +134,7 @@ def _read_trial(arrays: Arrays, index: int) -> Trial:
     prefix = f"trial{index}.stage."
     stages = {name.removeprefix(prefix): array.tolist() for name, array in arrays.items() if name.startswith(prefix)}
     said = arrays.get(f"trial{index}.answers")
-    answers = [] if said is None else [Answer(**each) for each in json.loads(str(said))]
+    answers = tuple(Answer(**each) for each in json.loads(str(said))) if said is not None else ()
     return Trial(index=index, steps=steps, windows=windows, stages=stages, answers=answers, **parts, **facts)
 
 

@@ -9,6 +9,7 @@ from ..clock import now_ns
 PACKAGE = "onnxruntime-genai"
 MODULES = ("onnxruntime_genai",)
 DISTRIBUTIONS = ("onnxruntime-genai",)
+OPTIONAL = True
 SEARCH = {
     "do_sample": False,
     "num_beams": 1,

@@ -10,6 +10,7 @@ from ..clock import now_ns
 MODULES = ()
 DISTRIBUTIONS = ()
 INSTALL = "build llama.cpp on the device and name its program: --option llama_bench=PATH"
+OPTIONAL = True
 OPTIONS = ("llama_bench", "library_path", "n_gpu_layers")
 RUNS = ("llama_bench", "library_path")
 RUN_SECONDS = 1800.0
