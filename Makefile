@@ -27,7 +27,7 @@ demo: $(VENV)/.demo
 SEEDS := build/seeds
 seeds: $(VENV)/.dev
 	rm -rf $(SEEDS) && mkdir -p $(SEEDS)
-	@code=0; run() { for profile in "$$@"; do \
+	@export OMP_NUM_THREADS=1; code=0; run() { for profile in "$$@"; do \
 		$(BIN)/edgebench run $$profile --synthetic --tiny --json --work $(SEEDS)/$$profile/work \
 			--results $(SEEDS)/$$profile/results >$(SEEDS)/$$profile.json || return $$?; done; }; \
 	run medmnist-edge nanoray xai-pruning & first=$$!; run medmnist-2d3d chest-pipeline || code=$$?; \
