@@ -2,17 +2,37 @@
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .cell.memory import status_bytes
 from .clock import now_ns
+from .digest import sha256
 
 DEATH_OF_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
+
+
+def found_program(name: str, option: str, named: Optional[str], places: Sequence[str], remedy: str) -> str:
+    """Find a program: the one that an option names, else on the PATH or in a usual place. ValueError where there is none."""
+    if named is not None:
+        path = shutil.which(os.path.expanduser(str(named)))
+        if path is None:
+            raise ValueError("option %s: %s is no program on this device" % (option, named))
+        return path
+    found = shutil.which(name) or next((path for path in places if os.access(path, os.X_OK)), None)
+    if found is None:
+        raise ValueError("no program %s; %s" % (name, remedy))
+    return found
+
+
+def program_identity(name: str, path: str) -> str:
+    """Name a program by its content."""
+    return "%s sha256:%s" % (name, sha256(path)[:12])
 
 
 class Said(object):

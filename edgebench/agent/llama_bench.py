@@ -8,10 +8,9 @@ Builds print JSON a line a test since November 2024, before that one list.
 import json
 import os
 import re
-import shutil
 from typing import Any, Callable, Dict, List, Optional
 
-from .child import Child, Said
+from .child import Child, Said, found_program, program_identity
 from .digest import sha256
 
 NAME = "llama-bench"
@@ -25,20 +24,12 @@ LONGEST = 1 << 22
 
 def find(named: Optional[str]) -> str:
     """Find the program: the one that is named, else on the PATH or in its usual place. ValueError where there is none."""
-    if named is not None:
-        path = shutil.which(os.path.expanduser(str(named)))
-        if path is None:
-            raise ValueError("option llama_bench: %s is no program on this device" % named)
-        return path
-    found = shutil.which(NAME) or next((path for path in PLACES if os.access(path, os.X_OK)), None)
-    if found is None:
-        raise ValueError("no program llama-bench; build llama.cpp there and name it: --option llama_bench=PATH")
-    return found
+    return found_program(NAME, "llama_bench", named, PLACES, "build llama.cpp there and name it: --option llama_bench=PATH")
 
 
 def identity(path: str) -> str:
     """Name a program by its content: its build stands in what it prints."""
-    return "%s sha256:%s" % (NAME, sha256(path)[:12])
+    return program_identity(NAME, path)
 
 
 class Program(object):

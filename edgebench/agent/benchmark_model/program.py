@@ -2,10 +2,9 @@
 
 import os
 import re
-import shutil
 from typing import Callable, Dict, List, Optional
 
-from ..child import Child, Said
+from ..child import Child, Said, found_program, program_identity
 from ..digest import sha256
 from . import log
 
@@ -19,20 +18,12 @@ FLAG = re.compile(r"--([a-z][a-z0-9_]*)=")
 
 def find(named: Optional[str]) -> str:
     """Find the program: the one that is named, else on the PATH or in its usual place. ValueError where there is none."""
-    if named is not None:
-        path = shutil.which(os.path.expanduser(str(named)))
-        if path is None:
-            raise ValueError("option benchmark_model: %s is no program on this device" % named)
-        return path
-    found = shutil.which(NAME) or next((path for path in PLACES if os.access(path, os.X_OK)), None)
-    if found is None:
-        raise ValueError("no program benchmark_model; name one: --option benchmark_model=PATH")
-    return found
+    return found_program(NAME, "benchmark_model", named, PLACES, "name one: --option benchmark_model=PATH")
 
 
 def identity(path: str) -> str:
     """Name a program by its content: it has no version."""
-    return "%s sha256:%s" % (NAME, sha256(path)[:12])
+    return program_identity(NAME, path)
 
 
 class Program(object):
