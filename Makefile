@@ -11,7 +11,7 @@ PROFILE := digits
 TYPES := build/types
 TOOLS := build/tools
 
-.PHONY: demo seeds test lint types unit coverage slow fuzz bench wheel twins files arm64 phone userland schema results lock sbom audit clean
+.PHONY: demo seeds test lint types unit coverage slow fuzz bench wheel twins files arm64 phone llama userland schema results lock sbom audit clean
 
 # Train, export, run, compare and report on real digits. `make demo ARGS=--repeat` measures again.
 # Where cells failed (exit code 1), the others are shown all the same, and it ends as failed.
@@ -101,6 +101,10 @@ arm64:
 phone:
 	tests/phone.sh build/phone
 	tests/phone.sh build/phone aarch64
+
+# The real llama-bench, as Debian builds it; the tests that need it are skipped without.
+llama:
+	tests/llama.sh build/llama
 
 # Pin the versions that Debian has now of the packages of a phone's Python.
 userland: $(VENV)/.dev

@@ -122,23 +122,52 @@ def write_prompts(path: Path, references: Mapping[str, str] | None = None) -> Pa
 
 
 def write_gguf(path: Path, kind: str = "Q8_0", **more: Any) -> Path:
-    """Write a GGUF file of one quantized matrix and a norm with llama.cpp's own package: as large as a model's need be here."""
+    """Write a Llama of one layer with random weights and a tokenizer of bytes, as llama.cpp's own package does."""
     import gguf
     import numpy as np
 
-    writer = gguf.GGUFWriter(path, "llama")
+    writer, width, inner, heads, kv_heads, words = gguf.GGUFWriter(path, "llama"), 64, 128, 4, 2, 320
     writer.add_context_length(128)
+    writer.add_embedding_length(width)
     writer.add_block_count(1)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_dimension_count(width // heads)
+    writer.add_vocab_size(words)
     writer.add_file_type({"Q8_0": 7, "Q4_0": 2, "F16": 1}[kind])
-    writer.add_token_list(["a", "b", "c"])
+    writer.add_tokenizer_model("llama")
+    octets = [f"<0x{byte:02X}>" for byte in range(256)]
+    writer.add_token_list(["<unk>", "<s>", "</s>", *octets, *(f"w{n}" for n in range(words - 259))])
+    writer.add_token_scores([0.0] * words)
+    known = gguf.TokenType
+    writer.add_token_types([known.UNKNOWN, *[known.CONTROL] * 2, *[known.BYTE] * 256, *[known.NORMAL] * (words - 259)])
     for name, value in more.items():
         writer.add_uint32(name.replace("__", "."), value)
-    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32)
-    quantized = gguf.GGMLQuantizationType[kind]
-    writer.add_tensor("blk.0.attn_q.weight", gguf.quants.quantize(weights, quantized), raw_dtype=quantized)
-    writer.add_tensor("output_norm.weight", np.ones(64, np.float32))
+    random, quantized = np.random.default_rng(0), gguf.GGMLQuantizationType[kind]
+    matrices = {
+        "token_embd": (words, width),
+        "output": (words, width),
+        "blk.0.attn_q": (width, width),
+        "blk.0.attn_k": (width * kv_heads // heads, width),
+        "blk.0.attn_v": (width * kv_heads // heads, width),
+        "blk.0.attn_output": (width, width),
+        "blk.0.ffn_gate": (inner, width),
+        "blk.0.ffn_up": (inner, width),
+        "blk.0.ffn_down": (width, inner),
+    }
+    for name, shape in matrices.items():
+        weights = random.standard_normal(shape).astype(np.float32) * 0.05
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(weights, quantized), raw_dtype=quantized)
+    for name in ("output_norm", "blk.0.attn_norm", "blk.0.ffn_norm"):
+        writer.add_tensor(f"{name}.weight", np.ones(width, np.float32))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+PARAMETERS = 2 * 320 * 64 + 64 * (64 + 32 + 32 + 64) + 3 * 128 * 64 + 3 * 64
+"""Of the file above: two of words, four of attention, three of the layer, three norms."""

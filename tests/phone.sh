@@ -5,7 +5,7 @@
 # Packages come from the mirror that this machine's apt is set up with.
 set -euo pipefail
 mkdir -p "$1"
-folder=$(cd "$1" && pwd) machine=${2:-$(uname -m)} suite=trixie keys=/usr/share/keyrings/debian-archive-keyring.gpg
+folder=$(cd "$1" && pwd) machine=${2:-$(uname -m)} suite=trixie
 root=$folder/$machine/root native=$(dpkg --print-architecture)
 say() { printf 'phone: %s (%s s)\n' "$1" "$SECONDS"; }
 fail() {
@@ -27,27 +27,10 @@ if [ -e "$folder/$machine/.done" ]; then
     exit
 fi
 
-# An apt of its own, which knows the release that has adbd; nothing of this machine's is changed.
-apt=$folder/apt
-mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$folder/packages"
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' | head -n 1)
-[ -n "$mirror" ] || fail "apt knows no mirror of Debian here; add one to /etc/apt/sources.list"
-: >"$apt/status"
-printf 'deb [signed-by=%s] %s %s main\n' "$keys" "$mirror" "$suite" >"$apt/sources.list"
-cat >"$apt/conf" <<END
-Dir::State "$apt";
-Dir::State::Lists "$apt/lists";
-Dir::State::Status "$apt/status";
-Dir::Cache "$apt/cache";
-Dir::Etc::SourceList "$apt/sources.list";
-Dir::Etc::SourceParts "/dev/null";
-APT::Sandbox::User "root";
-APT::Architectures { "$native"; "$architecture"; };
-Acquire::Languages "none";
-END
-export APT_CONFIG=$apt/conf
-say "fetching adbd from Debian $suite"
-apt-get update -qq || fail "apt cannot read Debian $suite; see above"
+. "$(dirname "$0")/debian.sh"
+apt_of "$folder/apt" "$suite" "$native" "$architecture"
+say "fetching adbd"
+mkdir -p "$folder/packages"
 adbd=(adbd android-libbase android-libboringssl android-libcutils android-liblog libbrotli1 liblz4-1 libprotobuf32t64 libsystemd0
     libcap2 libc6 libgcc-s1 libstdc++6 zlib1g libzstd1 libxxhash0 libgcrypt20 libgpg-error0)
 (cd "$folder/packages" && apt-get download -qq "${adbd[@]/%/:$native}" "busybox-static:$architecture")

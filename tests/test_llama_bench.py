@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import median
 
 import generation as tiny
 import pytest
@@ -19,19 +20,20 @@ from edgebench.store import verify
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PROGRAM = str(DOUBLES / "llama-bench")
+REAL = Path(__file__).parent.parent / "build" / "llama" / "llama-bench"
 TEST = {"n_prompt": 8, "n_gen": 0, "samples_ns": [5, 6]}
 
 
-def measured(path: Path, tmp_path: Path) -> RunResult:
+def measured(path: Path, tmp_path: Path, program: Path | str = PROGRAM) -> RunResult:
     source = FileOptions(path, prompt_tokens=32, max_new_tokens=16)
-    given = {"results": tmp_path / "results", "work": tmp_path / "work", "options": {"llama_bench": PROGRAM}}
-    return verbs.run(bundle=[source], target=["cpu"], **given)
+    given = {"results": tmp_path / "results", "work": tmp_path / "work", "options": {"llama_bench": str(program)}}
+    return verbs.run(bundle=[source], target=["cpu"], scenario={"threads": 1}, **given)
 
 
 @pytest.mark.parametrize(("kind", "precision"), [("Q8_0", "int8"), ("Q4_0", "int4"), ("F16", "fp16")])
 def test_a_file_says_what_llama_cpps_own_package_wrote(kind: str, precision: str, tmp_path: Path) -> None:
     found = read_file(tiny.write_gguf(tmp_path / "tiny.gguf", kind))
-    assert (found.format, found.precision, found.parameters) == ("gguf", precision, 64 * 64 + 64)
+    assert (found.format, found.precision, found.parameters) == ("gguf", precision, tiny.PARAMETERS)
     assert found.details["language_model"] == "llama" and found.details["context_length"] == 128
     assert found.details["quantization"] == kind
 
@@ -68,6 +70,37 @@ def test_each_build_gives_a_record_that_holds(build: str, tmp_path: Path, monkey
     printed = cli("leaderboard", tmp_path / "results", "--task", "generation", "--json")[1]
     [table] = json.loads(printed)["tables"]
     assert table["prompt_tokens"] == 32 and table["rows"][0]["first_token_ns"] is None
+
+
+@pytest.fixture
+def real() -> Path:
+    if not (REAL.parent / ".done").exists():
+        pytest.skip(f"no llama-bench in {REAL.parent}; make llama")
+    return REAL
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+def test_a_record_has_what_the_real_program_printed(kind: str, real: Path, tmp_path: Path) -> None:
+    printed, heard = tmp_path / "printed", tmp_path / "llama-bench"
+    heard.write_text(f"#!/bin/bash\nset -o pipefail\n'{real}' \"$@\" | tee -a '{printed}'\n")
+    heard.chmod(0o755)
+    [record] = measured(tiny.write_gguf(tmp_path / "tiny.gguf", kind), tmp_path, heard).records
+    found, said = record.generation, record.program
+    assert record.status == "done" and found is not None and said is not None, record.failure
+    tests = [json.loads(line) for line in printed.read_text().splitlines() if line.startswith("{")]
+    assert all((run["model_n_params"], run["n_threads"]) == (tiny.PARAMETERS, 1) for run in said["runs"])
+    assert said["computed_on"] == "CPU" and kind in said["model"]
+    for rate, count in ((found.prefill_per_second, "n_prompt"), (found.decode_per_second, "n_gen")):
+        trials = [median(test["samples_ts"]) for test in tests if test[count] and len(test["samples_ts"]) > 1]
+        assert rate.median.value == pytest.approx(median(trials), rel=0.01)  # whole nanoseconds a token
+    assert [each.wrong for each in verify.verify(tmp_path / "results", lambda *_, **__: None)] == [()]
+
+
+def test_the_real_program_says_what_is_wrong_with_a_model(real: Path, tmp_path: Path) -> None:
+    path = tiny.write_gguf(tmp_path / "tiny.gguf")
+    path.write_bytes(path.read_bytes().replace(b"blk.0.ffn_down", b"blk.0.ffn_dawn"))
+    [cell] = measured(path, tmp_path, real).failed
+    assert "error: failed to load model" in cell.reason
 
 
 @pytest.mark.parametrize(
