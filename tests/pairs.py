@@ -13,13 +13,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from edgebench import api
+from edgebench.agent.runtimes import preprocess
 from edgebench.config import read_dataset
-from edgebench.data import open_images
+from edgebench.data import Dataset, open_images
+from edgebench.models.source import SourceOptions
+from edgebench.schema import Network
 
 FILLING = ("the", "of", "a", "chest", "view", "seen", "left", "right", "patient", "today")
 SPEAKS = (("opacity", "mass"), ("clear", "normal"))
 CLASSES = ("even opaque", "even clear", "odd opaque", "odd clear")
 SPLITS = {"train": 448, "val": 160, "test": 120}
+STRATEGIES = ("concat", "cross-attention", "gated")
+LENGTH = 12
+"""Tokens of a text."""
 
 
 def pairs(seed: int = 0) -> dict[str, tuple[Any, Any, list[str]]]:
@@ -86,3 +93,45 @@ def text_encoder(folder: Path, layers: int = 1) -> Path:
     config = BertConfig(vocab_size=len(words), max_position_embeddings=24, **numbers)
     BertModel(config).save_pretrained(folder)
     return folder
+
+
+def prepared(folder: Path) -> Path:
+    """Write `pairs.npz` and the text encoder `encoder` into a folder."""
+    as_npz(folder / "pairs.npz", pairs())
+    text_encoder(folder / "encoder")
+    return folder
+
+
+def trained(room: Path) -> dict[str, Path]:
+    """Train each strategy on what `prepared` has written; returns the models' folders."""
+    options = {
+        "text_encoder": str(room / "encoder"),
+        "max_tokens": LENGTH,
+        "hidden": 48,
+        "modality_dropout": 0.1,
+        "text_rate": 1.0,
+        "epochs": 4,
+        "batch_size": 32,
+        "augment": "none",
+        "threads": 1,
+        "learning_rate": 4e-3,
+    }
+    given: dict[str, Any] = {"dataset": f"medmnist:{room / 'pairs.npz'}", "recipe": "fusion", "work": room / "work"}
+    return {
+        strategy: api.train(SourceOptions("cnn", name=strategy), options={"fusion": strategy, **options}, **given)
+        for strategy in STRATEGIES
+    }
+
+
+def fed(network: Network, data: Dataset, room: Path) -> list[Any]:
+    """Make a network's inputs of the test split, as torch's tensors: the image, and tokens and mask by transformers."""
+    import torch
+    from transformers import AutoTokenizer
+
+    test = data.read("test")
+    assert test.texts is not None
+    made = AutoTokenizer.from_pretrained(room / "encoder")(
+        list(test.texts), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
+    )
+    images = torch.from_numpy(preprocess.apply(test.images, network.model.preprocessing.model_dump()))
+    return [images, made["input_ids"], made["attention_mask"]]

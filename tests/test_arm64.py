@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pairs
 import pytest
+import torch
 import verbs
 from conftest import ARM64, Cli
 from numpy.typing import NDArray
 from sshd import Sshd
 
+from edgebench import models
 from edgebench.analysis import processor
+from edgebench.config import read_dataset
+from edgebench.data import open_images
 from edgebench.schema import Record
 from edgebench.store import records
 
@@ -90,7 +95,15 @@ def test_probe_tells_what_the_device_is_and_refuses_it_as_another(arm64: Sshd, h
     assert "linux-ssh" in other["fits"]
 
 
-def test_a_device_without_internet_is_set_up_and_answers_as_this_computer_does(arm64: Sshd, digits: list[Path], cli: Cli) -> None:
+@pytest.fixture
+def readers(here: Path) -> dict[str, Path]:
+    """Train a network of each way to join text and image."""
+    return pairs.trained(pairs.prepared(here))
+
+
+def test_a_device_without_internet_is_set_up_and_answers_as_this_computer_does(
+    arm64: Sshd, digits: list[Path], readers: dict[str, Path], here: Path, cli: Cli
+) -> None:
     place = ["--target", "linux-ssh", "--host", arm64.host]
     wanted = [f"--requirement={package}=={version(package)}" for _, package in RUNTIMES.values()]
     wheels = ARM64.parent / "wheels"  # kept, so that a later run needs no network
@@ -108,6 +121,15 @@ def test_a_device_without_internet_is_set_up_and_answers_as_this_computer_does(a
     assert there.keys() == near.keys()
     for bundle, (record, scores) in there.items():
         compare(record, scores, *near[bundle])
+    data = f"medmnist:{here / 'pairs.npz'}"
+    files = [*((name, "onnx") for name in readers), ("concat", "tflite")]
+    bundles = [verbs.export(str(readers[name]), format=format, target="linux-ssh", dataset=data).folder for name, format in files]
+    code, _, errors = cli("run", *bundles, *place, "--half-width", "0.5", "--results", "texts")
+    assert code == 0, errors
+    read = {(record.cell.model, record.cell.format): (record, scores) for record, scores in measured("texts").values()}
+    assert read.keys() == set(files)
+    for (name, _), found in read.items():
+        compare_texts(*found, readers[name], here)
     freed = told(cli, "targets", "setup", *place, "--remove")
     assert freed["freed_bytes"] > first["push_bytes"]
 
@@ -126,3 +148,16 @@ def compare(there: Record, far: NDArray[Any], here: Record, near: NDArray[Any]) 
     elif there.cell.format == "tflite":  # ONNX Runtime rounds some sums otherwise on arm64, by a step of the quantization
         steps = 2 if processor.saturates(here.environment) else 0  # XNNPACK's kernels for AVX2 without VNNI round otherwise
         assert np.abs(far - near).max() <= 1.01 * steps * np.diff(np.unique(near)).min()
+
+
+def compare_texts(there: Record, far: NDArray[Any], model: Path, room: Path) -> None:
+    """Check that a device reads each text as torch does beside its image, and that others' texts make it worse."""
+    network, data = models.load_model(model), open_images(read_dataset(f"medmnist:{room / 'pairs.npz'}"))
+    with torch.no_grad():
+        near = network.module(*pairs.fed(network, data, room)).numpy()
+    assert there.environment["libc"] == "glibc 2.36"
+    assert np.allclose(far, near, rtol=0, atol=FLOAT_ERROR)
+    assert there.accuracy is not None and there.accuracy.shuffled_text is not None
+    own = float((near.argmax(1) == data.read("test").labels).mean())
+    assert there.accuracy.metrics["accuracy"] == pytest.approx(own, abs=1e-6)
+    assert there.accuracy.shuffled_text < own - 0.25

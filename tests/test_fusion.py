@@ -12,16 +12,16 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import pairs
 import pytest
 import torch
 import verbs
 from conftest import Devices
 from factory import make_measurement
 from numpy.typing import NDArray
-from pairs import CLASSES, as_folder, as_npz, pairs, text_encoder
+from pairs import CLASSES, LENGTH, as_folder, fed
 
 from edgebench import api, models
-from edgebench.agent.runtimes import preprocess
 from edgebench.bundle.manifest import read_bundle
 from edgebench.bundle.predict import Predictor
 from edgebench.config import read_dataset, read_target
@@ -33,18 +33,11 @@ from edgebench.report.leaderboard import leaderboard
 from edgebench.run.options import ExportOptions
 from edgebench.run.plan import CellJob
 from edgebench.run.record import controlled
-from edgebench.schema import Network
-
-STRATEGIES = ("concat", "cross-attention", "gated")
-LENGTH = 12
 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("fusion")
-    as_npz(folder / "pairs.npz", pairs())
-    text_encoder(folder / "encoder")
-    return folder
+    return pairs.prepared(tmp_path_factory.mktemp("fusion"))
 
 
 @pytest.fixture(scope="module")
@@ -54,40 +47,7 @@ def data(room: Path) -> Dataset:
 
 @pytest.fixture(scope="module")
 def trained(room: Path) -> dict[str, Path]:
-    """Train each strategy."""
-    found = {}
-    for strategy in STRATEGIES:
-        options = {
-            "fusion": strategy,
-            "text_encoder": str(room / "encoder"),
-            "max_tokens": LENGTH,
-            "hidden": 48,
-            "modality_dropout": 0.1,
-            "text_rate": 1.0,
-            "epochs": 4,
-            "batch_size": 32,
-            "augment": "none",
-            "threads": 1,
-            "learning_rate": 4e-3,
-        }
-        source = SourceOptions("cnn", name=strategy)
-        found[strategy] = api.train(
-            source, dataset=f"medmnist:{room / 'pairs.npz'}", recipe="fusion", options=options, work=room / "work"
-        )
-    return found
-
-
-def fed(network: Network, data: Dataset, room: Path) -> list[torch.Tensor]:
-    """Make a network's inputs of the test split, tokens by transformers."""
-    from transformers import AutoTokenizer
-
-    test = data.read("test")
-    assert test.texts is not None
-    made = AutoTokenizer.from_pretrained(room / "encoder")(
-        list(test.texts), padding="max_length", truncation=True, max_length=LENGTH, return_tensors="pt"
-    )
-    images = torch.from_numpy(preprocess.apply(test.images, network.model.preprocessing.model_dump()))
-    return [images, made["input_ids"], made["attention_mask"]]
+    return pairs.trained(room)
 
 
 def accuracy(scores: NDArray[Any] | torch.Tensor, data: Dataset) -> float:
@@ -395,7 +355,7 @@ def test_nobody_keeps_their_own_text() -> None:
 
 
 def test_a_csv_brings_the_text_beside_each_image(room: Path, tmp_path: Path) -> None:
-    found = pairs()
+    found = pairs.pairs()
     found["test"][2][0] = 'a "mass", of two\nlines'
     data = open_images(read_dataset(as_folder(tmp_path / "images", found, 24)))
     bare = open_images(read_dataset(as_folder(tmp_path / "bare", found, 24)))
