@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -443,6 +444,8 @@ def test_how_to_deploy_it_is_printed(bundles: dict[str, Path], cli: Cli, tmp_pat
     assert entry[:6] == ["edgebench", "serve", "/bundle", "--host", "0.0.0.0", "--port"]
     assert entry[7:] == ["--workers", "2", "--max-bytes", str(1 << 20)]
     assert f"edgebench[serve]=={edgebench.__version__}' 'edgebench[torch]'" in docker
+    docker = cli("serve", bundles["onnx"], "--print", "dockerfile")[1]
+    assert f"edgebench[serve]=={edgebench.__version__}' onnxruntime=={version('onnxruntime')}\n" in docker
     odd = shutil.copytree(bundles["onnx"], tmp_path / 'a "b" $c %d')
     code, unit, _ = cli("serve", odd, "--print", "systemd", "--option", "optimization=none")
     start = next(line for line in unit.splitlines() if line.startswith("ExecStart="))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgebench import __version__, plugins
+from edgebench.agent import facts
 from edgebench.bundle.manifest import read_bundle
 from edgebench.errors import UnknownName
 from edgebench.schema import Bundle
@@ -65,9 +66,11 @@ def _flags(options: ServeOptions) -> Iterator[str]:
 
 
 def _packages(bundle: Bundle) -> list[str]:
-    """List what pip installs: this version, and what the runtime needs."""
-    needed: str = plugins.declared(plugins.load_device("runtimes", bundle.runtime), "PACKAGE", "")
-    return [f"edgebench[serve]=={__version__}", *([needed.strip("'")] if needed else [])]
+    """List what pip installs: this version, and the runtime in the version that is here, so that its scores are the same."""
+    plugin = plugins.load_device("runtimes", bundle.runtime)
+    needed: str = plugins.declared(plugin, "PACKAGE", "").strip("'")
+    name, _, version = (facts.installed(plugin) or "").partition(" ")
+    return [f"edgebench[serve]=={__version__}", *([f"{name}=={version}" if name == needed else needed] if needed else [])]
 
 
 def _dockerfile(folder: Path, bundle: Bundle, options: ServeOptions) -> str:
