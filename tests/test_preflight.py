@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
+import uuid
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -115,7 +116,7 @@ def request(
         task="multi-class",
         classes=("a", "b"),
         inputs=(image_input(Preprocessing(height=size, width=size, channels=3, mean=(0, 0, 0), std=(1, 1, 1))),),
-        sha256=str(id(module)),
+        sha256=uuid.uuid4().hex,
         parameters=0,
         lineage=Lineage(recipe="train"),
     )

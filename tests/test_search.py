@@ -107,6 +107,21 @@ def test_a_study_killed_at_random_moments_loses_no_trial_and_doubles_none(tmp_pa
         assert kept.resume() == 0
 
 
+def test_a_choice_that_a_dead_process_was_still_making_doubles_none(tmp_path: Path) -> None:
+    with study.open_study(tmp_path, "key", SPACE) as kept:
+        kept.queue(SPACE.single(0.5))
+        for _ in SPACE.single(0.5):
+            begun = kept.ask()
+            assert begun is not None
+            kept.close(begun, {"state": DONE, "reason": ""}, figures(begun.choice))
+        kept.study.enqueue_trial(SPACE.params(AS_IS))
+        kept._suggested(kept.study.ask())  # there it died, before it wrote that this was tried before
+    with study.open_study(tmp_path, "key", SPACE) as kept:
+        assert kept.resume() == 1
+        kept.study.ask().suggest_categorical("student", [SAME, *SPACE.students])  # or here
+    assert Counter(each.choice for each in finish(tmp_path)) == Counter(SPACE.every())
+
+
 def test_a_trial_of_a_dead_process_is_begun_again_and_one_that_can_be_tried_again_is(tmp_path: Path) -> None:
     with study.open_study(tmp_path, "key", SPACE) as kept:
         kept.queue({"export onnx fp32": AS_IS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +44,7 @@ def untrained(plan: ModelPlan, data: Dataset, inputs: InputPlan) -> Network | No
         task=data.task,
         classes=data.classes,
         inputs=(image_input(spec),),
-        sha256=f"untrained {id(module)}",
+        sha256=f"untrained {uuid.uuid4().hex}",
         parameters=models.count_parameters(module),
         lineage=Lineage(recipe="untrained"),
     )

@@ -9,6 +9,7 @@ What a network would decide with another sample's text is the control: as good a
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -87,7 +88,8 @@ def begun(options: Options, network: Network) -> Network:
     module = fusion.fused(network.module, described, len(network.model.classes), network.example()[0]).eval()
     inputs = (*network.model.inputs, *tokens.inputs_of(described))
     update = {"fusion": described, "inputs": inputs, "parameters": count_parameters(module)}
-    return replace(network, model=network.model.model_copy(update={**update, "sha256": f"untrained {id(module)}"}), module=module)
+    update["sha256"] = f"untrained {uuid.uuid4().hex}"
+    return replace(network, model=network.model.model_copy(update=update), module=module)
 
 
 def _described(options: Options, tokenizer: str) -> Fusion:

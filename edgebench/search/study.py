@@ -83,13 +83,19 @@ class Study:
                 self.study.enqueue_trial(self.space.params(choice), user_attrs={LABEL: label})
 
     def resume(self) -> int:
-        """Queue again what a process that died was trying; returns how many these are."""
+        """Queue again what a process that died was trying; returns how many these are.
+
+        Not queued again is a choice of the search's own that was still being made, or had just been found tried before.
+        """
         running = self.optuna.trial.TrialState.RUNNING
         repeated = {trial.user_attrs.get(AGAIN) for trial in self._trials()}
+        known = {each.choice for each in self.tried()}
         orphans = [trial for trial in self._trials() if trial.state == running]
         for trial in orphans:
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            if params and trial.number not in repeated:
+            begun = params.keys() == self.space.params(next(self.space.every())).keys()
+            wanted = LABEL in trial.user_attrs or (begun and self.space.choice(params) not in known)
+            if begun and wanted and trial.number not in repeated:
                 attributes = {LABEL: trial.user_attrs.get(LABEL, ""), AGAIN: trial.number}
                 self.study.enqueue_trial(params, user_attrs=attributes)
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
