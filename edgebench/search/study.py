@@ -89,13 +89,12 @@ class Study:
         """
         running = self.optuna.trial.TrialState.RUNNING
         repeated = {trial.user_attrs.get(AGAIN) for trial in self._trials()}
-        known = {each.choice for each in self.tried()}
+        known, names = {each.choice for each in self.tried()}, self.space.params(next(self.space.every())).keys()
         orphans = [trial for trial in self._trials() if trial.state == running]
         for trial in orphans:
             params = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-            begun = params.keys() == self.space.params(next(self.space.every())).keys()
-            wanted = LABEL in trial.user_attrs or (begun and self.space.choice(params) not in known)
-            if begun and wanted and trial.number not in repeated:
+            chosen = params.keys() == names and (LABEL in trial.user_attrs or self.space.choice(params) not in known)
+            if chosen and trial.number not in repeated:
                 attributes = {LABEL: trial.user_attrs.get(LABEL, ""), AGAIN: trial.number}
                 self.study.enqueue_trial(params, user_attrs=attributes)
             self.study.tell(trial.number, state=self.optuna.trial.TrialState.FAIL)
